@@ -1,0 +1,57 @@
+import { MusterError } from './errors.js';
+
+const UNIT_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 } as const;
+
+/**
+ * Milliseconds of a duration as people type it: `250ms`, `10s`, `1h30m`, `14d`.
+ * @throws invalid
+ */
+export function parseDuration(text: string): number {
+  const part = /(\d+(?:\.\d+)?)(ms|s|m|h|d|w)/y;
+  let totalMs = 0;
+  while (part.lastIndex < text.length) {
+    const found = part.exec(text);
+    if (!found) throw new MusterError('invalid', `"${text}" is not a duration: write it like 250ms, 10s, 1h30m or 14d`);
+    totalMs += Number(found[1]) * UNIT_MS[found[2] as keyof typeof UNIT_MS];
+  }
+  if (text.length === 0) throw new MusterError('invalid', 'a duration is missing: write it like 10s');
+  return totalMs;
+}
+
+const SIZE_BYTES = { B: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3, TiB: 1024 ** 4 } as const;
+
+/**
+ * Bytes of a size as people type it: `4096`, `50MB`, `64KiB`.
+ * @throws invalid
+ */
+export function parseSize(text: string): number {
+  const found = /^(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?$/.exec(text);
+  if (!found) throw new MusterError('invalid', `"${text}" is not a size: write it like 50MB, 64KiB or 4096`);
+  return Math.round(Number(found[1]) * SIZE_BYTES[(found[2] ?? 'B') as keyof typeof SIZE_BYTES]);
+}
+
+/** A duration for people, at most two units: `12s`, `3m 20s`, `2d 4h`. */
+export function formatDuration(ms: number): string {
+  if (ms < 1000) return `${Math.max(0, Math.round(ms))}ms`;
+  const parts: string[] = [];
+  let rest = Math.floor(ms / 1000);
+  for (const [unit, seconds] of [['d', 86_400], ['h', 3600], ['m', 60], ['s', 1]] as const) {
+    const count = Math.floor(rest / seconds);
+    rest -= count * seconds;
+    if (count > 0) parts.push(`${count}${unit}`);
+    if (parts.length === 2 || (parts.length === 1 && rest === 0)) break;
+  }
+  return parts.join(' ');
+}
+
+/** A size for people: `812 B`, `1.4 MB`. */
+export function formatSize(bytes: number): string {
+  const units = ['B', 'KB', 'MB', 'GB', 'TB', 'PB'];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit] ?? ''}`;
+}

@@ -1,0 +1,76 @@
+import { MusterError } from './errors.js';
+
+/** Work that runs until it is finished or its signal aborts. */
+export type Task = (signal: AbortSignal) => Promise<void>;
+
+/** The reason of an abort that is a wanted end, not a failure. */
+export function stopped(what: string): MusterError {
+  return new MusterError('cancelled', `${what} is stopping`);
+}
+
+/**
+ * Runs tasks together: the first failure, or the parent's abort, aborts the rest, and the call ends only when all have ended.
+ * A task that returns normally ends alone.
+ * @throws the first failure. Ending because `parent` aborted is not a failure.
+ */
+export async function runTasks(parent: AbortSignal, tasks: readonly Task[]): Promise<void> {
+  const controller = new AbortController();
+  const signal = AbortSignal.any([parent, controller.signal]);
+  let failure: { error: unknown } | undefined;
+  await Promise.all(
+    tasks.map(async (task) => {
+      try {
+        await task(signal);
+      } catch (error) {
+        if (!signal.aborted) {
+          failure = { error };
+          controller.abort(error);
+        }
+      }
+    }),
+  );
+  if (failure) throw failure.error;
+}
+
+/** Resolves when the signal aborts; at once if it has. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else
+      signal.addEventListener(
+        'abort',
+        () => {
+          resolve();
+        },
+        { once: true },
+      );
+  });
+}
+
+/**
+ * Runs `work` for one key at a time, in the order asked; different keys run together.
+ * Holds no memory for idle keys.
+ */
+export class KeyedMutex {
+  readonly #tails = new Map<string, Promise<void>>();
+
+  /** Whether work for `key` is running or waiting. */
+  busy(key: string): boolean {
+    return this.#tails.has(key);
+  }
+
+  async run<T>(key: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#tails.get(key) ?? Promise.resolve();
+    const result = before.then(work);
+    const tail = result.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#tails.set(key, tail);
+    try {
+      return await result;
+    } finally {
+      if (this.#tails.get(key) === tail) this.#tails.delete(key);
+    }
+  }
+}
