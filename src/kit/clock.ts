@@ -139,22 +139,29 @@ export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
   });
 }
 
+/** How long work may take, and what its signal says when that is over. */
+export interface TimeLimit {
+  readonly timeoutMs: number;
+  /** Makes the abort reason; called only when the time is over. */
+  readonly reason: () => Error;
+  /** Aborts the work too, with its own reason. */
+  readonly parent?: AbortSignal | undefined;
+}
+
 /**
- * Runs `work` with a signal that aborts after `timeoutMs` (or with `parent`).
+ * Runs `work` with a signal that aborts after `limit.timeoutMs` or with `limit.parent`.
  * Resolves or rejects with what `work` does: `work` must honour the signal.
  */
 export async function withTimeout<T>(
   clock: Clock,
-  timeoutMs: number,
-  reason: () => Error,
+  limit: TimeLimit,
   work: (signal: AbortSignal) => Promise<T>,
-  parent?: AbortSignal,
 ): Promise<T> {
   const controller = new AbortController();
-  const timer = clock.after(timeoutMs, () => {
-    controller.abort(reason());
+  const timer = clock.after(limit.timeoutMs, () => {
+    controller.abort(limit.reason());
   });
-  const signal = parent ? AbortSignal.any([parent, controller.signal]) : controller.signal;
+  const signal = limit.parent ? AbortSignal.any([limit.parent, controller.signal]) : controller.signal;
   try {
     return await work(signal);
   } finally {
