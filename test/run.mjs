@@ -1,0 +1,53 @@
+/**
+ * Runs tests with node's own runner: every test/**\/*.test.ts, or those in the files and folders given.
+ *   node test/run.mjs [FILE|FOLDER ...] [--node-option ...]
+ * Options (arguments that begin with a dash) go to node, for example --test-name-pattern='lease'.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { constants } from 'node:os';
+import { join, relative } from 'node:path';
+
+const root = join(import.meta.dirname, '..');
+const SUFFIX = '.test.ts';
+const FILES_AT_ONCE = 2;
+/** A test that takes longer is stuck; tests that need longer say so themselves. */
+const TEST_TIMEOUT_MS = 300_000;
+
+function testsAt(path) {
+  if (!existsSync(path)) fail(`there is no ${path}: name a file or a folder below test/`);
+  if (!statSync(path).isDirectory()) return [path];
+  return readdirSync(path, { recursive: true })
+    .map((file) => join(path, String(file)))
+    .filter((file) => file.endsWith(SUFFIX));
+}
+
+function fail(message) {
+  process.stderr.write(`test/run.mjs: ${message}\n`);
+  process.exit(1);
+}
+
+const given = process.argv.slice(2);
+const options = given.filter((argument) => argument.startsWith('-'));
+const places = given.filter((argument) => !argument.startsWith('-'));
+const files = [...new Set((places.length > 0 ? places : [join(root, 'test')]).flatMap(testsAt))]
+  .map((file) => relative(process.cwd(), file))
+  .sort();
+if (files.length === 0) fail(`no ${SUFFIX} file in ${places.join(', ') || 'test/'}`);
+
+const child = spawn(
+  process.execPath,
+  [
+    '--import',
+    'tsx',
+    '--test',
+    '--test-reporter=spec',
+    `--test-concurrency=${FILES_AT_ONCE}`,
+    `--test-timeout=${TEST_TIMEOUT_MS}`,
+    ...options,
+    ...files,
+  ],
+  { stdio: 'inherit' },
+);
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
+child.on('close', (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));
