@@ -1,6 +1,6 @@
 /**
- * `npm run coverage`: how much of src/kit, src/rpc and src/store their own tests reach. Prints a table per file and fails under
- * BRANCHES_MIN percent of branches over all.
+ * `npm run coverage`: how much of src/kit, src/rpc and src/store their own tests reach. Prints a table per file and fails
+ * under BRANCHES_MIN percent of branches or LINES_MIN percent of lines over all.
  */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
@@ -8,6 +8,8 @@ import { isDirectory } from './files.mjs';
 import { root, tool } from './run.mjs';
 
 const BRANCHES_MIN = 90;
+/** Lower, since files that hold only types count as unreached. Branches alone would not notice a function that never ran. */
+const LINES_MIN = 85;
 const TESTS = ['test/unit/kit', 'test/unit/rpc', 'test/unit/store', 'test/contract', 'test/integration/rpc'];
 const MEASURED = ['src/kit/**', 'src/rpc/**', 'src/store/**'];
 
@@ -18,11 +20,15 @@ const child = spawn(
   tool('c8'),
   [
     ...MEASURED.map((glob) => `--include=${glob}`),
+    '--all',
+    '--src=src',
     '--reporter=text',
     '--reporter=text-summary',
     '--check-coverage',
     `--branches=${BRANCHES_MIN}`,
-    ...['lines', 'functions', 'statements'].map((kind) => `--${kind}=0`),
+    `--lines=${LINES_MIN}`,
+    '--functions=0',
+    '--statements=0',
     process.execPath,
     'test/run.mjs',
     ...present,

@@ -85,8 +85,9 @@ export class ManualClock implements Clock {
     };
   }
 
-  /** Moves time forward, firing what falls due on the way; lets promises settle between timers. */
+  /** Moves time forward, firing what falls due on the way; lets promises settle before, between and after the timers. */
   async advance(byMs: number): Promise<void> {
+    await settle();
     const untilMs = this.#monotonic + byMs;
     for (;;) {
       const next = this.#timers

@@ -15,6 +15,8 @@ export function parseDuration(text: string): number {
     totalMs += Number(found[1]) * UNIT_MS[found[2] as keyof typeof UNIT_MS];
   }
   if (text.length === 0) throw new MusterError('invalid', 'a duration is missing: write it like 10s');
+  if (totalMs > Number.MAX_SAFE_INTEGER)
+    throw new MusterError('invalid', `"${text}" is too long: write less than 100000d`);
   return totalMs;
 }
 
@@ -37,14 +39,17 @@ const SIZE_BYTES = {
 export function parseSize(text: string): number {
   const found = /^(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?$/.exec(text);
   if (!found) throw new MusterError('invalid', `"${text}" is not a size: write it like 50MB, 64KiB or 4096`);
-  return Math.round(Number(found[1]) * SIZE_BYTES[(found[2] ?? 'B') as keyof typeof SIZE_BYTES]);
+  const bytes = Math.round(Number(found[1]) * SIZE_BYTES[(found[2] ?? 'B') as keyof typeof SIZE_BYTES]);
+  if (bytes > Number.MAX_SAFE_INTEGER) throw new MusterError('invalid', `"${text}" is too large: write at most 9000TB`);
+  return bytes;
 }
 
 /** A duration for people, at most two units: `12s`, `3m 20s`, `2d 4h`. */
 export function formatDuration(ms: number): string {
-  if (ms < 1000) return `${Math.max(0, Math.round(ms))}ms`;
+  const wholeMs = Math.max(0, Math.round(ms));
+  if (wholeMs < 1000) return `${wholeMs}ms`;
   const parts: string[] = [];
-  let rest = Math.floor(ms / 1000);
+  let rest = Math.floor(wholeMs / 1000);
   for (const [unit, seconds] of [
     ['d', 86_400],
     ['h', 3600],
@@ -59,14 +64,17 @@ export function formatDuration(ms: number): string {
   return parts.join(' ');
 }
 
-/** A size for people: `812 B`, `1.4 MB`. */
+const UNITS = ['B', 'KB', 'MB', 'GB', 'TB', 'PB'] as const;
+
+/** A size for people, three digits at most: `812 B`, `1.4 MB`, `250 GB`. */
 export function formatSize(bytes: number): string {
-  const units = ['B', 'KB', 'MB', 'GB', 'TB', 'PB'];
-  let value = bytes;
+  let value = Math.round(bytes);
   let unit = 0;
-  while (value >= 1000 && unit < units.length - 1) {
+  // 999.95 would be shown as 1000: it belongs to the next unit.
+  while (Math.round(value) >= 1000 && unit < UNITS.length - 1) {
     value /= 1000;
     unit += 1;
   }
-  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit] ?? ''}`;
+  const whole = unit === 0 || value >= 99.95;
+  return `${whole ? Math.round(value) : value.toFixed(1)} ${UNITS[unit] ?? ''}`;
 }

@@ -13,13 +13,16 @@ export interface Logger {
   with(facts: Record<string, unknown>): Logger;
 }
 
-function describe(error: unknown): unknown {
+/** How far a chain of causes is followed; it could be a circle. */
+const CAUSES_MAX = 8;
+
+function describe(error: unknown, depth = 0): unknown {
   if (!(error instanceof Error)) return error;
   return {
     type: error.name,
     message: error.message,
     ...(error instanceof MusterError ? { code: error.code, reason: error.reason } : { stack: error.stack }),
-    ...(error.cause === undefined ? {} : { cause: describe(error.cause) }),
+    ...(error.cause === undefined || depth === CAUSES_MAX ? {} : { cause: describe(error.cause, depth + 1) }),
   };
 }
 
@@ -58,7 +61,7 @@ export function createLogger(level: LogLevel, destination?: DestinationStream): 
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
-    serializers: { error: describe, err: describe },
+    serializers: { error: (error: unknown) => describe(error) },
   };
   return new PinoLogger(pino(options, destination ?? pino.destination({ dest: 2, sync: true })));
 }

@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { readFileIfThere, syncDirectory, writeFileDurably } from '../../../src/kit/files.js';
+
+let directory = '';
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'muster-files-'));
+});
+
+afterEach(async () => {
+  await rm(directory, { recursive: true, force: true });
+});
+
+describe('writeFileDurably', () => {
+  it('writes text and bytes, for the owner alone unless told otherwise', async () => {
+    await writeFileDurably(join(directory, 'text'), 'hello');
+    await writeFileDurably(join(directory, 'bytes'), Uint8Array.of(1, 2, 3), 0o644);
+    assert.equal(await readFile(join(directory, 'text'), 'utf8'), 'hello');
+    assert.deepEqual([...(await readFile(join(directory, 'bytes')))], [1, 2, 3]);
+    assert.equal((await stat(join(directory, 'text'))).mode & 0o777, 0o600);
+    assert.equal((await stat(join(directory, 'bytes'))).mode & 0o777, 0o644);
+  });
+
+  it('replaces what was there, its mode too, and what a crash left aside', async () => {
+    const path = join(directory, 'state');
+    await writeFile(path, 'old');
+    await chmod(path, 0o644);
+    await writeFile(join(directory, '.state.new'), 'half a fi');
+    await writeFileDurably(path, 'new');
+    assert.equal(await readFile(path, 'utf8'), 'new');
+    assert.equal((await stat(path)).mode & 0o777, 0o600);
+    assert.deepEqual(await readdir(directory), ['state']);
+  });
+
+  it('leaves nothing aside when it fails', async () => {
+    await mkdir(join(directory, 'taken'));
+    await assert.rejects(writeFileDurably(join(directory, 'taken'), 'x'), { code: 'EISDIR' });
+    assert.deepEqual(await readdir(directory), ['taken']);
+  });
+
+  it('rejects where there is no directory', async () => {
+    await assert.rejects(writeFileDurably(join(directory, 'no', 'file'), 'x'), { code: 'ENOENT' });
+    await assert.rejects(syncDirectory(join(directory, 'no')), { code: 'ENOENT' });
+  });
+});
+
+describe('readFileIfThere', () => {
+  it('tells a missing file from an unreadable one', async () => {
+    await writeFile(join(directory, 'there'), 'content');
+    assert.equal(await readFileIfThere(join(directory, 'there')), 'content');
+    assert.equal(await readFileIfThere(join(directory, 'missing')), undefined);
+    await assert.rejects(readFileIfThere(directory), { code: 'EISDIR' });
+  });
+});
