@@ -57,14 +57,18 @@ export interface Store {
   /**
    * Applies all mutations or none, and resolves with the new revision once they are durable (fsynced, for a driver on disk).
    * Batches become visible in the order they were asked for. An empty batch resolves with the current revision.
+   * The values are copied before the call returns. A delete of a key that is not there changes nothing.
    * @throws conflict when an `expect` does not hold (nothing is written); invalid when two mutations name one key or a bound is exceeded;
-   *   unavailable when closed or failed
+   *   exhausted when the disk's free space is below the driver's floor or WRITE_BACKLOG_BYTES_MAX are waiting (nothing is written);
+   *   data_loss when a key it names is damaged (nothing is written); unavailable when closed or failed
    */
   write(mutations: readonly Mutation[]): Promise<number>;
 
   /**
    * Changes below `prefix` committed after the call, in order, until the signal aborts or the store closes (then iteration ends).
-   * A watcher that falls behind by more than WATCH_BACKLOG_CHANGES_MAX ends with `exhausted`: list again, then watch again.
+   * A watcher that falls behind by more than WATCH_BACKLOG_CHANGES_MAX or WATCH_BACKLOG_BYTES_MAX gets what is queued and then ends with
+   * `exhausted`: watch again, then list again. A store that fails ends its watches with `unavailable`.
+   * To miss nothing, start watching before listing and skip changes at or below the revision of the entry already read.
    */
   watch(prefix: string, signal: AbortSignal): AsyncIterable<Change>;
 
@@ -77,7 +81,15 @@ export interface Store {
 
 /** Changes a watcher may be behind before it is cut off. */
 export const WATCH_BACKLOG_CHANGES_MAX = 10_000;
-/** Longest key in UTF-8 bytes. */
+/** Bytes of keys and values a watcher may be behind before it is cut off. */
+export const WATCH_BACKLOG_BYTES_MAX = 64 * 1024 * 1024;
+/** Longest key in UTF-8 bytes; the shortest is one byte. A key is well-formed Unicode: no lone surrogates. */
 export const KEY_BYTES_MAX = 1024;
 /** Largest value. */
 export const VALUE_BYTES_MAX = 16 * 1024 * 1024;
+/** Mutations in one batch. */
+export const BATCH_MUTATIONS_MAX = 10_000;
+/** Bytes of keys and values in one batch. */
+export const BATCH_BYTES_MAX = 64 * 1024 * 1024;
+/** Bytes of batches waiting to be committed; beyond it write() refuses. */
+export const WRITE_BACKLOG_BYTES_MAX = 128 * 1024 * 1024;

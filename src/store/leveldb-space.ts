@@ -1,0 +1,57 @@
+import { statfs } from 'node:fs/promises';
+import { formatSize } from '../kit/durations.js';
+import { MusterError } from '../kit/errors.js';
+import type { Logger } from '../kit/logger.js';
+import type { Room } from './engine.js';
+
+const RETRY_AFTER_MS = 5000;
+
+/** Bytes that this process may still write to the file system of `path`. */
+export async function freeBytesOf(path: string): Promise<number> {
+  const { bavail, bsize } = await statfs(path);
+  return bavail * bsize;
+}
+
+export interface FloorOptions {
+  readonly path: string;
+  /** Bytes kept free. Recovery after a crash writes up to one write buffer before it frees anything, so keep at least two of them. */
+  readonly floorBytes: number;
+  readonly freeBytes: (path: string) => Promise<number>;
+  readonly logger: Logger;
+}
+
+/** Refuses writes before the disk is full, because a LevelDB whose write failed with ENOSPC acknowledges later writes and loses them. */
+export class FreeSpaceFloor {
+  readonly #options: FloorOptions;
+  #refusing = false;
+
+  constructor(options: FloorOptions) {
+    this.#options = options;
+  }
+
+  /** @throws the system's error when the file system cannot be asked */
+  async room(): Promise<Room> {
+    const { path, floorBytes, freeBytes, logger } = this.#options;
+    if (floorBytes === 0) return { puts: Infinity, deletes: Infinity, refusal: () => this.#refusal(Infinity) };
+    const free = await freeBytes(path);
+    if (this.#refusing && free > floorBytes) {
+      this.#refusing = false;
+      logger.info('there is disk space again, writes are accepted', { path, freeBytes: free, floorBytes });
+    }
+    return { puts: free - floorBytes, deletes: free - floorBytes / 2, refusal: () => this.#refusal(free) };
+  }
+
+  #refusal(free: number): MusterError {
+    const { path, floorBytes, logger } = this.#options;
+    if (!this.#refusing) {
+      this.#refusing = true;
+      logger.error('the disk is almost full, writes are refused', { path, freeBytes: free, floorBytes });
+    }
+    return new MusterError(
+      'exhausted',
+      `the disk of ${path} has ${formatSize(free)} free, and ${formatSize(floorBytes)} are kept free for recovery: ` +
+        'free some space, writes then work again by themselves',
+      { reason: 'DISK_ALMOST_FULL', retryAfterMs: RETRY_AFTER_MS, metadata: { freeBytes: String(free), floorBytes: String(floorBytes) } },
+    );
+  }
+}
