@@ -6,6 +6,7 @@ const DAEMONS = 'center|agent|queue';
 const WIRE = [
   'service\\.ts$',
   '(^|/)wire\\.ts$',
+  '^src/wire/',
   '^src/center/gateway',
   '^src/agent/link',
   '^src/client/',
@@ -45,13 +46,21 @@ module.exports = {
     layer('rpc', ['kit']),
     layer('store', ['kit']),
     layer('model', ['kit']),
+    layer('wire', ['kit', 'model']),
     {
       name: 'wire-only-at-the-edges',
       comment:
-        'Only service files, wire.ts files, the gateway, the link and the client import generated/: translate to src/model there.',
+        'Only service files, wire.ts files, src/wire, the gateway, the link and the client import generated/: translate to src/model there.',
       severity: 'error',
       from: { path: '^src/', pathNot: WIRE },
       to: { path: '^generated/' },
+    },
+    {
+      name: 'translation-only-at-the-edges',
+      comment: 'Only the files that may import generated/ need src/wire: behind them everything speaks src/model.',
+      severity: 'error',
+      from: { path: '^src/', pathNot: WIRE },
+      to: { path: '^src/wire/' },
     },
     {
       name: 'rpc-knows-no-contract',
