@@ -1,0 +1,62 @@
+import { MusterError } from './errors.js';
+
+/**
+ * A bounded first-in first-out queue that holds one item per key: putting a key that is waiting replaces its item and keeps its place,
+ * so a consumer that falls behind gets the newest of each key and memory is bounded by the number of keys. One consumer iterates.
+ */
+export class CoalescingQueue<T> implements AsyncIterable<T> {
+  readonly #capacity: number;
+  readonly #waiting = new Map<string, T>();
+  #wake: (() => void) | undefined;
+  #end: { error?: unknown } | undefined;
+
+  constructor(capacity: number) {
+    if (!Number.isInteger(capacity) || capacity < 1) {
+      throw new MusterError('internal', `queue capacity must be a positive whole number, not ${capacity}`);
+    }
+    this.#capacity = capacity;
+  }
+
+  get size(): number {
+    return this.#waiting.size;
+  }
+
+  /** False when the item was not taken: as many other keys are waiting as the queue holds, or it is closed. */
+  put(key: string, item: T): boolean {
+    if (this.#end) return false;
+    if (!this.#waiting.has(key) && this.#waiting.size >= this.#capacity) return false;
+    this.#waiting.set(key, item);
+    this.#wake?.();
+    return true;
+  }
+
+  /** As put, but the key goes behind everything that waits now. */
+  putLast(key: string, item: T): boolean {
+    this.#waiting.delete(key);
+    return this.put(key, item);
+  }
+
+  /** Ends iteration after what is waiting; with an error, iteration then throws it. */
+  close(error?: unknown): void {
+    if (this.#end) return;
+    this.#end = error === undefined ? {} : { error };
+    this.#wake?.();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncIterator<T> {
+    for (;;) {
+      for (const [key, item] of this.#waiting) {
+        this.#waiting.delete(key);
+        yield item;
+      }
+      if (this.#end) {
+        if ('error' in this.#end) throw this.#end.error;
+        return;
+      }
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      this.#wake = undefined;
+    }
+  }
+}
