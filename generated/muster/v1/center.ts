@@ -325,7 +325,15 @@ export interface ConnectResponse {
     | { $case: "reportFull"; value: ReportFull }
     | { $case: "redirect"; value: Redirect }
     | { $case: "commandAck"; value: CommandAck }
+    | { $case: "notice"; value: Notice }
     | undefined;
+}
+
+/** Something the people of this machine should know, for the agent's log; nothing to act on. */
+export interface Notice {
+  /** A stable word, for example DUPLICATE_IDENTITY. */
+  reason: string;
+  message: string;
 }
 
 export interface Welcome {
@@ -486,7 +494,10 @@ export interface GetMachineRequest {
 export interface WatchMachinesRequest {
 }
 
-/** The first one has `snapshot` set and holds all; a later one holds what changed; one with nothing in it is a bookmark. */
+/**
+ * The first one has `snapshot` set and begins the list of all; where that is long it goes on in the next ones, up to the first bookmark.
+ * A later one holds what changed. One with nothing in it is a bookmark: all is told, the stream is alive.
+ */
 export interface WatchMachinesResponse {
   snapshot: boolean;
   machines: Machine[];
@@ -2503,6 +2514,9 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
       case "commandAck":
         CommandAck.encode(message.frame.value, writer.uint32(58).fork()).join();
         break;
+      case "notice":
+        Notice.encode(message.frame.value, writer.uint32(66).fork()).join();
+        break;
     }
     return writer;
   },
@@ -2576,6 +2590,14 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
             message.frame = { $case: "commandAck", value: CommandAck.decode(reader, reader.uint32()) };
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.frame = { $case: "notice", value: Notice.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2608,6 +2630,8 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
         ? { $case: "commandAck", value: CommandAck.fromJSON(object.commandAck) }
         : isSet(object.command_ack)
         ? { $case: "commandAck", value: CommandAck.fromJSON(object.command_ack) }
+        : isSet(object.notice)
+        ? { $case: "notice", value: Notice.fromJSON(object.notice) }
         : undefined,
     };
   },
@@ -2628,6 +2652,8 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
       obj.redirect = Redirect.toJSON(message.frame.value);
     } else if (message.frame?.$case === "commandAck") {
       obj.commandAck = CommandAck.toJSON(message.frame.value);
+    } else if (message.frame?.$case === "notice") {
+      obj.notice = Notice.toJSON(message.frame.value);
     }
     return obj;
   },
@@ -2680,7 +2706,98 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
         }
         break;
       }
+      case "notice": {
+        if (object.frame?.value !== undefined && object.frame?.value !== null) {
+          message.frame = { $case: "notice", value: Notice.fromPartial(object.frame.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseNotice(): Notice {
+  return { reason: "", message: "" };
+}
+
+export const Notice: MessageFns<Notice> = {
+  encode(message: Notice, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.reason !== "") {
+      writer.uint32(10).string(message.reason);
+    }
+    if (message.message !== "") {
+      writer.uint32(18).string(message.message);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Notice {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNotice();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Notice {
+    return {
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      message: isSet(object.message) ? globalThis.String(object.message) : "",
+    };
+  },
+
+  toJSON(message: Notice): unknown {
+    const obj: any = {};
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    if (message.message !== "") {
+      obj.message = message.message;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Notice>): Notice {
+    return Notice.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Notice>): Notice {
+    const message = createBaseNotice();
+    message.reason = object.reason ?? "";
+    message.message = object.message ?? "";
     return message;
   },
 };
