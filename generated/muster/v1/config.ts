@@ -37,9 +37,12 @@ export interface GetRequest {
 /** A merged configuration. */
 export interface Snapshot {
   service: string;
-  /** Rises with every change of any of the service's documents; 0 when it has none. */
+  /**
+   * Revision of the newest document that applies here: rises with each change that concerns this machine, and counts all of the
+   * service's changes, so it may skip numbers. 0 when there has never been one.
+   */
   revision: number;
-  /** SHA-256 of the merged values in canonical JSON, hex. */
+  /** SHA-256 of the merged values in canonical JSON (keys in order of their UTF-16 units, no spaces), hex; empty at revision 0. */
   hash: string;
   values:
     | { [key: string]: any }
@@ -58,7 +61,7 @@ export interface Snapshot_ProvenanceEntry {
 export interface WatchRequest {
   machine: string;
   service: string;
-  /** Hash the caller holds. */
+  /** Hash the caller holds; empty for none. */
   hash: string;
 }
 
@@ -92,7 +95,9 @@ export interface Document {
     | undefined;
   /** As published: YAML or JSON text, comments kept. Empty where nothing is stored. */
   text: string;
+  /** Number of the publication that stored it; every publication of any of the service's documents takes the next. */
   revision: number;
+  /** For PublishRequest.etag; empty where nothing is stored. */
   etag: string;
   published: Date | undefined;
   publishedBy: string;
@@ -103,7 +108,7 @@ export interface GetDocumentRequest {
   scope:
     | Scope
     | undefined;
-  /** 0: the newest. */
+  /** 0: the newest. Otherwise the document as it was at that revision. */
   revision: number;
 }
 
@@ -120,11 +125,12 @@ export interface PublishRequest {
   scope:
     | Scope
     | undefined;
-  /** A YAML or JSON mapping. Empty removes the document. */
+  /** A YAML or JSON mapping, at most 256 KiB. Empty removes the document. */
   text: string;
   /** Empty: whatever is stored. `new`: only if nothing is stored. */
   etag: string;
   comment: string;
+  /** Publishing again with the same id answers as the first time and changes nothing. */
   requestId: string;
 }
 
@@ -2131,8 +2137,9 @@ export const ConfigService = {
     responseDeserialize: (value: Buffer): ValidateResponse => ValidateResponse.decode(value),
   },
   /**
-   * Replaces a scope's document. A new revision of the service's configuration.
-   * Errors: INVALID_ARGUMENT as Validate; ABORTED when etag is not the stored one.
+   * Replaces a scope's document. A new revision of the service's configuration, unless the text is what is stored already.
+   * Errors: INVALID_ARGUMENT as Validate; ABORTED with reason ETAG_MISMATCH when etag is not the stored one; NOT_FOUND for a
+   * service or machine that nobody knows, with the nearest name.
    */
   publish: {
     path: "/muster.v1.Config/Publish" as const,
@@ -2143,7 +2150,7 @@ export const ConfigService = {
     responseSerialize: (value: Document): Buffer => Buffer.from(Document.encode(value).finish()),
     responseDeserialize: (value: Buffer): Document => Document.decode(value),
   },
-  /** Newest first. */
+  /** Newest first; the last 1,000 are kept. */
   listRevisions: {
     path: "/muster.v1.Config/ListRevisions" as const,
     requestStream: false as const,
@@ -2178,11 +2185,12 @@ export interface ConfigServer extends UntypedServiceImplementation {
   /** Checks a document as Publish would and stores nothing. Errors: INVALID_ARGUMENT with line and column of each mistake. */
   validate: handleUnaryCall<ValidateRequest, ValidateResponse>;
   /**
-   * Replaces a scope's document. A new revision of the service's configuration.
-   * Errors: INVALID_ARGUMENT as Validate; ABORTED when etag is not the stored one.
+   * Replaces a scope's document. A new revision of the service's configuration, unless the text is what is stored already.
+   * Errors: INVALID_ARGUMENT as Validate; ABORTED with reason ETAG_MISMATCH when etag is not the stored one; NOT_FOUND for a
+   * service or machine that nobody knows, with the nearest name.
    */
   publish: handleUnaryCall<PublishRequest, Document>;
-  /** Newest first. */
+  /** Newest first; the last 1,000 are kept. */
   listRevisions: handleUnaryCall<ListRevisionsRequest, ListRevisionsResponse>;
   /** Which machine holds and which service runs with which revision. */
   getAdoption: handleUnaryCall<GetAdoptionRequest, GetAdoptionResponse>;
@@ -2258,8 +2266,9 @@ export interface ConfigClient extends Client {
     callback: (error: ServiceError | null, response: ValidateResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Replaces a scope's document. A new revision of the service's configuration.
-   * Errors: INVALID_ARGUMENT as Validate; ABORTED when etag is not the stored one.
+   * Replaces a scope's document. A new revision of the service's configuration, unless the text is what is stored already.
+   * Errors: INVALID_ARGUMENT as Validate; ABORTED with reason ETAG_MISMATCH when etag is not the stored one; NOT_FOUND for a
+   * service or machine that nobody knows, with the nearest name.
    */
   publish(request: PublishRequest, callback: (error: ServiceError | null, response: Document) => void): ClientUnaryCall;
   publish(
@@ -2273,7 +2282,7 @@ export interface ConfigClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Document) => void,
   ): ClientUnaryCall;
-  /** Newest first. */
+  /** Newest first; the last 1,000 are kept. */
   listRevisions(
     request: ListRevisionsRequest,
     callback: (error: ServiceError | null, response: ListRevisionsResponse) => void,

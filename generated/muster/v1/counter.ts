@@ -94,13 +94,20 @@ export function counterKindToNumber(object: CounterKind): number {
   }
 }
 
-/** One run of one program that counts. */
+/**
+ * What counts from zero once: one run of one program. An agent that reports to the center is itself one, per service,
+ * which lasts as long as its data directory: its values are the sums over the service's processes.
+ */
 export interface CounterProcess {
   /** Unguessable, new for each process. */
   uid: string;
   /** Name of the service; set by the agent from the socket, never believed from the process. */
   service: string;
-  started: Date | undefined;
+  started:
+    | Date
+    | undefined;
+  /** Some of its points have been acknowledged before. */
+  resumed: boolean;
 }
 
 /** Names a series once per stream; points refer to it by number. */
@@ -134,13 +141,22 @@ export interface ReportRequest {
   points: CounterPoint[];
   /** These are the last points of this process: it has ended. */
   final: boolean;
-  /** Agents, first frame of a stream: every process uid that may still be sent. The center may forget others of this machine that have ended. */
-  held: string[];
 }
 
 export interface ReportResponse {
-  /** Every batch up to here is durable. */
+  /** Every batch up to here is durable, apart from the points named in a `refused`. */
   acknowledged: number;
+  /** Points of the batch `acknowledged` that were not taken; the others were. */
+  refused: CounterRefusal[];
+}
+
+/** Why a series was not taken. */
+export interface CounterRefusal {
+  ref: number;
+  /** INVALID_NAME, INVALID_LABELS, INVALID_VALUE, DECREASING, KIND_MISMATCH, UNDEFINED or TOO_MANY_SERIES. */
+  reason: string;
+  /** For people: what is wrong and what to do. */
+  message: string;
 }
 
 export interface ListCountersRequest {
@@ -198,7 +214,7 @@ export interface CounterWatchRequest {
 }
 
 function createBaseCounterProcess(): CounterProcess {
-  return { uid: "", service: "", started: undefined };
+  return { uid: "", service: "", started: undefined, resumed: false };
 }
 
 export const CounterProcess: MessageFns<CounterProcess> = {
@@ -211,6 +227,9 @@ export const CounterProcess: MessageFns<CounterProcess> = {
     }
     if (message.started !== undefined) {
       Timestamp.encode(toTimestamp(message.started), writer.uint32(26).fork()).join();
+    }
+    if (message.resumed !== false) {
+      writer.uint32(32).bool(message.resumed);
     }
     return writer;
   },
@@ -252,6 +271,14 @@ export const CounterProcess: MessageFns<CounterProcess> = {
             message.started = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.resumed = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -269,6 +296,7 @@ export const CounterProcess: MessageFns<CounterProcess> = {
       uid: isSet(object.uid) ? globalThis.String(object.uid) : "",
       service: isSet(object.service) ? globalThis.String(object.service) : "",
       started: isSet(object.started) ? fromJsonTimestamp(object.started) : undefined,
+      resumed: isSet(object.resumed) ? globalThis.Boolean(object.resumed) : false,
     };
   },
 
@@ -283,6 +311,9 @@ export const CounterProcess: MessageFns<CounterProcess> = {
     if (message.started !== undefined) {
       obj.started = message.started.toISOString();
     }
+    if (message.resumed !== false) {
+      obj.resumed = message.resumed;
+    }
     return obj;
   },
 
@@ -294,6 +325,7 @@ export const CounterProcess: MessageFns<CounterProcess> = {
     message.uid = object.uid ?? "";
     message.service = object.service ?? "";
     message.started = object.started ?? undefined;
+    message.resumed = object.resumed ?? false;
     return message;
   },
 };
@@ -664,7 +696,7 @@ export const CounterPoint: MessageFns<CounterPoint> = {
 };
 
 function createBaseReportRequest(): ReportRequest {
-  return { sequence: 0, process: undefined, definitions: [], points: [], final: false, held: [] };
+  return { sequence: 0, process: undefined, definitions: [], points: [], final: false };
 }
 
 export const ReportRequest: MessageFns<ReportRequest> = {
@@ -683,9 +715,6 @@ export const ReportRequest: MessageFns<ReportRequest> = {
     }
     if (message.final !== false) {
       writer.uint32(40).bool(message.final);
-    }
-    for (const v of message.held) {
-      writer.uint32(50).string(v!);
     }
     return writer;
   },
@@ -743,14 +772,6 @@ export const ReportRequest: MessageFns<ReportRequest> = {
             message.final = reader.bool();
             continue;
           }
-          case 6: {
-            if (tag !== 50) {
-              break;
-            }
-
-            message.held.push(reader.string());
-            continue;
-          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -772,7 +793,6 @@ export const ReportRequest: MessageFns<ReportRequest> = {
         : [],
       points: globalThis.Array.isArray(object?.points) ? object.points.map((e: any) => CounterPoint.fromJSON(e)) : [],
       final: isSet(object.final) ? globalThis.Boolean(object.final) : false,
-      held: globalThis.Array.isArray(object?.held) ? object.held.map((e: any) => globalThis.String(e)) : [],
     };
   },
 
@@ -793,9 +813,6 @@ export const ReportRequest: MessageFns<ReportRequest> = {
     if (message.final !== false) {
       obj.final = message.final;
     }
-    if (message.held?.length) {
-      obj.held = message.held;
-    }
     return obj;
   },
 
@@ -811,19 +828,21 @@ export const ReportRequest: MessageFns<ReportRequest> = {
     message.definitions = object.definitions?.map((e) => CounterDefinition.fromPartial(e)) || [];
     message.points = object.points?.map((e) => CounterPoint.fromPartial(e)) || [];
     message.final = object.final ?? false;
-    message.held = object.held?.map((e) => e) || [];
     return message;
   },
 };
 
 function createBaseReportResponse(): ReportResponse {
-  return { acknowledged: 0 };
+  return { acknowledged: 0, refused: [] };
 }
 
 export const ReportResponse: MessageFns<ReportResponse> = {
   encode(message: ReportResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.acknowledged !== 0) {
       writer.uint32(8).int64(message.acknowledged);
+    }
+    for (const v of message.refused) {
+      CounterRefusal.encode(v!, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -849,6 +868,14 @@ export const ReportResponse: MessageFns<ReportResponse> = {
             message.acknowledged = longToNumber(reader.int64());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.refused.push(CounterRefusal.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -862,13 +889,21 @@ export const ReportResponse: MessageFns<ReportResponse> = {
   },
 
   fromJSON(object: any): ReportResponse {
-    return { acknowledged: isSet(object.acknowledged) ? globalThis.Number(object.acknowledged) : 0 };
+    return {
+      acknowledged: isSet(object.acknowledged) ? globalThis.Number(object.acknowledged) : 0,
+      refused: globalThis.Array.isArray(object?.refused)
+        ? object.refused.map((e: any) => CounterRefusal.fromJSON(e))
+        : [],
+    };
   },
 
   toJSON(message: ReportResponse): unknown {
     const obj: any = {};
     if (message.acknowledged !== 0) {
       obj.acknowledged = Math.round(message.acknowledged);
+    }
+    if (message.refused?.length) {
+      obj.refused = message.refused.map((e) => CounterRefusal.toJSON(e));
     }
     return obj;
   },
@@ -879,6 +914,108 @@ export const ReportResponse: MessageFns<ReportResponse> = {
   fromPartial(object: DeepPartial<ReportResponse>): ReportResponse {
     const message = createBaseReportResponse();
     message.acknowledged = object.acknowledged ?? 0;
+    message.refused = object.refused?.map((e) => CounterRefusal.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseCounterRefusal(): CounterRefusal {
+  return { ref: 0, reason: "", message: "" };
+}
+
+export const CounterRefusal: MessageFns<CounterRefusal> = {
+  encode(message: CounterRefusal, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ref !== 0) {
+      writer.uint32(8).int32(message.ref);
+    }
+    if (message.reason !== "") {
+      writer.uint32(18).string(message.reason);
+    }
+    if (message.message !== "") {
+      writer.uint32(26).string(message.message);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CounterRefusal {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCounterRefusal();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.ref = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CounterRefusal {
+    return {
+      ref: isSet(object.ref) ? globalThis.Number(object.ref) : 0,
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      message: isSet(object.message) ? globalThis.String(object.message) : "",
+    };
+  },
+
+  toJSON(message: CounterRefusal): unknown {
+    const obj: any = {};
+    if (message.ref !== 0) {
+      obj.ref = Math.round(message.ref);
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    if (message.message !== "") {
+      obj.message = message.message;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CounterRefusal>): CounterRefusal {
+    return CounterRefusal.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CounterRefusal>): CounterRefusal {
+    const message = createBaseCounterRefusal();
+    message.ref = object.ref ?? 0;
+    message.reason = object.reason ?? "";
+    message.message = object.message ?? "";
     return message;
   },
 };
@@ -1778,12 +1915,14 @@ export const CounterWatchRequest: MessageFns<CounterWatchRequest> = {
   },
 };
 
-/** The same contract at both hops: agents serve Report to services, the center serves it to agents. */
+/** Report is served at both hops: by agents to services, by the center to agents. The rest is served by the center. */
 export type CounterService = typeof CounterService;
 export const CounterService = {
   /**
    * Points up, acknowledgements down. An acknowledged point is on the receiver's disk. Values are cumulative per process,
-   * so sending a point again changes nothing.
+   * so sending a point again changes nothing. What cannot be taken is named in the acknowledgement, point by point.
+   * Errors: FAILED_PRECONDITION with reason PROCESS_FORGOTTEN when `resumed` is set and the receiver does not know the process:
+   * go on under a new uid, with values counted from the last acknowledged ones.
    */
   report: {
     path: "/muster.v1.Counter/Report" as const,
@@ -1829,7 +1968,9 @@ export const CounterService = {
 export interface CounterServer extends UntypedServiceImplementation {
   /**
    * Points up, acknowledgements down. An acknowledged point is on the receiver's disk. Values are cumulative per process,
-   * so sending a point again changes nothing.
+   * so sending a point again changes nothing. What cannot be taken is named in the acknowledgement, point by point.
+   * Errors: FAILED_PRECONDITION with reason PROCESS_FORGOTTEN when `resumed` is set and the receiver does not know the process:
+   * go on under a new uid, with values counted from the last acknowledged ones.
    */
   report: handleBidiStreamingCall<ReportRequest, ReportResponse>;
   listCounters: handleUnaryCall<ListCountersRequest, ListCountersResponse>;
@@ -1842,7 +1983,9 @@ export interface CounterServer extends UntypedServiceImplementation {
 export interface CounterClient extends Client {
   /**
    * Points up, acknowledgements down. An acknowledged point is on the receiver's disk. Values are cumulative per process,
-   * so sending a point again changes nothing.
+   * so sending a point again changes nothing. What cannot be taken is named in the acknowledgement, point by point.
+   * Errors: FAILED_PRECONDITION with reason PROCESS_FORGOTTEN when `resumed` is set and the receiver does not know the process:
+   * go on under a new uid, with values counted from the last acknowledged ones.
    */
   report(): ClientDuplexStream<ReportRequest, ReportResponse>;
   report(options: Partial<CallOptions>): ClientDuplexStream<ReportRequest, ReportResponse>;
