@@ -1,5 +1,5 @@
 import { MusterError, isCode, messageOf } from '../kit/errors.js';
-import type { Change, Mutation, Store } from './port.js';
+import type { Change, KeyRange, Mutation, Store } from './port.js';
 
 /** Turns what JSON holds into a T and back. */
 export interface Codec<T> {
@@ -59,7 +59,9 @@ function assertNoForbiddenKey(key: string, text: string, parsed: () => unknown):
   if (!text.includes(FORBIDDEN) && !text.includes('\\u')) return;
   const path = forbiddenPath(parsed());
   if (path !== undefined) {
-    throw new MusterError('invalid', `document "${key}" has the name ${FORBIDDEN} at ${path}: choose another name`, { reason: 'FORBIDDEN_NAME' });
+    throw new MusterError('invalid', `document "${key}" has the name ${FORBIDDEN} at ${path}: choose another name`, {
+      reason: 'FORBIDDEN_NAME',
+    });
   }
 }
 
@@ -86,7 +88,8 @@ export class Documents<T> {
    * @throws invalid when the prefix does not end in `/`
    */
   constructor(store: Store, prefix: string, codec: Codec<T> = { decode: (parsed) => parsed as T }) {
-    if (!prefix.endsWith('/') || prefix === '/') throw new MusterError('invalid', `prefix "${prefix}" must be a name that ends in "/"`);
+    if (!prefix.endsWith('/') || prefix === '/')
+      throw new MusterError('invalid', `prefix "${prefix}" must be a name that ends in "/"`);
     this.#store = store;
     this.#prefix = prefix;
     this.#codec = codec;
@@ -101,12 +104,10 @@ export class Documents<T> {
 
   /** A consistent snapshot. @throws as get */
   async *list(options: ListOptions = {}): AsyncGenerator<Document<T>> {
-    const { after, reverse, limit = Infinity } = options;
-    const cursor = after === undefined ? {} : { [reverse ? 'before' : 'after']: this.#key(after) };
-    const prefix = this.#prefix + escapeId(options.prefix ?? '');
+    const { limit = Infinity } = options;
     let count = 0;
     if (limit <= 0) return;
-    for await (const { key, value, revision } of this.#store.range({ prefix, ...cursor, reverse: reverse ?? false })) {
+    for await (const { key, value, revision } of this.#store.range(this.#range(options))) {
       const id = this.#id(key);
       if (id === undefined) continue;
       yield { id, value: this.#decode(key, value), revision };
@@ -143,13 +144,8 @@ export class Documents<T> {
       const current = await this.get(id);
       const value = change(current?.value);
       if (value === current?.value) return current;
-      const expect = current?.revision ?? 0;
       try {
-        if (value === undefined) {
-          await this.delete(id, { expect });
-          return undefined;
-        }
-        return { id, value, revision: await this.put(id, value, { expect }) };
+        return await this.#replace(id, value, current?.revision ?? 0);
       } catch (error) {
         if (tries >= UPDATE_TRIES_MAX || !isCode(error, 'conflict')) throw error;
       }
@@ -179,6 +175,18 @@ export class Documents<T> {
     }
   }
 
+  async #replace(id: string, value: T | undefined, expect: number): Promise<Document<T> | undefined> {
+    if (value !== undefined) return { id, value, revision: await this.put(id, value, { expect }) };
+    await this.delete(id, { expect });
+    return undefined;
+  }
+
+  /** Without the limit: keys of deeper prefixes are skipped after reading. */
+  #range({ prefix, after, reverse }: ListOptions): KeyRange {
+    const cursor = after === undefined ? {} : { [reverse ? 'before' : 'after']: this.#key(after) };
+    return { prefix: this.#prefix + escapeId(prefix ?? ''), ...cursor, reverse: reverse ?? false };
+  }
+
   #key(id: string): string {
     if (id === '') throw new MusterError('invalid', `an id below "${this.#prefix}" must not be empty`);
     return this.#prefix + escapeId(id);
@@ -192,13 +200,16 @@ export class Documents<T> {
 
   #encode(key: string, value: T): Uint8Array {
     const plain = this.#codec.encode ? this.#codec.encode(value) : value;
-    let text: string | undefined;
+    let text: unknown;
     try {
-      text = JSON.stringify(plain) as string | undefined;
+      text = JSON.stringify(plain);
     } catch (error) {
-      throw new MusterError('invalid', `document "${key}" cannot be stored as JSON: ${messageOf(error)}`, { cause: error });
+      throw new MusterError('invalid', `document "${key}" cannot be stored as JSON: ${messageOf(error)}`, {
+        cause: error,
+      });
     }
-    if (text === undefined) throw new MusterError('invalid', `document "${key}" cannot be stored as JSON: it is ${typeof plain}`);
+    if (typeof text !== 'string')
+      throw new MusterError('invalid', `document "${key}" cannot be stored as JSON: it is ${typeof plain}`);
     assertNoForbiddenKey(key, text, () => plain);
     return Buffer.from(text);
   }
@@ -209,16 +220,22 @@ export class Documents<T> {
     try {
       parsed = JSON.parse(text);
     } catch (error) {
-      throw new MusterError('data_loss', `document "${key}" is not JSON: restore the data directory from a backup`, { cause: error });
+      throw new MusterError('data_loss', `document "${key}" is not JSON: restore the data directory from a backup`, {
+        cause: error,
+      });
     }
     assertNoForbiddenKey(key, text, () => parsed);
     try {
       return this.#codec.decode(parsed);
     } catch (error) {
-      throw new MusterError('internal', `document "${key}" does not have the shape this version expects: ${messageOf(error)}`, {
-        reason: 'DOCUMENT_SHAPE',
-        cause: error,
-      });
+      throw new MusterError(
+        'internal',
+        `document "${key}" does not have the shape this version expects: ${messageOf(error)}`,
+        {
+          reason: 'DOCUMENT_SHAPE',
+          cause: error,
+        },
+      );
     }
   }
 }

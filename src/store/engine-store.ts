@@ -88,10 +88,14 @@ export class EngineStore implements Store {
     this.#assertOpen();
     const batch = checkBatch(mutations);
     if (this.#waitingBytes > 0 && this.#waitingBytes + batch.bytes > WRITE_BACKLOG_BYTES_MAX) {
-      throw new MusterError('exhausted', `more than ${WRITE_BACKLOG_BYTES_MAX} bytes wait to be written: write less at once, then retry`, {
-        reason: 'WRITE_BACKLOG_FULL',
-        retryAfterMs: 100,
-      });
+      throw new MusterError(
+        'exhausted',
+        `more than ${WRITE_BACKLOG_BYTES_MAX} bytes wait to be written: write less at once, then retry`,
+        {
+          reason: 'WRITE_BACKLOG_FULL',
+          retryAfterMs: 100,
+        },
+      );
     }
     return new Promise((resolve, reject) => {
       this.#waiting.push({ batch, resolve, reject });
@@ -209,10 +213,14 @@ export class EngineStore implements Store {
   }
 
   #fail(cause: unknown, group: readonly Waiting[]): void {
-    const error = new MusterError('unavailable', 'the store stopped itself because a write failed: restart the process, or open the store again', {
-      reason: 'STORE_FAILED',
-      cause,
-    });
+    const error = new MusterError(
+      'unavailable',
+      'the store stopped itself because a write failed: restart the process, or open the store again',
+      {
+        reason: 'STORE_FAILED',
+        cause,
+      },
+    );
     this.#logger.error('a write failed, the store stops', { error: cause });
     const done = this.#engine.close().catch((closing: unknown) => {
       this.#logger.warn('the failed store did not close cleanly', { error: closing });

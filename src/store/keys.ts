@@ -25,7 +25,10 @@ export function compareKeys(a: string, b: string): number {
 /** Lone surrogates would all be stored as U+FFFD, so that two different keys would be one. */
 function assertWellFormed(text: string, what: string): void {
   if (/\p{Surrogate}/u.test(text)) {
-    throw new MusterError('invalid', `${what} ${JSON.stringify(text)} has half of a surrogate pair: use well-formed Unicode text`);
+    throw new MusterError(
+      'invalid',
+      `${what} ${JSON.stringify(text)} has half of a surrogate pair: use well-formed Unicode text`,
+    );
   }
 }
 
@@ -34,7 +37,10 @@ export function assertKey(key: string): void {
   if (key === '') throw new MusterError('invalid', 'a key must not be empty');
   const bytes = Buffer.byteLength(key);
   if (bytes > KEY_BYTES_MAX) {
-    throw new MusterError('invalid', `key "${key.slice(0, 40)}..." has ${bytes} bytes; the longest key allowed has ${KEY_BYTES_MAX}`);
+    throw new MusterError(
+      'invalid',
+      `key "${key.slice(0, 40)}..." has ${bytes} bytes; the longest key allowed has ${KEY_BYTES_MAX}`,
+    );
   }
   assertWellFormed(key, 'key');
 }

@@ -18,7 +18,8 @@ async function assertPointReadsAgree(path: string, db: Db, chunk: readonly Pair[
     { fillCache: false },
   )) as readonly (Buffer | undefined)[];
   chunk.forEach(([key, bytes], index) => {
-    if (!values[index]?.equals(bytes)) throw damaged(path, `LevelDB does not find key ${JSON.stringify(keyOf(path, key))} where it is stored`);
+    if (!values[index]?.equals(bytes))
+      throw damaged(path, `LevelDB does not find key ${JSON.stringify(keyOf(path, key))} where it is stored`);
   });
 }
 
@@ -36,7 +37,10 @@ export async function checkEverything(path: string, db: Db, meta: Meta): Promise
     if (stored.equals(META_KEY)) return;
     const record = decodeRecord(path, keyOf(path, stored), bytes);
     if (record.revision > meta.revision) {
-      throw damaged(path, `key ${JSON.stringify(record.key)} has revision ${record.revision}, newer than the store's ${meta.revision}`);
+      throw damaged(
+        path,
+        `key ${JSON.stringify(record.key)} has revision ${record.revision}, newer than the store's ${meta.revision}`,
+      );
     }
     digest = withRecord(digest, record);
   };

@@ -30,7 +30,9 @@ const LOOKUP_KEYS = 64;
 export function readError(path: string, error: unknown): MusterError {
   if (isCode(error)) return error;
   if (errnoOf(error) === 'LEVEL_CORRUPTION') return damaged(path, 'LevelDB cannot read one of its files', error);
-  return new MusterError('unavailable', `${path} could not be read: check the disk, then restart the process`, { cause: error });
+  return new MusterError('unavailable', `${path} could not be read: check the disk, then restart the process`, {
+    cause: error,
+  });
 }
 
 /** The first byte string after all that start with `prefix`. UTF-8 has no 0xff byte, so the last byte can be raised. */
@@ -111,7 +113,12 @@ export class LevelEngine implements Engine {
     if (Buffer.compare(bounds.gte, bounds.lt) >= 0) return;
     const iterator = await this.#reading(() =>
       Promise.resolve(
-        db.iterator({ ...bounds, reverse: range.reverse ?? false, limit: range.limit ?? -1, highWaterMarkBytes: CHUNK_BYTES }),
+        db.iterator({
+          ...bounds,
+          reverse: range.reverse ?? false,
+          limit: range.limit ?? -1,
+          highWaterMarkBytes: CHUNK_BYTES,
+        }),
       ),
     );
     try {
@@ -185,4 +192,3 @@ export class LevelEngine implements Engine {
     }
   }
 }
-

@@ -26,7 +26,8 @@ async function startTicks(pid: number): Promise<string | undefined> {
 function parseHolder(text: string | undefined): Holder | undefined {
   try {
     const found = JSON.parse(text ?? '') as Partial<Holder> | null;
-    if (typeof found?.pid !== 'number' || typeof found.startTicks !== 'string' || typeof found.bootId !== 'string') return undefined;
+    if (typeof found?.pid !== 'number' || typeof found.startTicks !== 'string' || typeof found.bootId !== 'string')
+      return undefined;
     return { pid: found.pid, startTicks: found.startTicks, bootId: found.bootId };
   } catch {
     return undefined;
@@ -40,10 +41,14 @@ async function isAlive(holder: Holder): Promise<boolean> {
 /** The error when another process, or another store of this process, has the directory. */
 export function alreadyRunning(path: string, pid: number | undefined): MusterError {
   const who = pid === undefined ? 'another process uses it' : `already running as pid ${pid}`;
-  return new MusterError('precondition', `${path} is in use: ${who}. Stop that process, or choose another data directory`, {
-    reason: 'ALREADY_RUNNING',
-    metadata: pid === undefined ? {} : { pid: String(pid) },
-  });
+  return new MusterError(
+    'precondition',
+    `${path} is in use: ${who}. Stop that process, or choose another data directory`,
+    {
+      reason: 'ALREADY_RUNNING',
+      metadata: pid === undefined ? {} : { pid: String(pid) },
+    },
+  );
 }
 
 /** The pid in the lock file, whether it is alive or not; undefined when there is none to read. */
@@ -70,7 +75,11 @@ export class DirectoryLock {
 
   /** Call only while holding LevelDB's LOCK. */
   static async take(path: string): Promise<DirectoryLock> {
-    const holder: Holder = { pid: process.pid, startTicks: (await startTicks(process.pid)) ?? '', bootId: await bootId() };
+    const holder: Holder = {
+      pid: process.pid,
+      startTicks: (await startTicks(process.pid)) ?? '',
+      bootId: await bootId(),
+    };
     await writeFileDurably(join(path, LOCK_FILE), `${JSON.stringify(holder)}\n`);
     return new DirectoryLock(path);
   }

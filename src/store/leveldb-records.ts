@@ -82,10 +82,14 @@ export function damaged(path: string, what: string, cause?: unknown): MusterErro
 }
 
 function damagedKey(path: string, key: string, what: string): MusterError {
-  return new MusterError('data_loss', `${path} is damaged: the value of key ${JSON.stringify(key)} ${what}. Nothing was changed; ${RESTORE}`, {
-    reason: 'DATA_DAMAGED',
-    metadata: { key },
-  });
+  return new MusterError(
+    'data_loss',
+    `${path} is damaged: the value of key ${JSON.stringify(key)} ${what}. Nothing was changed; ${RESTORE}`,
+    {
+      reason: 'DATA_DAMAGED',
+      metadata: { key },
+    },
+  );
 }
 
 /** @throws data_loss when the checksum does not hold */
@@ -95,7 +99,12 @@ export function decodeRecord(path: string, key: string, bytes: Uint8Array): Entr
   const mark = view.readUInt32LE(0);
   if (mark !== crc32(view.subarray(CRC_BYTES), crc32(key))) throw damagedKey(path, key, 'does not match its checksum');
   const revision = Number(view.readBigUInt64LE(CRC_BYTES));
-  return { key, value: new Uint8Array(bytes.buffer, bytes.byteOffset + HEADER_BYTES, bytes.length - HEADER_BYTES), revision, mark };
+  return {
+    key,
+    value: new Uint8Array(bytes.buffer, bytes.byteOffset + HEADER_BYTES, bytes.length - HEADER_BYTES),
+    revision,
+    mark,
+  };
 }
 
 /** The key inside a LevelDB key. @throws data_loss when it is not one we can have written */

@@ -51,7 +51,11 @@ export class FreeSpaceFloor {
       'exhausted',
       `the disk of ${path} has ${formatSize(free)} free, and ${formatSize(floorBytes)} are kept free for recovery: ` +
         'free some space, writes then work again by themselves',
-      { reason: 'DISK_ALMOST_FULL', retryAfterMs: RETRY_AFTER_MS, metadata: { freeBytes: String(free), floorBytes: String(floorBytes) } },
+      {
+        reason: 'DISK_ALMOST_FULL',
+        retryAfterMs: RETRY_AFTER_MS,
+        metadata: { freeBytes: String(free), floorBytes: String(floorBytes) },
+      },
     );
   }
 }

@@ -56,7 +56,10 @@ function settingsOf(options: LevelStoreOptions): Settings {
     writeBufferBytes: options.writeBufferBytes ?? WRITE_BUFFER_BYTES,
   };
   if (!(settings.freeSpaceFloorBytes >= 0)) {
-    throw new MusterError('invalid', `freeSpaceFloorBytes must be a number of bytes from 0, not ${settings.freeSpaceFloorBytes}`);
+    throw new MusterError(
+      'invalid',
+      `freeSpaceFloorBytes must be a number of bytes from 0, not ${settings.freeSpaceFloorBytes}`,
+    );
   }
   return settings;
 }
@@ -70,7 +73,8 @@ async function mayCreate(path: string, directory: string): Promise<boolean> {
   if ((await readFileIfThere(join(directory, 'CURRENT'))) !== undefined) return false;
   const names = await readdir(directory);
   const data = names.find((name) => /\.(?:ldb|sst|log)$/.test(name));
-  if (data !== undefined) throw damaged(path, `${LEVEL_DIRECTORY}/CURRENT is missing but ${LEVEL_DIRECTORY}/${data} is there`);
+  if (data !== undefined)
+    throw damaged(path, `${LEVEL_DIRECTORY}/CURRENT is missing but ${LEVEL_DIRECTORY}/${data} is there`);
   return true;
 }
 

@@ -1,13 +1,7 @@
 import { MusterError } from '../kit/errors.js';
 import type { Existing, Final, Room } from './engine.js';
 import { assertKey } from './keys.js';
-import {
-  BATCH_BYTES_MAX,
-  BATCH_MUTATIONS_MAX,
-  VALUE_BYTES_MAX,
-  type Change,
-  type Mutation,
-} from './port.js';
+import { BATCH_BYTES_MAX, BATCH_MUTATIONS_MAX, VALUE_BYTES_MAX, type Change, type Mutation } from './port.js';
 
 /** A checked batch with its own copies of the values. */
 export interface Batch {
@@ -46,7 +40,10 @@ function checkMutation(mutation: Mutation): Mutation {
  */
 export function checkBatch(mutations: readonly Mutation[], limits = BATCH_LIMITS): Batch {
   if (mutations.length > limits.mutationsMax) {
-    throw new MusterError('invalid', `a batch of ${mutations.length} changes is too long; at most ${limits.mutationsMax}: split it`);
+    throw new MusterError(
+      'invalid',
+      `a batch of ${mutations.length} changes is too long; at most ${limits.mutationsMax}: split it`,
+    );
   }
   const keys = new Set<string>();
   const checked: Mutation[] = [];
@@ -54,7 +51,8 @@ export function checkBatch(mutations: readonly Mutation[], limits = BATCH_LIMITS
   let deletesOnly = true;
   for (const mutation of mutations) {
     const copy = checkMutation(mutation);
-    if (keys.has(copy.key)) throw new MusterError('invalid', `a batch may name a key once; "${copy.key}" is named twice`);
+    if (keys.has(copy.key))
+      throw new MusterError('invalid', `a batch may name a key once; "${copy.key}" is named twice`);
     keys.add(copy.key);
     checked.push(copy);
     bytes += Buffer.byteLength(copy.key);

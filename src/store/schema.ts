@@ -28,7 +28,11 @@ export function versionOf(schema: Schema): number {
 /**
  * @throws precondition when the data at `path` belongs to another owner or was written by a newer version
  */
-export function assertReadable(path: string, schema: Schema, found: { readonly schema: string; readonly version: number }): void {
+export function assertReadable(
+  path: string,
+  schema: Schema,
+  found: { readonly schema: string; readonly version: number },
+): void {
   if (found.schema !== schema.name) {
     throw new MusterError(
       'precondition',
