@@ -1,4 +1,5 @@
 import { MusterError } from './errors.js';
+import { Gate } from './gate.js';
 
 /**
  * A bounded first-in first-out queue that holds one item per key: putting a key that is waiting replaces its item and keeps its place,
@@ -7,8 +8,7 @@ import { MusterError } from './errors.js';
 export class CoalescingQueue<T> implements AsyncIterable<T> {
   readonly #capacity: number;
   readonly #waiting = new Map<string, T>();
-  #wake: (() => void) | undefined;
-  #end: { error?: unknown } | undefined;
+  readonly #gate = new Gate();
 
   constructor(capacity: number) {
     if (!Number.isInteger(capacity) || capacity < 1) {
@@ -23,40 +23,31 @@ export class CoalescingQueue<T> implements AsyncIterable<T> {
 
   /** False when the item was not taken: as many other keys are waiting as the queue holds, or it is closed. */
   put(key: string, item: T): boolean {
-    if (this.#end) return false;
+    if (this.#gate.closed) return false;
     if (!this.#waiting.has(key) && this.#waiting.size >= this.#capacity) return false;
     this.#waiting.set(key, item);
-    this.#wake?.();
+    this.#gate.ring();
     return true;
   }
 
   /** As put, but the key goes behind everything that waits now. */
   putLast(key: string, item: T): boolean {
+    if (this.#gate.closed) return false;
     this.#waiting.delete(key);
     return this.put(key, item);
   }
 
   /** Ends iteration after what is waiting; with an error, iteration then throws it. */
   close(error?: unknown): void {
-    if (this.#end) return;
-    this.#end = error === undefined ? {} : { error };
-    this.#wake?.();
+    this.#gate.close(error);
   }
 
   async *[Symbol.asyncIterator](): AsyncIterator<T> {
-    for (;;) {
+    do {
       for (const [key, item] of this.#waiting) {
         this.#waiting.delete(key);
         yield item;
       }
-      if (this.#end) {
-        if ('error' in this.#end) throw this.#end.error;
-        return;
-      }
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-      this.#wake = undefined;
-    }
+    } while (await this.#gate.more());
   }
 }

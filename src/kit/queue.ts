@@ -1,4 +1,5 @@
 import { MusterError } from './errors.js';
+import { Gate } from './gate.js';
 
 /** What a full queue does with one more item. */
 export type FullPolicy = 'refuse' | 'drop_oldest';
@@ -11,8 +12,7 @@ export class BoundedQueue<T> implements AsyncIterable<T> {
   readonly #capacity: number;
   readonly #policy: FullPolicy;
   #items: T[] = [];
-  #wake: (() => void) | undefined;
-  #end: { error?: unknown } | undefined;
+  readonly #gate = new Gate();
   #dropped = 0;
 
   constructor(capacity: number, policy: FullPolicy) {
@@ -34,37 +34,25 @@ export class BoundedQueue<T> implements AsyncIterable<T> {
 
   /** False when the item was not taken: the queue is full under `refuse`, or closed. */
   push(item: T): boolean {
-    if (this.#end) return false;
+    if (this.#gate.closed) return false;
     if (this.#items.length >= this.#capacity) {
       if (this.#policy === 'refuse') return false;
       this.#items.shift();
       this.#dropped += 1;
     }
     this.#items.push(item);
-    this.#wake?.();
+    this.#gate.ring();
     return true;
   }
 
   /** Ends iteration after what is queued; with an error, iteration then throws it. */
   close(error?: unknown): void {
-    if (this.#end) return;
-    this.#end = error === undefined ? {} : { error };
-    this.#wake?.();
+    this.#gate.close(error);
   }
 
   async *[Symbol.asyncIterator](): AsyncIterator<T> {
-    for (;;) {
-      if (this.#items.length > 0) {
-        yield this.#items.shift() as T;
-      } else if (this.#end) {
-        if ('error' in this.#end) throw this.#end.error;
-        return;
-      } else {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-        this.#wake = undefined;
-      }
-    }
+    do {
+      while (this.#items.length > 0) yield this.#items.shift() as T;
+    } while (await this.#gate.more());
   }
 }

@@ -65,3 +65,11 @@ test('closing with an error gives what waits and then throws it', async () => {
   }, /too slow/);
   assert.deepEqual(seen, [1]);
 });
+
+test('a closed queue takes nothing, and keeps what waits', async () => {
+  const queue = new CoalescingQueue<string>(3);
+  queue.put('a', 'a1');
+  queue.close();
+  assert.deepEqual([queue.put('b', 'b1'), queue.putLast('a', 'a2')], [false, false]);
+  assert.deepEqual(await drain(queue), ['a1']);
+});
