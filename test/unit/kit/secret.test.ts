@@ -14,6 +14,7 @@ test('a secret shows itself to nobody who does not ask', () => {
     Object.values(secret).join(),
   ];
   for (const text of shown) assert.equal(text.includes('hunter2'), false, text);
+  assert.equal(inspect(secret), '[secret]');
   assert.equal(JSON.stringify({ secret }), '{"secret":"[secret]"}');
   assert.equal(secret.reveal(), 'hunter2');
 });
