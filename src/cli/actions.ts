@@ -1,0 +1,139 @@
+import type { Command } from 'commander';
+import type { AgentService } from '../../generated/muster/v1/agent.js';
+import { Command as WireCommand, ListCommandsResponse, type CenterService } from '../../generated/muster/v1/center.js';
+import { Instance } from '../../generated/muster/v1/types.js';
+import { newId } from '../kit/ids.js';
+import { messageOf } from '../kit/errors.js';
+import type { Action } from '../model/instance.js';
+import { isFinal } from '../model/instance.js';
+import type { Client } from '../rpc/types.js';
+import { fromWireOutcome, toWireAction } from '../wire/instance.js';
+import { toDuration } from '../wire/time.js';
+import { durationArgument } from './arguments.js';
+import { withAgent, withCenter } from './connection.js';
+import { isLocal } from './context.js';
+import { findInstances, stateText } from './instances.js';
+import { Failed, type GlobalOptions, type Io } from './io.js';
+import { clockTime, enumWord, Output } from './output.js';
+
+interface ActionOptions extends GlobalOptions {
+  readonly on?: string;
+  readonly reason?: string;
+  readonly expiresIn?: number;
+}
+
+function callLocal(agent: Client<typeof AgentService>, action: Action, service: string, io: Io): Promise<Instance> {
+  const options = { signal: io.signal, timeoutMs: LOCAL_DEADLINE_MS };
+  switch (action) {
+    case 'START':
+      return agent.startService({ service }, options);
+    case 'STOP':
+      return agent.stopService({ service }, options);
+    case 'RESTART':
+      return agent.restartService({ service }, options);
+  }
+}
+
+/** A stop may take its grace time, a start its settle time with retries; the agent bounds both. */
+const LOCAL_DEADLINE_MS = 300_000;
+
+async function runLocal(io: Io, options: ActionOptions, action: Action, service: string): Promise<void> {
+  const output = new Output(io, options);
+  const instance = await withAgent(io, options, (agent) => callLocal(agent, action, service, io));
+  await output.document(Instance.toJSON(instance));
+  await output.line(`${service}: ${stateText(instance, io.clock.now())}${instance.pid > 0 ? ` pid ${instance.pid}` : ''}`);
+}
+
+/** Starts one command and follows it until nothing more will be known of it for now. */
+async function runOne(
+  center: Client<typeof CenterService>,
+  io: Io,
+  instance: Instance,
+  request: { readonly action: Action; readonly options: ActionOptions },
+): Promise<WireCommand> {
+  const { action, options } = request;
+  let last = await center.runCommand({
+    machine: instance.machine,
+    service: instance.service,
+    action: toWireAction(action),
+    expiresIn: options.expiresIn === undefined ? undefined : toDuration(options.expiresIn),
+    requestId: newId('r'),
+    reason: options.reason ?? '',
+  });
+  for await (const update of center.watchCommand({ id: last.id }, { signal: io.signal })) {
+    last = update;
+    const outcome = fromWireOutcome(update.outcome);
+    if (isFinal(outcome) || outcome === 'UNKNOWN') break;
+  }
+  return last;
+}
+
+function outcomeText(command: WireCommand, nowMs: number): string {
+  const word = enumWord('OUTCOME', command.outcome);
+  return command.unknownSince === undefined ? word : `${word} since ${clockTime(command.unknownSince, nowMs)}`;
+}
+
+async function runAtCenter(io: Io, options: ActionOptions, action: Action, service: string): Promise<void> {
+  const output = new Output(io, options);
+  const ended = await withCenter(io, options, async (center) => {
+    const instances = await findInstances(center, service, options.on);
+    return Promise.all(
+      instances.map(async (instance) => {
+        try {
+          const command = await runOne(center, io, instance, { action, options });
+          await output.line(`${instance.machineName}  ${service}  ${outcomeText(command, io.clock.now())}${command.message === '' ? '' : `  ${command.message}`}`);
+          await output.document(WireCommand.toJSON(command));
+          return command.outcome === 'OUTCOME_SUCCEEDED';
+        } catch (error) {
+          if (io.signal.aborted) throw error;
+          await output.line(`${instance.machineName}  ${service}  not ordered: ${messageOf(error)}`);
+          await output.document({ machineName: instance.machineName, service, error: messageOf(error) });
+          return false;
+        }
+      }),
+    );
+  });
+  if (ended.includes(false)) throw new Failed();
+}
+
+async function listCommands(io: Io, options: GlobalOptions): Promise<void> {
+  const output = new Output(io, options);
+  const answer = await withCenter(io, options, (center) => center.listCommands({ pageSize: 50 }));
+  await output.document(ListCommandsResponse.toJSON(answer));
+  const now = io.clock.now();
+  await output.table(answer.commands, [
+    { heading: 'ID', text: (command) => command.id },
+    { heading: 'ACTION', text: (command) => enumWord('ACTION', command.action).toLowerCase() },
+    { heading: 'SERVICE', text: (command) => command.service },
+    { heading: 'MACHINE', text: (command) => command.machineName },
+    { heading: 'OUTCOME', text: (command) => outcomeText(command, now) },
+    { heading: 'AT', text: (command) => clockTime(command.created, now) },
+    { heading: 'BY', text: (command) => command.createdBy },
+    { heading: 'MESSAGE', text: (command) => command.message },
+  ]);
+}
+
+const DESCRIPTIONS: Readonly<Record<Action, string>> = {
+  START: 'start a service and want it running from now on',
+  STOP: 'stop a service and want it stopped from now on',
+  RESTART: 'stop and start a service',
+};
+
+export function register(program: Command, io: Io): void {
+  for (const action of ['START', 'STOP', 'RESTART'] as const) {
+    program
+      .command(`${action.toLowerCase()} <service>`)
+      .description(DESCRIPTIONS[action])
+      .option('--on <selector>', 'only on machines that match; default: every machine that has the service')
+      .option('--reason <text>', 'why, for the record')
+      .option('--expires-in <duration>', 'not started by then, it never will be (default 1m)', durationArgument)
+      .action((service: string, _options, command: Command) => {
+        const options: ActionOptions = command.optsWithGlobals();
+        return isLocal(options) ? runLocal(io, options, action, service) : runAtCenter(io, options, action, service);
+      });
+  }
+  program
+    .command('commands')
+    .description('the last commands and how each ended')
+    .action((_options, command: Command) => listCommands(io, command.optsWithGlobals()));
+}

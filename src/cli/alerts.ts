@@ -1,0 +1,69 @@
+import type { Command } from 'commander';
+import { ListAlertsResponse } from '../../generated/muster/v1/center.js';
+import { Alert } from '../../generated/muster/v1/types.js';
+import { withCenter } from './connection.js';
+import type { GlobalOptions, Io } from './io.js';
+import { ago, clockTime, enumWord, Output, type Column } from './output.js';
+
+interface AlertOptions extends GlobalOptions {
+  readonly all?: boolean;
+  readonly follow?: boolean;
+}
+
+/** Alerts shown by one listing. */
+const ALERTS_SHOWN_MAX = 200;
+
+export function alertColumns(nowMs: number): Column<Alert>[] {
+  return [
+    { heading: 'SEVERITY', text: (alert) => enumWord('SEVERITY', alert.severity) },
+    { heading: 'KIND', text: (alert) => alert.kind },
+    { heading: 'MACHINE', text: (alert) => alert.machineName },
+    { heading: 'SERVICE', text: (alert) => alert.service },
+    { heading: 'SINCE', text: (alert) => `${clockTime(alert.raised, nowMs)} (${ago(alert.raised, nowMs)})` },
+    { heading: 'STATUS', text: (alert) => alertStatus(alert, nowMs) },
+    { heading: 'MESSAGE', text: (alert) => alert.message },
+  ];
+}
+
+function alertStatus(alert: Alert, nowMs: number): string {
+  if (alert.cleared !== undefined) return `cleared ${clockTime(alert.cleared, nowMs)}`;
+  if (alert.unknownSince !== undefined) return `unknown since ${clockTime(alert.unknownSince, nowMs)}`;
+  return 'raised';
+}
+
+async function list(io: Io, options: AlertOptions): Promise<void> {
+  const output = new Output(io, options);
+  const answer = await withCenter(io, options, (center) =>
+    center.listAlerts({ includeCleared: options.all === true, pageSize: ALERTS_SHOWN_MAX }),
+  );
+  await output.document(ListAlertsResponse.toJSON(answer));
+  await output.table(answer.alerts, alertColumns(io.clock.now()));
+  if (answer.alerts.length === 0) await output.note('No alerts.');
+}
+
+async function follow(io: Io, options: AlertOptions): Promise<void> {
+  const output = new Output(io, options);
+  await withCenter(io, options, async (center) => {
+    for await (const change of center.watchAlerts({}, { signal: io.signal })) {
+      for (const alert of change.alerts) {
+        await output.document(Alert.toJSON(alert));
+        const now = io.clock.now();
+        await output.line(
+          `${clockTime(alert.cleared ?? alert.raised, now)}  ${alert.cleared === undefined ? enumWord('SEVERITY', alert.severity) : 'CLEARED'}  ${alert.kind}  ${[alert.machineName, alert.service].filter(Boolean).join('/')}  ${alert.message}`,
+        );
+      }
+    }
+  });
+}
+
+export function register(program: Command, io: Io): void {
+  program
+    .command('alerts')
+    .description('what is wrong now')
+    .option('--all', 'cleared ones too, newest first')
+    .option('-f, --follow', 'go on and show each change')
+    .action((_options, command: Command) => {
+      const options: AlertOptions = command.optsWithGlobals();
+      return options.follow === true ? follow(io, options) : list(io, options);
+    });
+}

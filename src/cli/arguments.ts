@@ -1,0 +1,34 @@
+import { InvalidArgumentError } from 'commander';
+import { messageOf } from '../kit/errors.js';
+import { parseDuration } from '../kit/durations.js';
+
+/** Readers of option values: a mistake becomes wrong usage (exit status 2) with what was expected. */
+
+export function durationArgument(text: string): number {
+  try {
+    return parseDuration(text);
+  } catch (error) {
+    throw new InvalidArgumentError(messageOf(error));
+  }
+}
+
+export function countArgument(text: string): number {
+  const count = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(count)) {
+    throw new InvalidArgumentError('expected a whole number, for example 100');
+  }
+  return count;
+}
+
+export function portArgument(text: string): number {
+  const port = countArgument(text);
+  if (port > 65_535) throw new InvalidArgumentError('expected a port from 0 to 65535');
+  return port;
+}
+
+/** Collects repeated `--label key=value`. */
+export function labelArgument(text: string, before: Record<string, string> = {}): Record<string, string> {
+  const at = text.indexOf('=');
+  if (at < 1) throw new InvalidArgumentError('expected key=value, for example role=web');
+  return { ...before, [text.slice(0, at)]: text.slice(at + 1) };
+}

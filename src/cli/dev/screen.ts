@@ -1,0 +1,157 @@
+import type { CenterService } from '../../../generated/muster/v1/center.js';
+import { Instance, type Alert } from '../../../generated/muster/v1/types.js';
+import { runTasks } from '../../kit/tasks.js';
+import type { Client } from '../../rpc/types.js';
+import { healthText, instanceColumns, stateText } from '../instances.js';
+import { inertLine } from '../inert.js';
+import type { Io } from '../io.js';
+import { clockTime, renderTable, write, type Output } from '../output.js';
+
+export interface ScreenOptions {
+  readonly io: Io;
+  readonly output: Output;
+  readonly center: Client<typeof CenterService>;
+  readonly data: string;
+  readonly signal: AbortSignal;
+}
+
+const REFRESH_MS = 1000;
+const CLEAR = '\x1b[H\x1b[2J';
+
+/** What `muster dev` shows: on a terminal a screen that is drawn anew, elsewhere one line for each change. */
+export async function watchScreen(options: ScreenOptions): Promise<void> {
+  const screen = options.io.terminal && !options.output.json ? new LiveScreen(options) : new Lines(options);
+  await screen.begin();
+  await runTasks(options.signal, [
+    async (signal) => {
+      for await (const change of options.center.watchInstances({ service: '' }, { signal })) {
+        await screen.instances(change.instances, change.removed.map((key) => key.service));
+      }
+    },
+    async (signal) => {
+      for await (const change of options.center.watchAlerts({}, { signal })) await screen.alerts(change.alerts);
+    },
+    (signal) => screen.run(signal),
+  ]);
+}
+
+function hints(data: string): string[] {
+  const socket = `${data}/center/admin.sock`;
+  return [
+    'try in another terminal (prefix with "npx" in a checkout):',
+    '  muster services          muster restart greeter       muster logs tail greeter -f',
+    '  muster status            muster counters show greetings',
+    '  curl "http://127.0.0.1:8090/?name=you"               muster config set greeter greeting=Hi',
+    `  (this center's socket: ${socket})`,
+  ];
+}
+
+interface View {
+  begin(): Promise<void>;
+  instances(changed: readonly Instance[], removed: readonly string[]): Promise<void>;
+  alerts(changed: readonly Alert[]): Promise<void>;
+  run(signal: AbortSignal): Promise<void>;
+}
+
+class Lines implements View {
+  readonly #options: ScreenOptions;
+  readonly #shown = new Map<string, string>();
+  #well = false;
+
+  constructor(options: ScreenOptions) {
+    this.#options = options;
+  }
+
+  async begin(): Promise<void> {
+    await this.#options.output.line(`center, agent and sample service are starting; everything is kept in ${this.#options.data}`);
+  }
+
+  async instances(changed: readonly Instance[], removed: readonly string[]): Promise<void> {
+    const { io, output } = this.#options;
+    const now = io.clock.now();
+    for (const instance of changed) {
+      const text = `${instance.service} on ${instance.machineName}: ${stateText(instance, now)}, ${healthText(instance)}${instance.pid > 0 ? `, pid ${instance.pid}` : ''}${instance.reason === '' ? '' : `: ${inertLine(instance.reason)}`}`;
+      if (this.#shown.get(instance.service) === text) continue;
+      this.#shown.set(instance.service, text);
+      await output.line(`${clockTime(new Date(now), now)}  ${text}`);
+      await output.document(Instance.toJSON(instance));
+      if (!this.#well && instance.state === 'SERVICE_STATE_RUNNING' && instance.health === 'HEALTH_PASSING') {
+        this.#well = true;
+        for (const hint of hints(this.#options.data)) await output.line(hint);
+      }
+    }
+    for (const service of removed) {
+      this.#shown.delete(service);
+      await output.line(`${clockTime(new Date(now), now)}  ${service} is gone`);
+    }
+  }
+
+  async alerts(changed: readonly Alert[]): Promise<void> {
+    const { io, output } = this.#options;
+    const now = io.clock.now();
+    for (const alert of changed) {
+      await output.line(
+        `${clockTime(alert.cleared ?? alert.raised, now)}  ${alert.cleared === undefined ? 'ALERT' : 'cleared'} ${alert.kind}: ${inertLine(alert.message)}`,
+      );
+    }
+  }
+
+  run(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+class LiveScreen implements View {
+  readonly #options: ScreenOptions;
+  readonly #instances = new Map<string, Instance>();
+  readonly #alerts = new Map<string, Alert>();
+
+  constructor(options: ScreenOptions) {
+    this.#options = options;
+  }
+
+  begin(): Promise<void> {
+    return this.#draw();
+  }
+
+  async instances(changed: readonly Instance[], removed: readonly string[]): Promise<void> {
+    for (const instance of changed) this.#instances.set(instance.service, instance);
+    for (const service of removed) this.#instances.delete(service);
+    await this.#draw();
+  }
+
+  async alerts(changed: readonly Alert[]): Promise<void> {
+    for (const alert of changed) {
+      if (alert.cleared === undefined) this.#alerts.set(alert.id, alert);
+      else this.#alerts.delete(alert.id);
+    }
+    await this.#draw();
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { sleep } = await import('../../kit/clock.js');
+    for (;;) {
+      await sleep(this.#options.io.clock, REFRESH_MS, signal);
+      await this.#draw();
+    }
+  }
+
+  async #draw(): Promise<void> {
+    const { io, data } = this.#options;
+    const now = io.clock.now();
+    const rows = [...this.#instances.values()].sort((a, b) => a.service.localeCompare(b.service));
+    const alerts = [...this.#alerts.values()].map(
+      (alert) => `ALERT ${alert.kind} since ${clockTime(alert.raised, now)}: ${inertLine(alert.message)}`,
+    );
+    const lines = [
+      `muster dev   ${clockTime(new Date(now), now)}   Ctrl-C ends everything`,
+      '',
+      rows.length === 0 ? 'starting ...\n' : renderTable(rows, instanceColumns(now)),
+      ...(alerts.length === 0 ? ['no alerts'] : alerts),
+      '',
+      ...hints(data),
+      '',
+    ];
+    await write(io.stdout, CLEAR + lines.join('\n'));
+  }
+}

@@ -1,0 +1,30 @@
+import type { Command } from 'commander';
+import type { Io } from './io.js';
+
+/** A command group: one file, loaded only when one of its commands is typed. */
+export interface Group {
+  readonly register: (program: Command, io: Io) => void;
+}
+
+/** Which file knows which command. Loading only that file keeps the start of a command short. */
+export const GROUPS: Readonly<Record<string, () => Promise<Group>>> = {
+  dev: () => import('./dev.js'),
+  center: () => import('./center.js'),
+  agent: () => import('./agent.js'),
+  login: () => import('./login.js'),
+  contexts: () => import('./login.js'),
+  token: () => import('./token.js'),
+  status: () => import('./status.js'),
+  machines: () => import('./machines.js'),
+  services: () => import('./services.js'),
+  start: () => import('./actions.js'),
+  stop: () => import('./actions.js'),
+  restart: () => import('./actions.js'),
+  commands: () => import('./actions.js'),
+  logs: () => import('./logs.js'),
+  alerts: () => import('./alerts.js'),
+  counters: () => import('./counters.js'),
+  config: () => import('./config.js'),
+  call: () => import('./call-command.js'),
+  completion: () => import('./completion.js'),
+};

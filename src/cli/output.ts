@@ -1,0 +1,116 @@
+import { once } from 'node:events';
+import type { Writable } from 'node:stream';
+import pc from 'picocolors';
+import { formatDuration } from '../kit/durations.js';
+import { inertLine } from './inert.js';
+import type { GlobalOptions, Io } from './io.js';
+
+/** One column of a table: its heading and how to get its text. */
+export interface Column<Row> {
+  readonly heading: string;
+  readonly text: (row: Row) => string;
+  readonly right?: boolean;
+}
+
+/** Writes and waits until the stream has room; a reader that has gone away (EPIPE) ends the program quietly elsewhere. */
+export async function write(stream: Writable, text: string): Promise<void> {
+  if (!stream.write(text)) await once(stream, 'drain');
+}
+
+/** What a command says: tables and lines for people, JSON for programs. */
+export class Output {
+  readonly json: boolean;
+  readonly #io: Io;
+
+  constructor(io: Io, options: GlobalOptions) {
+    this.#io = io;
+    this.json = options.json === true;
+  }
+
+  /** One line for people; nothing in JSON mode. */
+  async line(text: string): Promise<void> {
+    if (!this.json) await write(this.#io.stdout, `${text}\n`);
+  }
+
+  /** One JSON document (or one object of a stream) for programs; nothing for people. */
+  async document(value: unknown): Promise<void> {
+    if (this.json) await write(this.#io.stdout, `${JSON.stringify(value)}\n`);
+  }
+
+  /** A note beside the result, to standard error, for people only. */
+  async note(text: string): Promise<void> {
+    if (!this.json) await write(this.#io.stderr, `${text}\n`);
+  }
+
+  async table<Row>(rows: readonly Row[], columns: readonly Column<Row>[]): Promise<void> {
+    if (!this.json) await write(this.#io.stdout, renderTable(rows, columns));
+  }
+}
+
+/** Rows under headings, padded with spaces; every cell is made inert. */
+export function renderTable<Row>(rows: readonly Row[], columns: readonly Column<Row>[]): string {
+  const cells = rows.map((row) => columns.map((column) => inertLine(column.text(row)) || '-'));
+  const widths = columns.map((column, index) =>
+    Math.max(column.heading.length, ...cells.map((line) => line[index]?.length ?? 0)),
+  );
+  const renderLine = (line: readonly string[], colour: (text: string, column: string) => string): string =>
+    line
+      .map((cell, index) => {
+        const column = columns[index];
+        const width = widths[index] ?? 0;
+        const last = index === columns.length - 1 && column?.right !== true;
+        const padded = column?.right === true ? cell.padStart(width) : last ? cell : cell.padEnd(width);
+        return colour(padded, column?.heading ?? '');
+      })
+      .join('  ')
+      .trimEnd();
+  const head = renderLine(
+    columns.map((column) => column.heading),
+    (text) => pc.bold(text),
+  );
+  const body = cells.map((line) => renderLine(line, colourOf));
+  return `${[head, ...body].join('\n')}\n`;
+}
+
+const COLOURS: Readonly<Record<string, (text: string) => string>> = {
+  RUNNING: pc.green,
+  PASSING: pc.green,
+  online: pc.green,
+  SUCCEEDED: pc.green,
+  STARTING: pc.yellow,
+  STOPPING: pc.yellow,
+  WARNING: pc.yellow,
+  BACKOFF: pc.yellow,
+  UNKNOWN: pc.yellow,
+  FATAL: pc.red,
+  CRITICAL: pc.red,
+  FAILED: pc.red,
+  offline: pc.red,
+  STOPPED: pc.dim,
+};
+
+function colourOf(text: string, heading: string): string {
+  if (!['STATE', 'HEALTH', 'STATUS', 'SEVERITY', 'OUTCOME'].includes(heading)) return text;
+  const paint = COLOURS[text.trim().split(' ')[0] ?? ''];
+  return paint ? paint(text) : text;
+}
+
+/** `3m 20s` since then, or `-`. */
+export function ago(date: Date | undefined, nowMs: number): string {
+  return date === undefined ? '-' : formatDuration(Math.max(0, nowMs - date.getTime()));
+}
+
+/** `14:02:09` today, `2026-11-20 14:02` before; the machine's own time zone. */
+export function clockTime(date: Date | undefined, nowMs: number): string {
+  if (date === undefined) return '-';
+  const pad = (value: number): string => String(value).padStart(2, '0');
+  const now = new Date(nowMs);
+  const time = `${pad(date.getHours())}:${pad(date.getMinutes())}`;
+  if (date.toDateString() === now.toDateString()) return `${time}:${pad(date.getSeconds())}`;
+  return `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())} ${time}`;
+}
+
+/** The last word of an enum's wire name: `SERVICE_STATE_RUNNING` under `SERVICE_STATE` is `RUNNING`. */
+export function enumWord(prefix: string, wire: string): string {
+  return wire.startsWith(`${prefix}_`) ? wire.slice(prefix.length + 1) : wire;
+}

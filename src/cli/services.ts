@@ -1,0 +1,145 @@
+import { readFile } from 'node:fs/promises';
+import type { Command } from 'commander';
+import { ListLocalServicesResponse } from '../../generated/muster/v1/agent.js';
+import { ListInstancesResponse, ServiceDefinition } from '../../generated/muster/v1/center.js';
+import type { Instance } from '../../generated/muster/v1/types.js';
+import { messageOf, MusterError } from '../kit/errors.js';
+import { withAgent, withCenter } from './connection.js';
+import { isLocal } from './context.js';
+import { findInstances, healthText, instanceColumns, listInstances, stateText } from './instances.js';
+import type { GlobalOptions, Io } from './io.js';
+import { ago, clockTime, enumWord, Output } from './output.js';
+
+interface ListOptions extends GlobalOptions {
+  readonly on?: string;
+}
+
+async function listLocal(io: Io, options: ListOptions, service: string | undefined): Promise<void> {
+  const output = new Output(io, options);
+  const answer = await withAgent(io, options, async (agent) =>
+    service === undefined
+      ? agent.listLocalServices({})
+      : { instances: [await agent.getLocalService({ service })], broken: [] },
+  );
+  await output.document(ListLocalServicesResponse.toJSON(answer));
+  await showInstances(io, output, answer.instances, service !== undefined);
+  for (const broken of answer.broken) {
+    await output.note(`${broken.file} cannot be used:`);
+    for (const error of broken.errors) await output.note(`  ${error}`);
+  }
+}
+
+async function list(io: Io, options: ListOptions, service: string | undefined): Promise<void> {
+  if (isLocal(options)) return listLocal(io, options, service);
+  const output = new Output(io, options);
+  const instances = await withCenter(io, options, (center) =>
+    service === undefined ? listInstances(center, { on: options.on }) : findInstances(center, service, options.on),
+  );
+  await output.document(ListInstancesResponse.toJSON({ instances, nextPageToken: '' }));
+  await showInstances(io, output, instances, service !== undefined);
+}
+
+async function showInstances(io: Io, output: Output, instances: readonly Instance[], detail: boolean): Promise<void> {
+  const now = io.clock.now();
+  if (!detail) {
+    await output.table(instances, instanceColumns(now));
+    if (instances.length === 0) await output.note('No services yet: "muster services add FILE" assigns one to machines.');
+    return;
+  }
+  for (const instance of instances) await showOne(output, instance, now);
+}
+
+async function showOne(output: Output, instance: Instance, nowMs: number): Promise<void> {
+  await output.line(`${instance.service} ${instance.version} on ${instance.machineName || 'this machine'}`);
+  await output.line(`  state    ${stateText(instance, nowMs)} for ${ago(instance.since, nowMs)}${instance.reason === '' ? '' : `: ${instance.reason}`}`);
+  await output.line(`  health   ${healthText(instance)}`);
+  await output.line(`  process  ${instance.pid > 0 ? `pid ${instance.pid}, since ${clockTime(instance.started, nowMs)}` : 'none'}, ${instance.restarts} restarts, ${endText(instance)}`);
+  await output.line(`  wanted   ${instance.wanted ? 'running' : 'stopped'}, driver ${enumWord('DRIVER', instance.driver).toLowerCase()}, ${instance.generation === 0 ? 'declared on the machine' : `assigned by the center, generation ${instance.generation}`}`);
+  await output.line(`  config   ${instance.configRevision === 0 ? 'none' : `revision ${instance.configRevision} on the machine, ${instance.configApplied} applied`}`);
+  await output.line(`  logs     ${instance.logDirectory || '-'}`);
+  for (const check of instance.checks) {
+    await output.line(`  check    ${check.name} (${check.kind}) ${enumWord('HEALTH', check.health)} for ${ago(check.since, nowMs)}: ${check.output.trim().split('\n')[0] ?? ''}`);
+  }
+}
+
+function endText(instance: Instance): string {
+  if (instance.exitSignal !== '') return `last ended by ${instance.exitSignal}`;
+  if (instance.exitCode !== undefined) return `last exit code ${instance.exitCode}`;
+  return 'no exit seen';
+}
+
+interface AddOptions extends GlobalOptions {
+  readonly on?: string;
+  readonly etag?: string;
+  readonly dryRun?: boolean;
+}
+
+async function readManifest(io: Io, file: string): Promise<string> {
+  if (file === '-') {
+    const chunks: Buffer[] = [];
+    for await (const chunk of io.stdin) chunks.push(Buffer.from(chunk as Uint8Array));
+    return Buffer.concat(chunks).toString('utf8');
+  }
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    throw new MusterError('invalid', `cannot read ${file}: ${messageOf(error)}`, { reason: 'USAGE', cause: error });
+  }
+}
+
+async function add(io: Io, options: AddOptions, file: string): Promise<void> {
+  const output = new Output(io, options);
+  const manifest = await readManifest(io, file);
+  const stored = await withCenter(io, options, (center) =>
+    center.putService({
+      manifest,
+      selector: options.on ?? '',
+      etag: options.etag ?? '',
+      validateOnly: options.dryRun === true,
+    }),
+  );
+  await output.document(ServiceDefinition.toJSON(stored));
+  const where = stored.selector === '' ? 'every machine' : `machines with ${stored.selector}`;
+  await output.line(
+    options.dryRun === true
+      ? `${stored.service} is valid; it would go to ${where}, ${stored.machines} now`
+      : `${stored.service} is assigned to ${where}: ${stored.machines} now, generation ${stored.generation}`,
+  );
+}
+
+async function remove(io: Io, options: GlobalOptions, service: string): Promise<void> {
+  const output = new Output(io, options);
+  await withCenter(io, options, (center) => center.removeService({ service }));
+  await output.document({ service, removed: true });
+  await output.line(`${service} is taken from its machines: each stops it and keeps its data and logs`);
+}
+
+async function manifest(io: Io, options: GlobalOptions, service: string): Promise<void> {
+  const output = new Output(io, options);
+  const stored = await withCenter(io, options, (center) => center.getService({ service }));
+  await output.document(ServiceDefinition.toJSON(stored));
+  await output.line(stored.manifest.trimEnd());
+}
+
+export function register(program: Command, io: Io): void {
+  const services = program
+    .command('services [name]')
+    .description('every instance of every service, or one service in detail')
+    .option('--on <selector>', 'only on machines that match, for example role=web')
+    .action((name: string | undefined, _options, command: Command) => list(io, command.optsWithGlobals(), name));
+  services
+    .command('add <file>')
+    .description('assign the service of a manifest (- for standard input) to machines')
+    .option('--on <selector>', 'machines, now and later; default: every machine')
+    .option('--etag <etag>', 'only if the stored one has this etag; "new": only if there is none')
+    .option('--dry-run', 'check only')
+    .action((file: string, _options, command: Command) => add(io, command.optsWithGlobals(), file));
+  services
+    .command('rm <name>')
+    .description('take a service from the machines it was assigned to')
+    .action((name: string, _options, command: Command) => remove(io, command.optsWithGlobals(), name));
+  services
+    .command('manifest <name>')
+    .description('the manifest the center holds')
+    .action((name: string, _options, command: Command) => manifest(io, command.optsWithGlobals(), name));
+}

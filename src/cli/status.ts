@@ -1,0 +1,31 @@
+import type { Command } from 'commander';
+import { GetStatusResponse } from '../../generated/muster/v1/center.js';
+import { alertColumns } from './alerts.js';
+import { withCenter } from './connection.js';
+import { Failed, type GlobalOptions, type Io } from './io.js';
+import { ago, clockTime, Output } from './output.js';
+
+/** One screen: is everything well? Exit status 1 when something is not. */
+async function status(io: Io, options: GlobalOptions): Promise<void> {
+  const output = new Output(io, options);
+  const answer = await withCenter(io, options, (center) => center.getStatus({}));
+  await output.document(GetStatusResponse.toJSON(answer));
+  const now = io.clock.now();
+  const well = answer.alerts.length === 0;
+  await output.line(`site       ${answer.site}`);
+  await output.line(`center     version ${answer.centerVersion}, up ${ago(answer.started, now)}; its CA ends ${clockTime(answer.caExpires, now)}`);
+  await output.line(`machines   ${answer.machinesOnline} of ${answer.machines} online`);
+  await output.line(`services   ${answer.instancesRunning} running of ${answer.instancesWanted} wanted, ${answer.instances} in all`);
+  await output.line(`alerts     ${well ? 'none: all is well' : String(answer.alerts.length)}`);
+  if (well) return;
+  await output.line('');
+  await output.table(answer.alerts, alertColumns(now));
+  throw new Failed();
+}
+
+export function register(program: Command, io: Io): void {
+  program
+    .command('status')
+    .description('one screen: is everything well? (exit status 1 when not)')
+    .action((_options, command: Command) => status(io, command.optsWithGlobals()));
+}
