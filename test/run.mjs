@@ -11,7 +11,7 @@ import { join, relative } from 'node:path';
 const root = join(import.meta.dirname, '..');
 const SUFFIX = '.test.ts';
 const FILES_AT_ONCE = 2;
-/** A test that takes longer is stuck; tests that need longer say so themselves. */
+/** A file, or a test in it, that takes longer is stuck: it fails, so that a forgotten timer or server cannot hang the run. */
 const TEST_TIMEOUT_MS = 300_000;
 
 function testsAt(path) {
