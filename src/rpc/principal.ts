@@ -41,7 +41,7 @@ export function describePrincipal(principal: Principal): string {
  */
 export function parsePrincipalUri(uri: string): { site: string; principal: Principal } {
   const [site, kind, first, second, ...rest] = uri.startsWith(SCHEME)
-    ? uri.slice(SCHEME.length).split('/').map(decodeURIComponent)
+    ? uri.slice(SCHEME.length).split('/').map(decoded)
     : [];
   const principal = rest.length === 0 ? fromSegments(kind, first, second) : undefined;
   if (!site || !principal) {
@@ -50,6 +50,15 @@ export function parsePrincipalUri(uri: string): { site: string; principal: Princ
     });
   }
   return { site, principal };
+}
+
+/** The text of one segment; undefined, which names nobody, where its percent-encoding is broken. */
+function decoded(segment: string): string | undefined {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return undefined;
+  }
 }
 
 function segments(principal: Principal): string[] {

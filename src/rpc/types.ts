@@ -30,6 +30,8 @@ export interface CallContext {
   readonly peer: string;
   /** Aborts when the caller cancels or goes away, the deadline passes, or the server's drain runs out. */
   readonly signal: AbortSignal;
+  /** Aborts earlier: as soon as the server begins to drain. A long stream that can end in good order does so then. */
+  readonly draining?: AbortSignal;
 }
 
 type MethodShape<M, Unary, ServerStream, ClientStream, Bidi> = M extends { requestStream: true; responseStream: true }
