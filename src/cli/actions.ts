@@ -1,6 +1,11 @@
 import type { Command } from 'commander';
 import type { AgentService } from '../../generated/muster/v1/agent.js';
-import { Command as WireCommand, ListCommandsResponse, type CenterService } from '../../generated/muster/v1/center.js';
+import {
+  Command as WireCommand,
+  ListCommandsRequest,
+  ListCommandsResponse,
+  type CenterService,
+} from '../../generated/muster/v1/center.js';
 import { Instance } from '../../generated/muster/v1/types.js';
 import { newId } from '../kit/ids.js';
 import { messageOf } from '../kit/errors.js';
@@ -41,7 +46,9 @@ async function runLocal(io: Io, options: ActionOptions, action: Action, service:
   const output = new Output(io, options);
   const instance = await withAgent(io, options, (agent) => callLocal(agent, action, service, io));
   await output.document(Instance.toJSON(instance));
-  await output.line(`${service}: ${stateText(instance, io.clock.now())}${instance.pid > 0 ? ` pid ${instance.pid}` : ''}`);
+  await output.line(
+    `${service}: ${stateText(instance, io.clock.now())}${instance.pid > 0 ? ` pid ${instance.pid}` : ''}`,
+  );
 }
 
 /** Starts one command and follows it until nothing more will be known of it for now. */
@@ -81,7 +88,9 @@ async function runAtCenter(io: Io, options: ActionOptions, action: Action, servi
       instances.map(async (instance) => {
         try {
           const command = await runOne(center, io, instance, { action, options });
-          await output.line(`${instance.machineName}  ${service}  ${outcomeText(command, io.clock.now())}${command.message === '' ? '' : `  ${command.message}`}`);
+          await output.line(
+            `${instance.machineName}  ${service}  ${outcomeText(command, io.clock.now())}${command.message === '' ? '' : `  ${command.message}`}`,
+          );
           await output.document(WireCommand.toJSON(command));
           return command.outcome === 'OUTCOME_SUCCEEDED';
         } catch (error) {
@@ -96,9 +105,14 @@ async function runAtCenter(io: Io, options: ActionOptions, action: Action, servi
   if (ended.includes(false)) throw new Failed();
 }
 
+/** Commands in one listing, the newest. */
+const COMMANDS_SHOWN = 50;
+
 async function listCommands(io: Io, options: GlobalOptions): Promise<void> {
   const output = new Output(io, options);
-  const answer = await withCenter(io, options, (center) => center.listCommands({ pageSize: 50 }));
+  const answer = await withCenter(io, options, (center) =>
+    center.listCommands(ListCommandsRequest.fromPartial({ pageSize: COMMANDS_SHOWN })),
+  );
   await output.document(ListCommandsResponse.toJSON(answer));
   const now = io.clock.now();
   await output.table(answer.commands, [

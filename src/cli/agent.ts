@@ -43,7 +43,9 @@ async function serve(io: Io, options: AgentOptions): Promise<void> {
     signal: servingSignal(io, options),
     onReady: async (ready) => {
       await output.document(ready);
-      await output.line(`agent ${ready.center === '' ? 'has not joined a center: services run, and "muster agent join CENTER --token TOKEN" joins' : `of ${ready.machineName}, center ${ready.center}`}`);
+      await output.line(
+        `agent ${ready.center === '' ? 'has not joined a center: services run, and "muster agent join CENTER --token TOKEN" joins' : `of ${ready.machineName}, center ${ready.center}`}`,
+      );
       await output.line(`on this machine: muster --agent-socket ${ready.socket} services`);
     },
   });
@@ -71,8 +73,14 @@ async function join(io: Io, options: JoinOptions, center: string): Promise<void>
 function addAgentOptions(command: Command): Command {
   return addServingOptions(command)
     .option('--data <directory>', 'where it keeps its state')
-    .option('--services <directory>', "manifests of this machine's own services; default: manifests/ in the data directory")
-    .option('--default-user <name>', 'who runs a service that names no user; default: nobody for root, else the agent\'s own user')
+    .option(
+      '--services <directory>',
+      "manifests of this machine's own services; default: manifests/ in the data directory",
+    )
+    .option(
+      '--default-user <name>',
+      "who runs a service that names no user; default: nobody for root, else the agent's own user",
+    )
     .option('--grpc-port <port>', 'gRPC on 127.0.0.1, with a token', portArgument, PORTS.agentGrpc)
     .option('--http-port <port>', 'HTTP on 127.0.0.1, with a token', portArgument, PORTS.agentHttp)
     .option('--no-loopback', 'unix sockets only')

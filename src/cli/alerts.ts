@@ -34,7 +34,7 @@ function alertStatus(alert: Alert, nowMs: number): string {
 async function list(io: Io, options: AlertOptions): Promise<void> {
   const output = new Output(io, options);
   const answer = await withCenter(io, options, (center) =>
-    center.listAlerts({ includeCleared: options.all === true, pageSize: ALERTS_SHOWN_MAX }),
+    center.listAlerts({ includeCleared: options.all === true, pageSize: ALERTS_SHOWN_MAX, pageToken: '' }),
   );
   await output.document(ListAlertsResponse.toJSON(answer));
   await output.table(answer.alerts, alertColumns(io.clock.now()));

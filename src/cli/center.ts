@@ -28,7 +28,8 @@ async function serve(io: Io, options: CenterOptions): Promise<void> {
       await output.document(ready);
       await output.line(`center of site ${ready.site} listens on ${ready.address}; its data is in ${data}`);
       await output.line(`operators on this machine: muster --socket ${join(data, 'admin.sock')} status`);
-      if (ready.joinCommand !== undefined) await output.line(`paste this on a machine (single use, 15 minutes):\n  ${ready.joinCommand}`);
+      if (ready.joinCommand !== undefined)
+        await output.line(`paste this on a machine (single use, 15 minutes):\n  ${ready.joinCommand}`);
     },
   });
 }

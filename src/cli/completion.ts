@@ -28,7 +28,9 @@ async function print(io: Io, program: Command): Promise<void> {
   const loaded = new Set(await Promise.all(Object.values(GROUPS).map((group) => group())));
   const known = new Set(program.commands.map((command) => command.name()));
   for (const group of loaded) if (group.register !== register) group.register(program, io);
-  const subcommands = new Map(program.commands.map((command) => [command.name(), command.commands.map((one) => one.name())]));
+  const subcommands = new Map(
+    program.commands.map((command) => [command.name(), command.commands.map((one) => one.name())]),
+  );
   await write(io.stdout, script([...new Set([...known, ...subcommands.keys()])].sort(), subcommands));
 }
 

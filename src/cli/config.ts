@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import {
   ConfigService,
-  Document,
+  Document as WireDocument,
   GetAdoptionResponse,
   ListRevisionsResponse,
   Snapshot,
@@ -42,7 +42,7 @@ async function get(io: Io, options: ConfigOptions, service: string): Promise<voi
     const stored = await withConfig(io, options, (config) =>
       config.getDocument({ scope, revision: options.revision ?? 0 }),
     );
-    await output.document(Document.toJSON(stored));
+    await output.document(WireDocument.toJSON(stored));
     await output.line(inert(stored.text.trimEnd()) || '(empty)');
     await output.note(`revision ${stored.revision}, etag ${stored.etag}`);
     return;
@@ -54,7 +54,7 @@ async function get(io: Io, options: ConfigOptions, service: string): Promise<voi
   await output.note(`revision ${snapshot.revision}`);
 }
 
-async function textOf(io: Io, options: ConfigOptions, assignments: readonly string[]): Promise<string | undefined> {
+async function textOf(options: ConfigOptions, assignments: readonly string[]): Promise<string | undefined> {
   if (options.file === undefined) return undefined;
   if (assignments.length > 0) {
     throw new MusterError('invalid', 'give either KEY=VALUE or --file, not both', { reason: 'USAGE' });
@@ -62,18 +62,26 @@ async function textOf(io: Io, options: ConfigOptions, assignments: readonly stri
   try {
     return await readFile(options.file === '-' ? '/dev/stdin' : options.file, 'utf8');
   } catch (error) {
-    throw new MusterError('invalid', `cannot read ${options.file}: ${messageOf(error)}`, { reason: 'USAGE', cause: error });
+    throw new MusterError('invalid', `cannot read ${options.file}: ${messageOf(error)}`, {
+      reason: 'USAGE',
+      cause: error,
+    });
   }
 }
 
 /** The stored document with KEY=VALUE set in it; comments and order stay. Values are read as YAML, `null` removes a key at its place. */
 async function edited(text: string, assignments: readonly string[]): Promise<string> {
-  const { parseDocument, parse } = await import('yaml');
-  const document = parseDocument(text === '' ? '{}' : text);
-  if (text === '') document.contents = document.createNode({});
+  const { Document, parseDocument, parse } = await import('yaml');
+  // An empty document starts as a block mapping, not as `{}`, which would stay on one line for ever.
+  const document = text.trim() === '' ? new Document({}) : parseDocument(text);
   for (const assignment of assignments) {
     const at = assignment.indexOf('=');
-    if (at < 1) throw new MusterError('invalid', `"${assignment}" is not KEY=VALUE, for example greeting=Hello or limits.rate=100`, { reason: 'USAGE' });
+    if (at < 1)
+      throw new MusterError(
+        'invalid',
+        `"${assignment}" is not KEY=VALUE, for example greeting=Hello or limits.rate=100`,
+        { reason: 'USAGE' },
+      );
     document.setIn(assignment.slice(0, at).split('.'), parse(assignment.slice(at + 1)) as unknown);
   }
   return document.toString();
@@ -82,12 +90,16 @@ async function edited(text: string, assignments: readonly string[]): Promise<str
 async function set(io: Io, options: ConfigOptions, service: string, assignments: readonly string[]): Promise<void> {
   const output = new Output(io, options);
   const scope = { service, machine: options.machine ?? '' };
-  const whole = await textOf(io, options, assignments);
+  const whole = await textOf(options, assignments);
   if (whole === undefined && assignments.length === 0) {
-    throw new MusterError('invalid', 'nothing to set: give KEY=VALUE, or a whole document with --file FILE (- for standard input)', { reason: 'USAGE' });
+    throw new MusterError(
+      'invalid',
+      'nothing to set: give KEY=VALUE, or a whole document with --file FILE (- for standard input)',
+      { reason: 'USAGE' },
+    );
   }
   await withConfig(io, options, async (config) => {
-    const before = whole === undefined ? await config.getDocument({ scope }) : undefined;
+    const before = whole === undefined ? await config.getDocument({ scope, revision: 0 }) : undefined;
     const text = whole ?? (await edited(before?.text ?? '', assignments));
     if (options.dryRun === true) {
       await config.validate({ scope, text });
@@ -95,22 +107,29 @@ async function set(io: Io, options: ConfigOptions, service: string, assignments:
       await output.note('valid; nothing was stored');
       return;
     }
-    const stored = await config.publish({
-      scope,
-      text,
-      // An edit of what was read must not overwrite what came in between.
-      etag: options.etag ?? (before === undefined ? '' : before.etag === '' ? 'new' : before.etag),
-      comment: options.comment ?? '',
-      requestId: newId('r'),
-    });
-    await output.document(Document.toJSON(stored));
-    await output.line(`${service}${options.machine === undefined ? '' : ` on ${options.machine}`}: revision ${stored.revision} published; "muster config adoption ${service}" shows who has it`);
+    const etag = options.etag ?? etagAfter(before);
+    const stored = await config.publish({ scope, text, etag, comment: options.comment ?? '', requestId: newId('r') });
+    await output.document(WireDocument.toJSON(stored));
+    await output.line(
+      `${service}${options.machine === undefined ? '' : ` on ${options.machine}`}: revision ${stored.revision} published; "muster config adoption ${service}" shows who has it`,
+    );
   });
 }
 
+/** An edit of what was read must not overwrite what came in between; a whole document was not read and overwrites. */
+function etagAfter(read: WireDocument | undefined): string {
+  if (read === undefined) return '';
+  return read.etag === '' ? 'new' : read.etag;
+}
+
+/** Revisions in one listing, the newest. */
+const REVISIONS_SHOWN = 100;
+
 async function history(io: Io, options: ConfigOptions, service: string): Promise<void> {
   const output = new Output(io, options);
-  const answer = await withConfig(io, options, (config) => config.listRevisions({ service, pageSize: 100 }));
+  const answer = await withConfig(io, options, (config) =>
+    config.listRevisions({ service, pageSize: REVISIONS_SHOWN, pageToken: '' }),
+  );
   await output.document(ListRevisionsResponse.toJSON(answer));
   const now = io.clock.now();
   await output.table(answer.revisions, [

@@ -22,7 +22,11 @@ async function using<T>(channel: Channel, work: (channel: Channel) => Promise<T>
 }
 
 /** Runs `work` with a channel to the center and closes it after. */
-export async function withCenterChannel<T>(io: Io, options: GlobalOptions, work: (channel: Channel) => Promise<T>): Promise<T> {
+export async function withCenterChannel<T>(
+  io: Io,
+  options: GlobalOptions,
+  work: (channel: Channel) => Promise<T>,
+): Promise<T> {
   return using(await openTarget(io, await centerTarget(io, options)), work);
 }
 

@@ -23,7 +23,10 @@ export function currentContextFile(io: Io): string {
 function namedContext(io: Io, name: string): Target {
   const directory = contextDirectory(io, name);
   if (!existsSync(join(directory, 'context.json'))) {
-    throw new MusterError('not_found', `there is no context "${name}": make it with "muster login CENTER --token TOKEN --context ${name}"`);
+    throw new MusterError(
+      'not_found',
+      `there is no context "${name}": make it with "muster login CENTER --token TOKEN --context ${name}"`,
+    );
   }
   return { kind: 'context', name, directory };
 }
@@ -66,7 +69,10 @@ export function agentTarget(io: Io, options: GlobalOptions): Target {
     agentSocket(join(defaultDataDirectory('dev', io.places), 'agent')),
   ]);
   if (found) return found;
-  throw new MusterError('not_found', 'no agent found on this machine: start one with "muster agent", or name its socket with --agent-socket PATH');
+  throw new MusterError(
+    'not_found',
+    'no agent found on this machine: start one with "muster agent", or name its socket with --agent-socket PATH',
+  );
 }
 
 /** Whether the command is meant for this machine's agent alone. */

@@ -40,12 +40,17 @@ async function list(io: Io, options: ShowOptions): Promise<void> {
     { heading: 'SERVICE', text: (counter) => counter.service },
     { heading: 'KIND', text: kindOf },
     { heading: 'TOTAL', text: (counter) => number(counter.value), right: true },
-    { heading: 'RATE', text: (counter) => (counter.kind === 'COUNTER_KIND_COUNTER' ? rate(counter.ratePerSecond) : '-'), right: true },
+    {
+      heading: 'RATE',
+      text: (counter) => (counter.kind === 'COUNTER_KIND_COUNTER' ? rate(counter.ratePerSecond) : '-'),
+      right: true,
+    },
     { heading: 'MACHINES', text: (counter) => String(counter.machines), right: true },
     { heading: 'UPDATED', text: (counter) => `${ago(counter.updated, now)} ago` },
     { heading: 'HELP', text: (counter) => counter.help },
   ]);
-  if (answer.counters.length === 0) await output.note('No counters yet: a service makes one with new Counter("name").increment().');
+  if (answer.counters.length === 0)
+    await output.note('No counters yet: a service makes one with new Counter("name").increment().');
 }
 
 async function showAnswer(io: Io, output: Output, answer: QueryResponse): Promise<void> {
@@ -53,10 +58,19 @@ async function showAnswer(io: Io, output: Output, answer: QueryResponse): Promis
   const counter = answer.counter;
   if (counter === undefined) return;
   const now = io.clock.now();
-  await output.line(`${counter.name} of ${counter.service}: ${number(counter.value)} ${counter.unit}`.trimEnd() + (counter.kind === 'COUNTER_KIND_COUNTER' ? `, ${rate(counter.ratePerSecond)}` : ''));
+  await output.line(
+    `${counter.name} of ${counter.service}: ${number(counter.value)} ${counter.unit}`.trimEnd() +
+      (counter.kind === 'COUNTER_KIND_COUNTER' ? `, ${rate(counter.ratePerSecond)}` : ''),
+  );
   await output.table<CounterSeries>(answer.series, [
     { heading: 'MACHINE', text: (series) => series.machineName },
-    { heading: 'LABELS', text: (series) => Object.entries(series.labels).map(([key, value]) => `${key}=${value}`).join(',') },
+    {
+      heading: 'LABELS',
+      text: (series) =>
+        Object.entries(series.labels)
+          .map(([key, value]) => `${key}=${value}`)
+          .join(','),
+    },
     { heading: 'VALUE', text: (series) => number(series.value), right: true },
     { heading: 'RATE', text: (series) => rate(series.ratePerSecond), right: true },
     { heading: 'UPDATED', text: (series) => `${ago(series.updated, now)} ago` },

@@ -2,7 +2,6 @@
  * Characters that would act on a terminal or reorder what a person reads: C0 and C1 controls but tab and newline,
  * bidirectional overrides and isolates, zero-width and line separators. Source: Unicode TR 36 and the "Trojan Source" paper, 2021.
  */
-// eslint-disable-next-line no-control-regex -- naming control characters is the point
 const ACTIVE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
 /** Text from a service or a peer, safe to show: active characters appear as `\xNN` or `\uNNNN`. */

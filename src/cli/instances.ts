@@ -32,10 +32,18 @@ export async function findInstances(
   const everywhere = await listInstances(center, {});
   const names = new Set(everywhere.map((instance) => instance.service));
   if (names.has(service)) {
-    const machines = everywhere.filter((instance) => instance.service === service).map((instance) => instance.machineName);
-    throw new MusterError('not_found', `no machine with service "${service}" matches "${on ?? ''}"; it is on: ${machines.slice(0, 10).join(', ')}`);
+    const machines = everywhere
+      .filter((instance) => instance.service === service)
+      .map((instance) => instance.machineName);
+    throw new MusterError(
+      'not_found',
+      `no machine with service "${service}" matches "${on ?? ''}"; it is on: ${machines.slice(0, 10).join(', ')}`,
+    );
   }
-  throw new MusterError('not_found', `no machine has a service "${service}".${didYouMean(service, names)} "muster services" lists them.`);
+  throw new MusterError(
+    'not_found',
+    `no machine has a service "${service}".${didYouMean(service, names)} "muster services" lists them.`,
+  );
 }
 
 /** State as it is known: after contact was lost, UNKNOWN with since when. */
@@ -52,7 +60,9 @@ export function healthText(instance: Instance): string {
 
 function reasonText(instance: Instance): string {
   if (instance.reason !== '') return instance.reason;
-  const failing = instance.checks.find((check) => check.health === 'HEALTH_CRITICAL' || check.health === 'HEALTH_WARNING');
+  const failing = instance.checks.find(
+    (check) => check.health === 'HEALTH_CRITICAL' || check.health === 'HEALTH_WARNING',
+  );
   return failing === undefined ? '' : `${failing.name}: ${failing.output.split('\n')[0] ?? ''}`;
 }
 
@@ -65,7 +75,11 @@ export function instanceColumns(nowMs: number): Column<Instance>[] {
     { heading: 'HEALTH', text: (instance) => healthText(instance) },
     { heading: 'FOR', text: (instance) => ago(instance.since, nowMs), right: true },
     { heading: 'PID', text: (instance) => (instance.pid > 0 ? String(instance.pid) : '-'), right: true },
-    { heading: 'CONFIG', text: (instance) => (instance.configRevision > 0 ? `r${instance.configRevision}` : '-'), right: true },
+    {
+      heading: 'CONFIG',
+      text: (instance) => (instance.configRevision > 0 ? `r${instance.configRevision}` : '-'),
+      right: true,
+    },
     { heading: 'WHY', text: (instance) => reasonText(instance) },
   ];
 }

@@ -34,7 +34,11 @@ async function tail(io: Io, options: TailOptions, service: string): Promise<void
     const [instance, ...others] = await findInstances(center, service, options.on);
     if (instance === undefined || others.length > 0) {
       const names = [instance, ...others].map((one) => one?.machineName ?? '').slice(0, 10);
-      throw new MusterError('invalid', `"${service}" is on ${names.length} machines: name one with --on machine=NAME (${names.join(', ')})`, { reason: 'USAGE' });
+      throw new MusterError(
+        'invalid',
+        `"${service}" is on ${names.length} machines: name one with --on machine=NAME (${names.join(', ')})`,
+        { reason: 'USAGE' },
+      );
     }
     await print(output, center.tailLog({ ...request, machine: instance.machine }, { signal: io.signal }));
   });

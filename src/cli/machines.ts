@@ -21,7 +21,9 @@ function labelsText(labels: Readonly<Record<string, string>>): string {
 
 function statusText(machine: Machine, nowMs: number): string {
   if (machine.online) return 'online';
-  return machine.lastContact === undefined ? 'offline, never seen' : `offline since ${clockTime(machine.lastContact, nowMs)}`;
+  return machine.lastContact === undefined
+    ? 'offline, never seen'
+    : `offline since ${clockTime(machine.lastContact, nowMs)}`;
 }
 
 async function list(io: Io, options: ListOptions): Promise<void> {
@@ -37,15 +39,27 @@ async function list(io: Io, options: ListOptions): Promise<void> {
   await output.table(machines, [
     { heading: 'MACHINE', text: (machine) => machine.name },
     { heading: 'STATUS', text: (machine) => statusText(machine, now) },
-    { heading: 'LAST CONTACT', text: (machine) => (machine.lastContact ? `${ago(machine.lastContact, now)} ago` : '-') },
+    {
+      heading: 'LAST CONTACT',
+      text: (machine) => (machine.lastContact ? `${ago(machine.lastContact, now)} ago` : '-'),
+    },
     { heading: 'SERVICES', text: (machine) => String(machine.instances), right: true },
     { heading: 'LOAD', text: (machine) => machine.resources?.load1.toFixed(2) ?? '-', right: true },
-    { heading: 'CPU', text: (machine) => (machine.resources ? `${machine.resources.cpuPercent.toFixed(0)}%` : '-'), right: true },
+    {
+      heading: 'CPU',
+      text: (machine) => (machine.resources ? `${machine.resources.cpuPercent.toFixed(0)}%` : '-'),
+      right: true,
+    },
     { heading: 'MEMORY', text: (machine) => memoryText(machine), right: true },
     { heading: 'AGENT', text: (machine) => machine.agentVersion },
     { heading: 'LABELS', text: (machine) => labelsText(machine.labels) },
   ]);
-  if (machines.length === 0) await output.note(options.on === undefined ? 'No machines yet: "muster token create" prints the line to paste on one.' : 'No machine matches.');
+  if (machines.length === 0)
+    await output.note(
+      options.on === undefined
+        ? 'No machines yet: "muster token create" prints the line to paste on one.'
+        : 'No machine matches.',
+    );
 }
 
 function memoryText(machine: Machine): string {
@@ -61,7 +75,10 @@ function inventoryLines(machine: Machine): string[] {
     `system        ${inventory.os}, kernel ${inventory.kernel}, ${inventory.architecture}`,
     `processor     ${inventory.cores} x ${inventory.cpuModel}`,
     `memory        ${formatSize(inventory.memoryBytes)}`,
-    ...inventory.disks.map((disk) => `disk          ${disk.mount} ${disk.filesystem} ${formatSize(disk.usedBytes)} of ${formatSize(disk.sizeBytes)}`),
+    ...inventory.disks.map(
+      (disk) =>
+        `disk          ${disk.mount} ${disk.filesystem} ${formatSize(disk.usedBytes)} of ${formatSize(disk.sizeBytes)}`,
+    ),
     ...inventory.interfaces.map((face) => `interface     ${face.name} ${face.addresses.join(' ')}`),
   ];
 }
@@ -114,7 +131,9 @@ async function remove(io: Io, options: GlobalOptions, name: string): Promise<voi
   const output = new Output(io, options);
   await withCenter(io, options, (center) => center.removeMachine({ machine: name }));
   await output.document({ machine: name, removed: true });
-  await output.line(`${name} is forgotten and its certificate refused. Its services go on running until its agent is stopped.`);
+  await output.line(
+    `${name} is forgotten and its certificate refused. Its services go on running until its agent is stopped.`,
+  );
 }
 
 export function register(program: Command, io: Io): void {

@@ -19,7 +19,7 @@ function newProgram(io: Io): Command {
     .version(VERSION, '--version')
     .option('--json', 'answer in JSON: one document, or one object a line for what goes on')
     .option('--context <name>', 'the center of this context (see "muster login")')
-    .option('--socket <path>', "the center behind this admin socket")
+    .option('--socket <path>', 'the center behind this admin socket')
     .option('--local', "this machine's own agent, without the center")
     .option('--agent-socket <path>', 'the agent behind this socket; implies --local')
     .helpCommand(true)
@@ -58,32 +58,34 @@ async function load(program: Command, io: Io, word: string | undefined): Promise
   for (const group of loaded) group.register(program, io);
 }
 
-function report(io: Io, argv: readonly string[], error: unknown): number {
-  if (error instanceof Failed) return EXIT_FAILED;
-  if (error instanceof CommanderError) {
-    // Commander has printed its own messages already; ours come without having been shown.
-    if (error.code === 'muster.unknownCommand') io.stderr.write(`muster: ${inert(error.message)}\n`);
-    return error.exitCode === 0 ? EXIT_OK : EXIT_USAGE;
-  }
-  if (io.signal.aborted && isCode(error, 'cancelled')) return EXIT_OK;
-  const known = error instanceof MusterError ? error : new MusterError('internal', messageOf(error), { cause: error });
-  if (argv.includes('--json')) {
-    const { code, reason, message, fields } = known;
-    io.stderr.write(`${JSON.stringify({ error: { code, reason, message, fields } })}\n`);
-  } else {
-    io.stderr.write(`muster: ${inert(known.message)}\n`);
-    for (const { field, description } of known.fields) {
-      if (!known.message.includes(description)) io.stderr.write(`  ${inert(field)}: ${inert(description)}\n`);
-    }
-    if (known.code === 'internal' && error instanceof Error && io.env['MUSTER_DEBUG'] !== undefined) {
-      io.stderr.write(`${error.stack ?? ''}\n`);
-    }
-  }
-  return isUsage(known) ? EXIT_USAGE : EXIT_FAILED;
+function reportUsage(io: Io, error: CommanderError): number {
+  // Commander has printed its own messages already; ours come without having been shown.
+  if (error.code === 'muster.unknownCommand') io.stderr.write(`muster: ${inert(error.message)}\n`);
+  return error.exitCode === 0 ? EXIT_OK : EXIT_USAGE;
 }
 
-function isUsage(error: MusterError): boolean {
-  return error.code === 'invalid' && error.reason === 'USAGE';
+function print(io: Io, json: boolean, error: MusterError): void {
+  const { code, reason, message, fields } = error;
+  if (json) {
+    io.stderr.write(`${JSON.stringify({ error: { code, reason, message, fields } })}\n`);
+    return;
+  }
+  io.stderr.write(`muster: ${inert(message)}\n`);
+  for (const { field, description } of fields) {
+    if (!message.includes(description)) io.stderr.write(`  ${inert(field)}: ${inert(description)}\n`);
+  }
+}
+
+function report(io: Io, argv: readonly string[], error: unknown): number {
+  if (error instanceof Failed) return EXIT_FAILED;
+  if (error instanceof CommanderError) return reportUsage(io, error);
+  if (io.signal.aborted && isCode(error, 'cancelled')) return EXIT_OK;
+  const known = error instanceof MusterError ? error : new MusterError('internal', messageOf(error), { cause: error });
+  print(io, argv.includes('--json'), known);
+  if (known !== error && error instanceof Error && io.env['MUSTER_DEBUG'] !== undefined) {
+    io.stderr.write(`${error.stack ?? ''}\n`);
+  }
+  return known.code === 'invalid' && known.reason === 'USAGE' ? EXIT_USAGE : EXIT_FAILED;
 }
 
 /**

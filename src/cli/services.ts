@@ -43,7 +43,8 @@ async function showInstances(io: Io, output: Output, instances: readonly Instanc
   const now = io.clock.now();
   if (!detail) {
     await output.table(instances, instanceColumns(now));
-    if (instances.length === 0) await output.note('No services yet: "muster services add FILE" assigns one to machines.');
+    if (instances.length === 0)
+      await output.note('No services yet: "muster services add FILE" assigns one to machines.');
     return;
   }
   for (const instance of instances) await showOne(output, instance, now);
@@ -51,14 +52,24 @@ async function showInstances(io: Io, output: Output, instances: readonly Instanc
 
 async function showOne(output: Output, instance: Instance, nowMs: number): Promise<void> {
   await output.line(`${instance.service} ${instance.version} on ${instance.machineName || 'this machine'}`);
-  await output.line(`  state    ${stateText(instance, nowMs)} for ${ago(instance.since, nowMs)}${instance.reason === '' ? '' : `: ${instance.reason}`}`);
+  await output.line(
+    `  state    ${stateText(instance, nowMs)} for ${ago(instance.since, nowMs)}${instance.reason === '' ? '' : `: ${instance.reason}`}`,
+  );
   await output.line(`  health   ${healthText(instance)}`);
-  await output.line(`  process  ${instance.pid > 0 ? `pid ${instance.pid}, since ${clockTime(instance.started, nowMs)}` : 'none'}, ${instance.restarts} restarts, ${endText(instance)}`);
-  await output.line(`  wanted   ${instance.wanted ? 'running' : 'stopped'}, driver ${enumWord('DRIVER', instance.driver).toLowerCase()}, ${instance.generation === 0 ? 'declared on the machine' : `assigned by the center, generation ${instance.generation}`}`);
-  await output.line(`  config   ${instance.configRevision === 0 ? 'none' : `revision ${instance.configRevision} on the machine, ${instance.configApplied} applied`}`);
+  await output.line(
+    `  process  ${instance.pid > 0 ? `pid ${instance.pid}, since ${clockTime(instance.started, nowMs)}` : 'none'}, ${instance.restarts} restarts, ${endText(instance)}`,
+  );
+  await output.line(
+    `  wanted   ${instance.wanted ? 'running' : 'stopped'}, driver ${enumWord('DRIVER', instance.driver).toLowerCase()}, ${instance.generation === 0 ? 'declared on the machine' : `assigned by the center, generation ${instance.generation}`}`,
+  );
+  await output.line(
+    `  config   ${instance.configRevision === 0 ? 'none' : `revision ${instance.configRevision} on the machine, ${instance.configApplied} applied`}`,
+  );
   await output.line(`  logs     ${instance.logDirectory || '-'}`);
   for (const check of instance.checks) {
-    await output.line(`  check    ${check.name} (${check.kind}) ${enumWord('HEALTH', check.health)} for ${ago(check.since, nowMs)}: ${check.output.trim().split('\n')[0] ?? ''}`);
+    await output.line(
+      `  check    ${check.name} (${check.kind}) ${enumWord('HEALTH', check.health)} for ${ago(check.since, nowMs)}: ${check.output.trim().split('\n')[0] ?? ''}`,
+    );
   }
 }
 

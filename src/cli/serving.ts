@@ -11,7 +11,9 @@ export interface ServingOptions {
 
 export function addServingOptions(command: Command): Command {
   return command
-    .addOption(new Option('--log-level <level>', 'how much to say').choices(['debug', 'info', 'warn', 'error']).default('info'))
+    .addOption(
+      new Option('--log-level <level>', 'how much to say').choices(['debug', 'info', 'warn', 'error']).default('info'),
+    )
     .addOption(new Option('--exit-with-parent', 'stop when standard input ends').hideHelp());
 }
 

@@ -13,9 +13,13 @@ async function status(io: Io, options: GlobalOptions): Promise<void> {
   const now = io.clock.now();
   const well = answer.alerts.length === 0;
   await output.line(`site       ${answer.site}`);
-  await output.line(`center     version ${answer.centerVersion}, up ${ago(answer.started, now)}; its CA ends ${clockTime(answer.caExpires, now)}`);
+  await output.line(
+    `center     version ${answer.centerVersion}, up ${ago(answer.started, now)}; its CA ends ${clockTime(answer.caExpires, now)}`,
+  );
   await output.line(`machines   ${answer.machinesOnline} of ${answer.machines} online`);
-  await output.line(`services   ${answer.instancesRunning} running of ${answer.instancesWanted} wanted, ${answer.instances} in all`);
+  await output.line(
+    `services   ${answer.instancesRunning} running of ${answer.instancesWanted} wanted, ${answer.instances} in all`,
+  );
   await output.line(`alerts     ${well ? 'none: all is well' : String(answer.alerts.length)}`);
   if (well) return;
   await output.line('');

@@ -66,7 +66,12 @@ export function register(program: Command, io: Io): void {
   token
     .command('create')
     .description('make a token and print the line to paste')
-    .addOption(new Option('--machine <name>', 'only for this machine; one that exists already joins anew').conflicts(['operator', 'queue']))
+    .addOption(
+      new Option('--machine <name>', 'only for this machine; one that exists already joins anew').conflicts([
+        'operator',
+        'queue',
+      ]),
+    )
     .addOption(new Option('--operator <name>', 'for a person: "muster login"').conflicts(['machine', 'queue']))
     .addOption(new Option('--queue <name>', 'for a queue server').conflicts(['machine', 'operator']))
     .option('--lifetime <duration>', 'how long it may be used (default 15m, at most 7d)', durationArgument)

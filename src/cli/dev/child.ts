@@ -68,7 +68,10 @@ export class Child {
   async failure(): Promise<MusterError> {
     const text = await readFile(this.#log, 'utf8').catch(() => '');
     const tail = text.trimEnd().split('\n').slice(-TAIL_LINES).join('\n');
-    return new MusterError('unavailable', `the ${this.name} ended. It said last (all of it is in ${this.#log}):\n${tail}`);
+    return new MusterError(
+      'unavailable',
+      `the ${this.name} ended. It said last (all of it is in ${this.#log}):\n${tail}`,
+    );
   }
 }
 

@@ -25,7 +25,10 @@ export async function watchScreen(options: ScreenOptions): Promise<void> {
   await runTasks(options.signal, [
     async (signal) => {
       for await (const change of options.center.watchInstances({ service: '' }, { signal })) {
-        await screen.instances(change.instances, change.removed.map((key) => key.service));
+        await screen.instances(
+          change.instances,
+          change.removed.map((key) => key.service),
+        );
       }
     },
     async (signal) => {
@@ -63,7 +66,9 @@ class Lines implements View {
   }
 
   async begin(): Promise<void> {
-    await this.#options.output.line(`center, agent and sample service are starting; everything is kept in ${this.#options.data}`);
+    await this.#options.output.line(
+      `center, agent and sample service are starting; everything is kept in ${this.#options.data}`,
+    );
   }
 
   async instances(changed: readonly Instance[], removed: readonly string[]): Promise<void> {

@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { userInfo, hostname } from 'node:os';
 import { join } from 'node:path';
-import { CenterService } from '../../../generated/muster/v1/center.js';
+import { CenterService, CreateTokenRequest } from '../../../generated/muster/v1/center.js';
 import { sleep } from '../../kit/clock.js';
 import { isCode, messageOf, MusterError } from '../../kit/errors.js';
 import { aborted, runTasks } from '../../kit/tasks.js';
@@ -76,9 +76,13 @@ async function centerAnswers(io: Io, child: Child, center: Client<typeof CenterS
 
 async function joinOnce(places: Places, address: string, center: Client<typeof CenterService>): Promise<void> {
   if (existsSync(join(places.agent, 'identity', 'cert.pem'))) return;
-  const { token } = await center.createToken({});
+  const { token } = await center.createToken(CreateTokenRequest.fromPartial({ kind: 'TOKEN_KIND_AGENT' }));
   const name = hostname().split('.')[0] ?? 'localhost';
-  await runToEnd('joining this machine', ['agent', 'join', address, '--token', token, '--name', name, '--data', places.agent], places.log('join'));
+  await runToEnd(
+    'joining this machine',
+    ['agent', 'join', address, '--token', token, '--name', name, '--data', places.agent],
+    places.log('join'),
+  );
 }
 
 /** Fails as soon as one of the children ends although nobody asked. */
@@ -87,7 +91,7 @@ async function guard(children: readonly Child[], signal: AbortSignal): Promise<v
   if (first instanceof Child) throw await first.failure();
 }
 
-async function stopAll(io: Io, output: Output, children: readonly Child[]): Promise<void> {
+async function stopAll(output: Output, children: readonly Child[]): Promise<void> {
   await output.line(`stopping ${children.map((child) => child.name).join(', then ')} ...`);
   for (const child of children) await child.stop();
 }
@@ -106,7 +110,11 @@ export async function runDev(io: Io, options: DevOptions): Promise<void> {
   const channel = openChannel({ address: `unix:${adminSocket(places.center)}` });
   try {
     const center = createClient(CenterService, channel);
-    const centerChild = await Child.start('center', ['center', '--data', places.center, '--listen', address], places.log('center'));
+    const centerChild = await Child.start(
+      'center',
+      ['center', '--data', places.center, '--listen', address],
+      places.log('center'),
+    );
     children.unshift(centerChild);
     await centerAnswers(io, centerChild, center);
     await joinOnce(places, address, center);
@@ -122,7 +130,7 @@ export async function runDev(io: Io, options: DevOptions): Promise<void> {
     }
   } finally {
     channel.close();
-    await stopAll(io, output, children);
+    await stopAll(output, children);
   }
   await output.line(`stopped: nothing is left running; what it knew is kept in ${options.data}`);
 }
@@ -137,7 +145,12 @@ async function startAgent(places: Places, address: string): Promise<Child> {
       ...['--center', address],
       // In a development session services run as the developer, who is root only by their own choice.
       ...['--default-user', userInfo().username],
-      ...['--grpc-port', String(await freePort(PORTS.agentGrpc)), '--http-port', String(await freePort(PORTS.agentHttp))],
+      ...[
+        '--grpc-port',
+        String(await freePort(PORTS.agentGrpc)),
+        '--http-port',
+        String(await freePort(PORTS.agentHttp)),
+      ],
       '--stop-services-on-exit',
     ],
     places.log('agent'),
