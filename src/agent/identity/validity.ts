@@ -1,0 +1,39 @@
+import { formatDuration } from '../../kit/durations.js';
+import { notAfterMs, notBeforeMs, readCertificates } from '../../rpc/certificates.js';
+
+/** When a certificate holds: wall-clock milliseconds since the Unix epoch. */
+export interface Validity {
+  readonly fromMs: number;
+  readonly untilMs: number;
+}
+
+/** @throws invalid when there is no certificate in the text */
+export function validityOf(certificatePem: string): Validity {
+  const [certificate] = readCertificates(certificatePem);
+  return certificate
+    ? { fromMs: notBeforeMs(certificate), untilMs: notAfterMs(certificate) }
+    : { fromMs: 0, untilMs: 0 };
+}
+
+/** When to renew: at two thirds of the lifetime, plus up to a thirtieth so that a fleet that joined together does not renew together. */
+export function renewAtMs({ fromMs, untilMs }: Validity, fraction: number): number {
+  const lifetimeMs = untilMs - fromMs;
+  return fromMs + (lifetimeMs * 2) / 3 + (lifetimeMs / 30) * fraction;
+}
+
+/** Why the machine's certificate cannot be used now and what to do; undefined when it can. */
+export function problemOf({ fromMs, untilMs }: Validity, nowMs: number, name: string): string | undefined {
+  const now = new Date(nowMs).toISOString();
+  if (nowMs < fromMs) {
+    return (
+      `this machine's certificate is valid from ${new Date(fromMs).toISOString()} on, and the clock here says ${now}: ` +
+      `the clock is at least ${formatDuration(fromMs - nowMs)} slow. Set it right (date, or NTP); the agent then connects by itself`
+    );
+  }
+  if (nowMs < untilMs) return undefined;
+  return (
+    `this machine's certificate ended at ${new Date(untilMs).toISOString()}, and the clock here says ${now}. ` +
+    'If the clock is wrong, set it right. If the machine was away for longer than its certificate lasts, run ' +
+    `\`muster token create --machine ${name}\` at the center and paste the line it prints here; services keep running meanwhile`
+  );
+}
