@@ -52,12 +52,12 @@ export function parsePrincipalUri(uri: string): { site: string; principal: Princ
   return { site, principal };
 }
 
-/** The text of one segment; undefined, which names nobody, where its percent-encoding is broken. */
-function decoded(segment: string): string | undefined {
+/** The text of one segment; empty, which names nobody, where its percent-encoding is broken. */
+function decoded(segment: string): string {
   try {
     return decodeURIComponent(segment);
   } catch {
-    return undefined;
+    return '';
   }
 }
 

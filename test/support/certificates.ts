@@ -10,9 +10,6 @@ import { principalUri, type Principal } from '../../src/rpc/principal.js';
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
 const HOUR_MS = 3_600_000;
 
-// The library's types know the browser's CryptoKey; Node's is the same thing.
-x509.cryptoProvider.set(webcrypto as Crypto);
-
 export interface Validity {
   readonly notBefore: Date;
   readonly notAfter: Date;
@@ -51,11 +48,11 @@ function serial(): string {
     .replace(/^./, '1');
 }
 
-async function generateKeys(): Promise<CryptoKeyPair> {
-  return (await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])) as CryptoKeyPair;
+function generateKeys(): Promise<webcrypto.CryptoKeyPair> {
+  return webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
 }
 
-async function privatePem(keys: CryptoKeyPair): Promise<string> {
+async function privatePem(keys: webcrypto.CryptoKeyPair): Promise<string> {
   return x509.PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY');
 }
 
