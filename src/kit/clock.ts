@@ -22,6 +22,12 @@ export interface Clock {
 }
 
 class SystemClock implements Clock {
+  readonly #keepsAlive: boolean;
+
+  constructor(keepsAlive: boolean) {
+    this.#keepsAlive = keepsAlive;
+  }
+
   now(): number {
     return Date.now();
   }
@@ -38,6 +44,7 @@ class SystemClock implements Clock {
         if (remainingMs > piece) arm(remainingMs - piece);
         else fire();
       }, piece);
+      if (!this.#keepsAlive) handle.unref();
     };
     arm(delayMs);
     return {
@@ -49,7 +56,10 @@ class SystemClock implements Clock {
 }
 
 /** The machine's own clock. */
-export const systemClock: Clock = new SystemClock();
+export const systemClock: Clock = new SystemClock(true);
+
+/** The same, for what a library does beside a program's own work: its timers alone do not keep the process alive. */
+export const backgroundClock: Clock = new SystemClock(false);
 
 /** A clock that moves only when told to; timers fire in order of their due time. */
 export class ManualClock implements Clock {
