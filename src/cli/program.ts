@@ -76,15 +76,18 @@ function print(io: Io, json: boolean, error: MusterError): void {
   }
 }
 
+/** A bug's stack, for whoever set MUSTER_DEBUG. */
+function showStack(io: Io, error: unknown): void {
+  if (error instanceof Error && io.env['MUSTER_DEBUG'] !== undefined) io.stderr.write(`${error.stack ?? ''}\n`);
+}
+
 function report(io: Io, argv: readonly string[], error: unknown): number {
   if (error instanceof Failed) return EXIT_FAILED;
   if (error instanceof CommanderError) return reportUsage(io, error);
   if (io.signal.aborted && isCode(error, 'cancelled')) return EXIT_OK;
   const known = error instanceof MusterError ? error : new MusterError('internal', messageOf(error), { cause: error });
   print(io, argv.includes('--json'), known);
-  if (known !== error && error instanceof Error && io.env['MUSTER_DEBUG'] !== undefined) {
-    io.stderr.write(`${error.stack ?? ''}\n`);
-  }
+  if (known !== error) showStack(io, error);
   return known.code === 'invalid' && known.reason === 'USAGE' ? EXIT_USAGE : EXIT_FAILED;
 }
 

@@ -1,0 +1,229 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir, userInfo } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { waitFor } from './waiting.js';
+
+const PROGRAM = fileURLToPath(new URL('../../bin/muster.js', import.meta.url));
+
+export interface CliResult {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs the compiled program to its end. `prefix` goes before it, for example `ip netns exec NAME`. */
+export async function muster(
+  args: readonly string[],
+  options: { readonly prefix?: readonly string[]; readonly input?: string; readonly env?: Record<string, string> } = {},
+): Promise<CliResult> {
+  const [command, ...rest] = [...(options.prefix ?? []), process.execPath, PROGRAM, ...args];
+  const child = spawn(command ?? process.execPath, rest, {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    env: { ...process.env, NO_COLOR: '1', ...options.env },
+  });
+  const said = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name].on('data', (chunk: Buffer) => {
+      said[name] += chunk.toString('utf8');
+    });
+  }
+  child.stdin.end(options.input ?? '');
+  const [status] = (await once(child, 'close')) as [number | null];
+  return { status, ...said };
+}
+
+/** A server of a site under test: a real process that can be killed and started again. */
+export class ServerProcess {
+  readonly name: string;
+  readonly #args: readonly string[];
+  readonly #prefix: readonly string[];
+  readonly #log: string;
+  #child: ChildProcess | undefined;
+  /** The JSON document it prints when it is ready. */
+  ready: Record<string, unknown> = {};
+
+  constructor(
+    name: string,
+    args: readonly string[],
+    options: { readonly log: string; readonly prefix?: readonly string[] },
+  ) {
+    this.name = name;
+    this.#args = args;
+    this.#log = options.log;
+    this.#prefix = options.prefix ?? [];
+  }
+
+  get pid(): number {
+    const pid = this.#child?.pid;
+    if (pid === undefined) throw new Error(`${this.name} is not running`);
+    return pid;
+  }
+
+  /** Starts it and waits until it says that it is ready. */
+  async start(): Promise<void> {
+    const [command, ...rest] = [...this.#prefix, process.execPath, PROGRAM, ...this.#args, '--json'];
+    const log = openSync(this.#log, 'a');
+    const child = spawn(command ?? process.execPath, rest, { stdio: ['ignore', 'pipe', log] });
+    closeSync(log);
+    this.#child = child;
+    const lines = createInterface({ input: child.stdout });
+    const first = await Promise.race([once(lines, 'line'), once(child, 'exit').then(() => undefined)]);
+    if (first === undefined) throw new Error(`${this.name} did not start:\n${this.said()}`);
+    this.ready = JSON.parse(String(first[0])) as Record<string, unknown>;
+    child.stdout.resume();
+  }
+
+  /** Everything it wrote to its standard error so far. */
+  said(): string {
+    return existsSync(this.#log) ? readFileSync(this.#log, 'utf8') : '';
+  }
+
+  /** Ends it with `signal` and waits; a process that is gone already is fine. */
+  async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    const child = this.#child;
+    if (!child) return;
+    this.#child = undefined;
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    child.kill(signal);
+    await once(child, 'exit');
+  }
+}
+
+/** An agent of a site under test. */
+export interface TestAgent {
+  readonly name: string;
+  readonly data: string;
+  readonly manifests: string;
+  readonly socket: string;
+  readonly process: ServerProcess;
+  /** Writes a manifest into its services directory. */
+  declare(service: string, manifest: string): Promise<void>;
+}
+
+/** A center and its agents as real processes in a scratch folder, driven by the real command line. */
+export class Site {
+  readonly directory: string;
+  readonly center: ServerProcess;
+  readonly socket: string;
+  readonly agents: TestAgent[] = [];
+
+  private constructor(directory: string, center: ServerProcess) {
+    this.directory = directory;
+    this.center = center;
+    this.socket = join(directory, 'center', 'admin.sock');
+  }
+
+  static async start(): Promise<Site> {
+    const directory = await mkdtemp(join(tmpdir(), 'muster-site-'));
+    const data = join(directory, 'center');
+    // The port is chosen once and kept, because agents remember the address over restarts of the center.
+    const first = new ServerProcess('center', ['center', '--data', data, '--listen', '127.0.0.1:0'], {
+      log: join(directory, 'center.log'),
+    });
+    await first.start();
+    const address = String(first.ready['address']);
+    await first.end('SIGTERM');
+    const center = new ServerProcess('center', ['center', '--data', data, '--listen', address], {
+      log: join(directory, 'center.log'),
+    });
+    await center.start();
+    return new Site(directory, center);
+  }
+
+  /** The command line, as the operator of this site. */
+  cli(...args: string[]): Promise<CliResult> {
+    return muster(['--socket', this.socket, ...args]);
+  }
+
+  /** The answer of a command in JSON. @throws when the command failed */
+  async json(...args: string[]): Promise<unknown> {
+    const result = await this.cli(...args, '--json');
+    if (result.status !== 0) throw new Error(`muster ${args.join(' ')}: ${result.stderr}`);
+    return JSON.parse(result.stdout) as unknown;
+  }
+
+  /** Joins a new machine and starts its agent. Services run as the user who runs the tests. */
+  async addAgent(name: string, labels: Record<string, string> = {}): Promise<TestAgent> {
+    const data = join(this.directory, name);
+    const manifests = join(data, 'manifests');
+    await mkdir(manifests, { recursive: true });
+    const { token } = (await this.json('token', 'create')) as { token: string };
+    const joined = await muster([
+      ...['agent', 'join', String(this.center.ready['address']), '--token', token, '--name', name, '--data', data],
+      ...Object.entries(labels).flatMap(([key, value]) => ['--label', `${key}=${value}`]),
+    ]);
+    if (joined.status !== 0) throw new Error(`joining ${name}: ${joined.stderr}`);
+    const process = new ServerProcess(
+      `agent ${name}`,
+      ['agent', '--data', data, '--no-loopback', '--default-user', userInfo().username],
+      { log: join(this.directory, `${name}.log`) },
+    );
+    await process.start();
+    const agent: TestAgent = {
+      name,
+      data,
+      manifests,
+      socket: join(data, 'run', 'agent.sock'),
+      process,
+      declare: (service, manifest) => writeFile(join(manifests, `${service}.yaml`), manifest),
+    };
+    this.agents.push(agent);
+    return agent;
+  }
+
+  /** Waits until an instance is as wanted, asked through the center. */
+  instance(
+    service: string,
+    what: string,
+    test: (instance: InstanceJson) => boolean,
+    machine?: string,
+  ): Promise<InstanceJson> {
+    return waitFor(`${service} to be ${what}`, async () => {
+      const { instances } = (await this.json('services')) as { instances?: InstanceJson[] };
+      return instances?.find(
+        (one) => one.service === service && (machine === undefined || one.machineName === machine) && test(one),
+      );
+    });
+  }
+
+  /** Stops every service, agent and the center, and removes the folder. */
+  async close(): Promise<void> {
+    for (const agent of this.agents) {
+      // Services outlive their agent on purpose, so they are stopped through it, started again if the test killed it.
+      await agent.process.end('SIGKILL');
+      const last = new ServerProcess(
+        `agent ${agent.name}`,
+        ['agent', '--data', agent.data, '--no-loopback', '--stop-services-on-exit'],
+        { log: join(this.directory, `${agent.name}.log`) },
+      );
+      await last.start();
+      await last.end('SIGTERM');
+    }
+    await this.center.end('SIGKILL');
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** An instance as `muster services --json` shows it; fields at their default are left out. */
+export interface InstanceJson {
+  readonly machine: string;
+  readonly machineName: string;
+  readonly service: string;
+  readonly version?: string;
+  readonly state: string;
+  readonly health: string;
+  readonly pid?: number;
+  readonly wanted?: boolean;
+  readonly reason?: string;
+  readonly restarts?: number;
+  readonly exitCode?: number;
+  readonly unknownSince?: string;
+  readonly configRevision?: string | number;
+  readonly configApplied?: string | number;
+  readonly checks?: readonly { readonly name: string; readonly health: string; readonly output?: string }[];
+}
