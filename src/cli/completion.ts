@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import { GROUPS } from './group.js';
 import type { Io } from './io.js';
 import { write } from './output.js';
 
@@ -24,14 +23,11 @@ function script(words: readonly string[], subcommands: ReadonlyMap<string, reado
   ].join('\n');
 }
 
-async function print(io: Io, program: Command): Promise<void> {
-  const loaded = new Set(await Promise.all(Object.values(GROUPS).map((group) => group())));
-  const known = new Set(program.commands.map((command) => command.name()));
-  for (const group of loaded) if (group.register !== register) group.register(program, io);
+function print(io: Io, program: Command): Promise<void> {
   const subcommands = new Map(
     program.commands.map((command) => [command.name(), command.commands.map((one) => one.name())]),
   );
-  await write(io.stdout, script([...new Set([...known, ...subcommands.keys()])].sort(), subcommands));
+  return write(io.stdout, script([...subcommands.keys()].sort(), subcommands));
 }
 
 export function register(program: Command, io: Io): void {

@@ -31,6 +31,9 @@ function newProgram(io: Io): Command {
     .exitOverride();
 }
 
+/** Needs every group, since it prints their words. */
+const COMPLETION = 'completion';
+
 /** The first word that is not an option or an option's value. */
 function commandWord(argv: readonly string[]): string | undefined {
   for (let index = 0; index < argv.length; index += 1) {
@@ -43,11 +46,11 @@ function commandWord(argv: readonly string[]): string | undefined {
 
 async function load(program: Command, io: Io, word: string | undefined): Promise<void> {
   const one = word === undefined || !Object.hasOwn(GROUPS, word) ? undefined : GROUPS[word];
-  if (one) {
+  if (one && word !== COMPLETION) {
     (await one()).register(program, io);
     return;
   }
-  if (word !== undefined && word !== 'help') {
+  if (word !== undefined && word !== 'help' && word !== COMPLETION) {
     throw new CommanderError(
       EXIT_USAGE,
       'muster.unknownCommand',

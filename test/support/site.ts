@@ -16,13 +16,20 @@ export interface CliResult {
   readonly stderr: string;
 }
 
+function commandLine(prefix: readonly string[] = [], args: readonly string[]): [string, ...string[]] {
+  const [first, ...rest] = prefix;
+  return first === undefined
+    ? [process.execPath, PROGRAM, ...args]
+    : [first, ...rest, process.execPath, PROGRAM, ...args];
+}
+
 /** Runs the compiled program to its end. `prefix` goes before it, for example `ip netns exec NAME`. */
 export async function muster(
   args: readonly string[],
   options: { readonly prefix?: readonly string[]; readonly input?: string; readonly env?: Record<string, string> } = {},
 ): Promise<CliResult> {
-  const [command, ...rest] = [...(options.prefix ?? []), process.execPath, PROGRAM, ...args];
-  const child = spawn(command ?? process.execPath, rest, {
+  const [command, ...rest] = commandLine(options.prefix, args);
+  const child = spawn(command, rest, {
     stdio: ['pipe', 'pipe', 'pipe'],
     env: { ...process.env, NO_COLOR: '1', ...options.env },
   });
@@ -66,16 +73,18 @@ export class ServerProcess {
 
   /** Starts it and waits until it says that it is ready. */
   async start(): Promise<void> {
-    const [command, ...rest] = [...this.#prefix, process.execPath, PROGRAM, ...this.#args, '--json'];
+    const [command, ...rest] = commandLine(this.#prefix, [...this.#args, '--json']);
     const log = openSync(this.#log, 'a');
-    const child = spawn(command ?? process.execPath, rest, { stdio: ['ignore', 'pipe', log] });
+    const child = spawn(command, rest, { stdio: ['ignore', 'pipe', log] });
     closeSync(log);
     this.#child = child;
-    const lines = createInterface({ input: child.stdout });
+    const { stdout } = child;
+    if (!stdout) throw new Error(`${this.name} has no standard output`);
+    const lines = createInterface({ input: stdout });
     const first = await Promise.race([once(lines, 'line'), once(child, 'exit').then(() => undefined)]);
     if (first === undefined) throw new Error(`${this.name} did not start:\n${this.said()}`);
     this.ready = JSON.parse(String(first[0])) as Record<string, unknown>;
-    child.stdout.resume();
+    stdout.resume();
   }
 
   /** Everything it wrote to its standard error so far. */

@@ -1,0 +1,134 @@
+import {
+  ScalarType,
+  type AnyDesc,
+  type DescEnum,
+  type DescField,
+  type DescMessage,
+  type DescMethod,
+  type DescService,
+} from '@bufbuild/protobuf';
+import { MusterError } from '../kit/errors.js';
+import { didYouMean } from '../kit/suggest.js';
+import type { Schema } from './call-schema.js';
+
+/** Numbers of the lists in FileDescriptorProto and DescriptorProto, as source locations name them. */
+const FILE = { message: 4, enum: 5, service: 6 } as const;
+const MESSAGE = { field: 2, message: 3, enum: 4 } as const;
+const MEMBER = 2;
+
+/**
+ * A service, method, message or enum in the words of its .proto file.
+ * @throws not_found with the nearest name
+ */
+export function describe(schema: Schema, name: string): string {
+  const { registry } = schema;
+  const service = registry.getService(name);
+  if (service) return describeService(service);
+  const type = registry.getMessage(name) ?? registry.getEnum(name);
+  if (type) return type.kind === 'message' ? describeMessage(type) : describeEnum(type);
+  const known = [...registry].map((desc) => (desc.kind === 'file' ? desc.name : desc.typeName));
+  try {
+    return describeMethod(schema, schema.method(name).desc);
+  } catch (error) {
+    if (!(error instanceof MusterError) || error.code !== 'not_found') throw error;
+    throw new MusterError(
+      'not_found',
+      `nothing is called "${name}" here.${didYouMean(name, [...known, ...schema.methods])}`,
+    );
+  }
+}
+
+function describeService(service: DescService): string {
+  const methods = service.methods.flatMap((method) => [...comment(method, '  '), `  ${signature(method)}`, '']);
+  return [...comment(service), `service ${service.typeName} {`, ...methods.slice(0, -1), '}'].join('\n');
+}
+
+function describeMethod(schema: Schema, method: DescMethod): string {
+  return [
+    ...comment(method),
+    signature(method),
+    '',
+    describeMessage(method.input),
+    '',
+    describeMessage(method.output),
+    '',
+    'A request to fill in:',
+    JSON.stringify(schema.template(method.input), null, 2),
+  ].join('\n');
+}
+
+function signature({ name, input, output, methodKind }: DescMethod): string {
+  const stream = (side: 'client_streaming' | 'server_streaming'): string =>
+    methodKind === side || methodKind === 'bidi_streaming' ? 'stream ' : '';
+  return `rpc ${name} (${stream('client_streaming')}${input.typeName}) returns (${stream('server_streaming')}${output.typeName});`;
+}
+
+function describeMessage(message: DescMessage): string {
+  const lines = message.members.flatMap((member) =>
+    member.kind === 'field'
+      ? describeField(member, '  ')
+      : [`  oneof ${member.name} {`, ...member.fields.flatMap((field) => describeField(field, '    ')), '  }'],
+  );
+  return [...comment(message), `message ${message.typeName} {`, ...lines, '}'].join('\n');
+}
+
+function describeField(field: DescField, indent: string): string[] {
+  return [...comment(field, indent), `${indent}${typeOf(field)} ${field.name} = ${field.number};`];
+}
+
+function typeOf(field: DescField): string {
+  const scalar = (type: ScalarType): string => ScalarType[type].toLowerCase();
+  switch (field.fieldKind) {
+    case 'map':
+      return `map<${scalar(field.mapKey)}, ${field.mapKind === 'scalar' ? scalar(field.scalar) : (field.message ?? field.enum).typeName}>`;
+    case 'list':
+      return `repeated ${field.listKind === 'scalar' ? scalar(field.scalar) : (field.message ?? field.enum).typeName}`;
+    case 'scalar':
+      return `${field.proto.proto3Optional ? 'optional ' : ''}${scalar(field.scalar)}`;
+    case 'enum':
+      return `${field.proto.proto3Optional ? 'optional ' : ''}${field.enum.typeName}`;
+    case 'message':
+      return field.message.typeName;
+  }
+}
+
+function describeEnum(type: DescEnum): string {
+  const values = type.values.flatMap((value) => [...comment(value, '  '), `  ${value.name} = ${value.number};`]);
+  return [...comment(type), `enum ${type.typeName} {`, ...values, '}'].join('\n');
+}
+
+/** The leading comment in the .proto file, where the server publishes it. */
+function comment(desc: AnyDesc, indent = ''): string[] {
+  const path = pathOf(desc);
+  const file = 'file' in desc ? desc.file : 'parent' in desc ? desc.parent.file : undefined;
+  const location = file?.proto.sourceCodeInfo?.location.find(
+    (each) => each.path.length === path.length && each.path.every((step, index) => step === path[index]),
+  );
+  const text = location?.leadingComments.trimEnd() ?? '';
+  return text === '' ? [] : text.split('\n').map((line) => `${indent}//${line}`);
+}
+
+function pathOf(desc: AnyDesc): number[] {
+  switch (desc.kind) {
+    case 'service':
+      return [FILE.service, desc.file.proto.service.indexOf(desc.proto)];
+    case 'rpc':
+      return [...pathOf(desc.parent), MEMBER, desc.parent.proto.method.indexOf(desc.proto)];
+    case 'message':
+      return desc.parent
+        ? [...pathOf(desc.parent), MESSAGE.message, desc.parent.proto.nestedType.indexOf(desc.proto)]
+        : [FILE.message, desc.file.proto.messageType.indexOf(desc.proto)];
+    case 'enum':
+      return desc.parent
+        ? [...pathOf(desc.parent), MESSAGE.enum, desc.parent.proto.enumType.indexOf(desc.proto)]
+        : [FILE.enum, desc.file.proto.enumType.indexOf(desc.proto)];
+    case 'field':
+      return [...pathOf(desc.parent), MESSAGE.field, desc.parent.proto.field.indexOf(desc.proto)];
+    case 'enum_value':
+      return [...pathOf(desc.parent), MEMBER, desc.parent.proto.value.indexOf(desc.proto)];
+    case 'file':
+    case 'oneof':
+    case 'extension':
+      return [];
+  }
+}
