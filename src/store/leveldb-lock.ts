@@ -1,7 +1,8 @@
-import { readFile, rm } from 'node:fs/promises';
+import { link, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { MusterError } from '../kit/errors.js';
-import { readFileIfThere, writeFileDurably } from '../kit/files.js';
+import { MusterError, errnoOf } from '../kit/errors.js';
+import { readFileIfThere } from '../kit/files.js';
+import { newId } from '../kit/ids.js';
 
 const LOCK_FILE = 'lock';
 
@@ -17,10 +18,23 @@ async function bootId(): Promise<string> {
   return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
 }
 
-/** Field 22 of /proc/PID/stat; undefined when there is no such process. The name, field 2, may hold blanks and brackets. */
+/** Fields of /proc/PID/stat behind the name, which is field 2 and may hold blanks and brackets. */
+const STATE = 0;
+const START_TICKS = 19;
+
+/** Undefined when there is no such process, or it has ended and only waits for its parent. */
 async function startTicks(pid: number): Promise<string | undefined> {
-  const stat = await readFileIfThere(`/proc/${pid}/stat`);
-  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  let stat: string;
+  try {
+    stat = await readFile(`/proc/${pid}/stat`, 'utf8');
+  } catch (error) {
+    // ESRCH: the process ended between opening the file and reading it.
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ESRCH') return undefined;
+    throw error;
+  }
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const state = fields[STATE] ?? '';
+  return state === 'Z' || state === 'X' ? undefined : fields[START_TICKS];
 }
 
 function parseHolder(text: string | undefined): Holder | undefined {
@@ -51,41 +65,65 @@ export function alreadyRunning(path: string, pid: number | undefined): MusterErr
   );
 }
 
-/** The pid in the lock file, whether it is alive or not; undefined when there is none to read. */
-export async function recordedPid(path: string): Promise<number | undefined> {
-  return parseHolder(await readFileIfThere(join(path, LOCK_FILE)))?.pid;
-}
+/** Tries to take the lock while others remove left-over locks at the same time. */
+const TRIES_MAX = 5;
 
 /**
- * The file that says who uses a data directory. What keeps two processes apart is LevelDB's own LOCK, which the kernel releases
- * when its process ends; this file names the holder, and is written only by the process that has LevelDB's lock.
+ * The file that says who uses a data directory. What keeps two processes apart in every case is LevelDB's own LOCK, which the kernel
+ * releases when its process ends; this file is taken before it, names the holder, and works across mounts that LevelDB's does not see.
  */
 export class DirectoryLock {
-  readonly #path: string;
+  readonly #file: string;
+  readonly #text: string;
 
-  private constructor(path: string) {
-    this.#path = path;
+  private constructor(file: string, text: string) {
+    this.#file = file;
+    this.#text = text;
   }
 
-  /** Resolves when nobody alive is named in the lock file: never there, left by a dead process, or unreadable. @throws precondition */
-  static async assertFree(path: string): Promise<void> {
-    const holder = parseHolder(await readFileIfThere(join(path, LOCK_FILE)));
-    if (holder && (await isAlive(holder))) throw alreadyRunning(path, holder.pid);
-  }
-
-  /** Call only while holding LevelDB's LOCK. */
+  /** Takes the lock; one whose process has ended, or that cannot be read, is replaced. @throws precondition when its holder is alive */
   static async take(path: string): Promise<DirectoryLock> {
+    const file = join(path, LOCK_FILE);
     const holder: Holder = {
       pid: process.pid,
       startTicks: (await startTicks(process.pid)) ?? '',
       bootId: await bootId(),
     };
-    await writeFileDurably(join(path, LOCK_FILE), `${JSON.stringify(holder)}\n`);
-    return new DirectoryLock(path);
+    const text = `${JSON.stringify(holder)}\n`;
+    const aside = `${file}.${newId('take')}`;
+    await writeFile(aside, text, { mode: 0o600 });
+    try {
+      for (let tries = 1; tries <= TRIES_MAX; tries += 1) {
+        if (await linked(aside, file)) return new DirectoryLock(file, text);
+        const found = parseHolder(await readFileIfThere(file));
+        if (found && (await isAlive(found))) throw alreadyRunning(path, found.pid);
+        await rm(file, { force: true });
+      }
+      throw alreadyRunning(path, undefined);
+    } finally {
+      await rm(aside, { force: true });
+    }
+  }
+
+  /** The pid in the lock file when it is another process. */
+  async otherPid(): Promise<number | undefined> {
+    const text = await readFileIfThere(this.#file);
+    return text === this.#text ? undefined : parseHolder(text)?.pid;
   }
 
   /** Call before giving up LevelDB's LOCK, or the file may by then be another holder's. */
   async release(): Promise<void> {
-    await rm(join(this.#path, LOCK_FILE), { force: true });
+    if ((await readFileIfThere(this.#file)) === this.#text) await rm(this.#file, { force: true });
+  }
+}
+
+/** Makes `file` the whole content of `aside` in one step; false when `file` is already there. */
+async function linked(aside: string, file: string): Promise<boolean> {
+  try {
+    await link(aside, file);
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === 'EEXIST') return false;
+    throw error;
   }
 }

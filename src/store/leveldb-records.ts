@@ -73,9 +73,16 @@ export function encodeRecord({ key, value, revision }: Final & { readonly value:
   return { bytes, mark };
 }
 
+/** A LevelDB key for people: our key where it is one. */
+export function describeKey(stored: Buffer): string {
+  return stored[0] === DATA_PREFIX[0]
+    ? JSON.stringify(stored.toString('utf8', DATA_PREFIX.length))
+    : stored.toString('latin1');
+}
+
 /** The error for stored bytes that are not what was written. Never repaired silently. */
 export function damaged(path: string, what: string, cause?: unknown): MusterError {
-  return new MusterError('data_loss', `${path} is damaged: ${what}. Nothing was changed; ${RESTORE}`, {
+  return new MusterError('data_loss', `${path} is damaged: ${what}. Nothing was repaired; ${RESTORE}`, {
     reason: 'DATA_DAMAGED',
     ...(cause === undefined ? {} : { cause }),
   });
@@ -84,7 +91,7 @@ export function damaged(path: string, what: string, cause?: unknown): MusterErro
 function damagedKey(path: string, key: string, what: string): MusterError {
   return new MusterError(
     'data_loss',
-    `${path} is damaged: the value of key ${JSON.stringify(key)} ${what}. Nothing was changed; ${RESTORE}`,
+    `${path} is damaged: the value of key ${JSON.stringify(key)} ${what}. Nothing was repaired; ${RESTORE}`,
     {
       reason: 'DATA_DAMAGED',
       metadata: { key },

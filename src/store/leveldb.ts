@@ -8,8 +8,9 @@ import { silentLogger, type Logger } from '../kit/logger.js';
 import { EngineStore } from './engine-store.js';
 import { Acknowledged } from './leveldb-acknowledged.js';
 import { assertAcknowledged, checkEverything } from './leveldb-check.js';
+import { checkFiles } from './leveldb-files.js';
 import { LevelEngine, readError, type Db } from './leveldb-engine.js';
-import { DirectoryLock, alreadyRunning, recordedPid } from './leveldb-lock.js';
+import { DirectoryLock, alreadyRunning } from './leveldb-lock.js';
 import { migrate } from './leveldb-migrate.js';
 import { EMPTY_DIGEST, FORMAT, META_KEY, damaged, decodeMeta, encodeMeta, type Meta } from './leveldb-records.js';
 import { FreeSpaceFloor, freeBytesOf } from './leveldb-space.js';
@@ -78,9 +79,9 @@ async function mayCreate(path: string, directory: string): Promise<boolean> {
   return true;
 }
 
-async function openError(path: string, error: unknown): Promise<MusterError> {
+function openError(path: string, error: unknown, otherPid?: number): MusterError {
   const cause = error instanceof Error ? (error.cause ?? error) : error;
-  if (errnoOf(cause) === 'LEVEL_LOCKED') return alreadyRunning(path, await recordedPid(path));
+  if (errnoOf(cause) === 'LEVEL_LOCKED') return alreadyRunning(path, otherPid);
   if (errnoOf(cause) === 'LEVEL_CORRUPTION') {
     return damaged(path, `LevelDB cannot open it (${messageOf(cause)})`, cause);
   }
@@ -91,21 +92,24 @@ async function openError(path: string, error: unknown): Promise<MusterError> {
   );
 }
 
-async function openDb(settings: Settings): Promise<Db> {
+async function openDb(settings: Settings, lock: DirectoryLock): Promise<Db> {
   const { path } = settings;
   const directory = join(path, LEVEL_DIRECTORY);
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const createIfMissing = await mayCreate(path, directory);
+  if (!createIfMissing) await checkFiles(path, directory);
   const db: Db = new Level(directory, {
     keyEncoding: 'buffer',
     valueEncoding: 'buffer',
     createIfMissing,
+    // checkFiles reads the blocks as they are.
+    compression: false,
     writeBufferSize: settings.writeBufferBytes,
   });
   try {
     await db.open();
   } catch (error) {
-    throw await openError(path, error);
+    throw openError(path, error, await lock.otherPid());
   }
   if (createIfMissing) for (const made of [directory, path, dirname(path)]) await syncDirectory(made);
   return db;
@@ -180,15 +184,14 @@ export async function openLevelStore(options: LevelStoreOptions): Promise<Store>
   const settings = settingsOf(options);
   const { path } = settings;
   await mkdir(path, { recursive: true, mode: 0o700 });
-  await DirectoryLock.assertFree(path);
-  const db = await openDb(settings);
-  let lock: DirectoryLock | undefined;
+  const lock = await DirectoryLock.take(path);
+  let db: Db | undefined;
   try {
-    lock = await DirectoryLock.take(path);
+    db = await openDb(settings, lock);
     return await openChecked(settings, db, lock);
   } catch (error) {
-    await lock?.release();
-    await db.close();
-    throw isCode(error) ? error : await openError(path, error);
+    await lock.release();
+    await db?.close();
+    throw isCode(error) ? error : openError(path, error);
   }
 }
