@@ -1,6 +1,5 @@
 import {
   ScalarType,
-  type AnyDesc,
   type DescEnum,
   type DescField,
   type DescMessage,
@@ -13,7 +12,8 @@ import type { Schema } from './call-schema.js';
 
 /** Numbers of the lists in FileDescriptorProto and DescriptorProto, as source locations name them. */
 const FILE = { message: 4, enum: 5, service: 6 } as const;
-const MESSAGE = { field: 2, message: 3, enum: 4 } as const;
+const MESSAGE = { message: 3, enum: 4 } as const;
+/** Methods of a service, fields of a message and values of an enum have the same number. */
 const MEMBER = 2;
 
 /**
@@ -26,7 +26,7 @@ export function describe(schema: Schema, name: string): string {
   if (service) return describeService(service);
   const type = registry.getMessage(name) ?? registry.getEnum(name);
   if (type) return type.kind === 'message' ? describeMessage(type) : describeEnum(type);
-  const known = [...registry].map((desc) => (desc.kind === 'file' ? desc.name : desc.typeName));
+  const known = [...registry].map(({ typeName }) => typeName);
   try {
     return describeMethod(schema, schema.method(name).desc);
   } catch (error) {
@@ -77,19 +77,30 @@ function describeField(field: DescField, indent: string): string[] {
 }
 
 function typeOf(field: DescField): string {
-  const scalar = (type: ScalarType): string => ScalarType[type].toLowerCase();
   switch (field.fieldKind) {
     case 'map':
-      return `map<${scalar(field.mapKey)}, ${field.mapKind === 'scalar' ? scalar(field.scalar) : (field.message ?? field.enum).typeName}>`;
+      return `map<${scalar(field.mapKey)}, ${field.mapKind === 'scalar' ? scalar(field.scalar) : named(field)}>`;
     case 'list':
-      return `repeated ${field.listKind === 'scalar' ? scalar(field.scalar) : (field.message ?? field.enum).typeName}`;
+      return `repeated ${field.listKind === 'scalar' ? scalar(field.scalar) : named(field)}`;
     case 'scalar':
-      return `${field.proto.proto3Optional ? 'optional ' : ''}${scalar(field.scalar)}`;
+      return `${optional(field)}${scalar(field.scalar)}`;
     case 'enum':
-      return `${field.proto.proto3Optional ? 'optional ' : ''}${field.enum.typeName}`;
+      return `${optional(field)}${named(field)}`;
     case 'message':
-      return field.message.typeName;
+      return named(field);
   }
+}
+
+function scalar(type: ScalarType): string {
+  return ScalarType[type].toLowerCase();
+}
+
+function named(field: { readonly message?: DescMessage | undefined; readonly enum?: DescEnum | undefined }): string {
+  return (field.message ?? field.enum)?.typeName ?? '';
+}
+
+function optional({ proto }: DescField): string {
+  return proto.proto3Optional ? 'optional ' : '';
 }
 
 function describeEnum(type: DescEnum): string {
@@ -98,37 +109,42 @@ function describeEnum(type: DescEnum): string {
 }
 
 /** The leading comment in the .proto file, where the server publishes it. */
-function comment(desc: AnyDesc, indent = ''): string[] {
+function comment(desc: Type | Member, indent = ''): string[] {
   const path = pathOf(desc);
-  const file = 'file' in desc ? desc.file : 'parent' in desc ? desc.parent.file : undefined;
-  const location = file?.proto.sourceCodeInfo?.location.find(
+  const file = 'file' in desc ? desc.file : desc.parent.file;
+  const location = file.proto.sourceCodeInfo?.location.find(
     (each) => each.path.length === path.length && each.path.every((step, index) => step === path[index]),
   );
   const text = location?.leadingComments.trimEnd() ?? '';
   return text === '' ? [] : text.split('\n').map((line) => `${indent}//${line}`);
 }
 
-function pathOf(desc: AnyDesc): number[] {
+type Member = DescMethod | DescField | DescEnum['values'][number];
+type Type = DescService | DescMessage | DescEnum;
+
+function pathOf(desc: Type | Member): number[] {
   switch (desc.kind) {
-    case 'service':
-      return [FILE.service, desc.file.proto.service.indexOf(desc.proto)];
     case 'rpc':
       return [...pathOf(desc.parent), MEMBER, desc.parent.proto.method.indexOf(desc.proto)];
-    case 'message':
-      return desc.parent
-        ? [...pathOf(desc.parent), MESSAGE.message, desc.parent.proto.nestedType.indexOf(desc.proto)]
-        : [FILE.message, desc.file.proto.messageType.indexOf(desc.proto)];
-    case 'enum':
-      return desc.parent
-        ? [...pathOf(desc.parent), MESSAGE.enum, desc.parent.proto.enumType.indexOf(desc.proto)]
-        : [FILE.enum, desc.file.proto.enumType.indexOf(desc.proto)];
     case 'field':
-      return [...pathOf(desc.parent), MESSAGE.field, desc.parent.proto.field.indexOf(desc.proto)];
+      return [...pathOf(desc.parent), MEMBER, desc.parent.proto.field.indexOf(desc.proto)];
     case 'enum_value':
       return [...pathOf(desc.parent), MEMBER, desc.parent.proto.value.indexOf(desc.proto)];
-    case 'file':
-    case 'oneof':
-    case 'extension':
-      return [];
+    case 'service':
+    case 'message':
+    case 'enum':
+      return pathOfType(desc);
   }
+}
+
+function pathOfType(desc: Type): number[] {
+  const { proto } = desc.file;
+  if (desc.kind === 'service') return [FILE.service, proto.service.indexOf(desc.proto)];
+  const { parent } = desc;
+  if (desc.kind === 'message') {
+    if (!parent) return [FILE.message, proto.messageType.indexOf(desc.proto)];
+    return [...pathOfType(parent), MESSAGE.message, parent.proto.nestedType.indexOf(desc.proto)];
+  }
+  if (!parent) return [FILE.enum, proto.enumType.indexOf(desc.proto)];
+  return [...pathOfType(parent), MESSAGE.enum, parent.proto.enumType.indexOf(desc.proto)];
 }

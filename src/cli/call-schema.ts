@@ -11,20 +11,23 @@ import {
   type JsonValue,
 } from '@bufbuild/protobuf';
 import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
+import type { MethodDefinition } from '@grpc/grpc-js';
 import { loadFileDescriptorSetFromBuffer } from '@grpc/proto-loader';
 import { MusterError, messageOf } from '../kit/errors.js';
 import { nearest } from '../kit/suggest.js';
 import type { Channel } from '../rpc/client.js';
 import { reflect } from '../rpc/reflection-client.js';
-import type { AnyMethod, CallOptions } from '../rpc/types.js';
+import type { CallOptions } from '../rpc/types.js';
+
+/** A method whose messages are JSON values here and protobuf on the wire. */
+export type JsonDefinition = MethodDefinition<unknown, unknown>;
 
 /** A method that can be called with JSON. */
 export interface JsonMethod {
   /** `muster.v1.Center/ListMachines` */
   readonly name: string;
   readonly desc: DescMethod;
-  /** A definition whose messages are JSON values on this side and protobuf on the wire. */
-  readonly definition: AnyMethod;
+  readonly definition: JsonDefinition;
 }
 
 /** What a server serves, as it says by reflection. */
@@ -91,7 +94,10 @@ export class Schema {
     this.#methods.set(method.name, method);
   }
 
-  #withJson(desc: DescMethod, method: Pick<AnyMethod, 'path' | 'requestStream' | 'responseStream'>): AnyMethod {
+  #withJson(
+    desc: DescMethod,
+    method: Pick<JsonDefinition, 'path' | 'requestStream' | 'responseStream'>,
+  ): JsonDefinition {
     const { path, requestStream, responseStream } = method;
     return {
       path,

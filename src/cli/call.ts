@@ -3,9 +3,9 @@ import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { MusterError, messageOf } from '../kit/errors.js';
 import { createClient, type Channel } from '../rpc/client.js';
-import type { AnyMethod, CallOptions, ClientDuplex } from '../rpc/types.js';
+import type { CallOptions, ClientDuplex } from '../rpc/types.js';
 import { describe } from './call-describe.js';
-import { Schema, type JsonMethod } from './call-schema.js';
+import { Schema, type JsonDefinition, type JsonMethod } from './call-schema.js';
 
 /** What `muster call` was asked for. */
 export type CallRequest =
@@ -63,28 +63,24 @@ async function invoke(environment: CallEnvironment, method: JsonMethod, json: st
   const { definition, name } = method;
   const { signal, timeoutMs } = environment;
   const options: CallOptions = { ...(signal ? { signal } : {}), ...(timeoutMs === undefined ? {} : { timeoutMs }) };
-  const client = createClient({ only: definition }, environment.channel);
+  const { channel, compact } = environment;
   const messages = requestsOf(environment, method, json);
   const { requestStream, responseStream } = definition;
   if (requestStream && responseStream) {
-    return converse(environment, callable<Bidi>(client.only)(options), messages);
+    const client = createClient({ call: { ...definition, requestStream, responseStream } }, channel);
+    return converse(environment, client.call(options), messages);
   }
   if (requestStream) {
-    return show(environment, await callable<ClientStream>(client.only)(messages, options), environment.compact);
+    const client = createClient({ call: { ...definition, requestStream, responseStream: false } }, channel);
+    return show(environment, await client.call(messages, options), compact);
   }
   const request = await onlyOne(messages, name);
-  if (responseStream) return showAll(environment, callable<ServerStream>(client.only)(request, options));
-  return show(environment, await callable<Unary>(client.only)(request, options), environment.compact);
-}
-
-type Unary = (request: unknown, options: CallOptions) => Promise<unknown>;
-type ServerStream = (request: unknown, options: CallOptions) => AsyncIterable<unknown>;
-type ClientStream = (requests: AsyncIterable<unknown>, options: CallOptions) => Promise<unknown>;
-type Bidi = (options: CallOptions) => ClientDuplex<unknown, unknown>;
-
-/** The shape of a method known only at run time follows from its definition's two stream flags. */
-function callable<Shape>(method: unknown): Shape {
-  return method as Shape;
+  if (responseStream) {
+    const client = createClient({ call: { ...definition, requestStream: false, responseStream } }, channel);
+    return showAll(environment, client.call(request, options));
+  }
+  const client = createClient({ call: { ...definition, requestStream: false, responseStream: false } }, channel);
+  return show(environment, await client.call(request, options), compact);
 }
 
 /** Sends and prints at once. A failing send shows as the failure of the call; a failing input ends the call. */
@@ -109,7 +105,7 @@ async function converse(
   });
   const [shown] = await Promise.allSettled([showing, sending]);
   if (shown.status === 'fulfilled') return;
-  throw failure instanceof MusterError && failure.code === 'invalid' ? failure : shown.reason;
+  throw failure instanceof MusterError && failure.code === 'invalid' ? failure : (shown.reason as unknown);
 }
 
 async function* requestsOf(
@@ -133,7 +129,7 @@ async function* requestsOf(
 }
 
 /** An argument is one document; for a stream it may also be several, one a line. */
-function documents(json = '{}', { requestStream }: AnyMethod): AsyncIterable<string> {
+function documents(json = '{}', { requestStream }: JsonDefinition): AsyncIterable<string> {
   return (async function* () {
     await Promise.resolve();
     if (requestStream && isSeveral(json)) yield* json.split('\n');

@@ -1,5 +1,5 @@
 import { fromBinary } from '@bufbuild/protobuf';
-import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
+import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { FileDescriptorProtoSchema, type DescriptorProto, type FileDescriptorProto } from '@bufbuild/protobuf/wkt';
 import { readFile } from 'node:fs/promises';
 import { MusterError } from '../kit/errors.js';
@@ -77,6 +77,24 @@ export class DescriptorIndex {
     return found;
   }
 
+  /** The descriptors of all files, each after what it imports. */
+  inImportOrder(): Uint8Array[] {
+    const ordered = new Set<DescribedFile>();
+    const visit = (file: DescribedFile): void => {
+      if (ordered.has(file)) return;
+      // Imports cannot be circular, protoc and buf refuse them; a hostile set ends here at the second visit all the same.
+      visiting.add(file);
+      for (const name of file.dependencies) {
+        const dependency = this.#files.get(name);
+        if (dependency && !visiting.has(dependency)) visit(dependency);
+      }
+      ordered.add(file);
+    };
+    const visiting = new Set<DescribedFile>();
+    for (const file of this.#files.values()) visit(file);
+    return [...ordered].map(({ bytes }) => bytes);
+  }
+
   #add(bytes: Uint8Array): void {
     const proto = fromBinary(FileDescriptorProtoSchema, bytes);
     const file: DescribedFile = { name: proto.name, bytes, dependencies: proto.dependency };
@@ -86,6 +104,13 @@ export class DescriptorIndex {
       this.#extensions.push({ extendee: extendee.replace(/^\./, ''), number, file });
     }
   }
+}
+
+/** A FileDescriptorSet of these files. */
+export function descriptorSetOf(files: readonly Uint8Array[]): Uint8Array {
+  const writer = new BinaryWriter();
+  for (const bytes of files) writer.tag(SET_FILE_FIELD, WireType.LengthDelimited).bytes(bytes);
+  return writer.finish();
 }
 
 function filesOf(descriptorSet: Uint8Array): Uint8Array[] {
