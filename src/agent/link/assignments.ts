@@ -1,0 +1,53 @@
+import type { Applied, Assignment } from '../../../generated/muster/v1/center.js';
+import { isCode, messageOf } from '../../kit/errors.js';
+import type { Logger } from '../../kit/logger.js';
+import { parseManifest } from '../../model/manifest.js';
+import type { ServiceControl } from '../ports.js';
+
+/** Takes note that a service's configuration should be at this revision; fetching happens in the background. */
+export interface ConfigRefresh {
+  refresh(service: string, wanted: { readonly revision: number; readonly hash: string }): void;
+}
+
+export interface AssignmentsOptions {
+  readonly control: Pick<ServiceControl, 'assign' | 'unassign' | 'generations'>;
+  readonly config: ConfigRefresh;
+  readonly logger: Logger;
+}
+
+/**
+ * Turns assignments into services. A generation that is held already changes nothing and is confirmed again; one that cannot be taken
+ * leaves what is held as it was.
+ */
+export class Assignments {
+  readonly #options: AssignmentsOptions;
+
+  constructor(options: AssignmentsOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves once it is durable, or refused. Undefined: there is nothing to answer. */
+  async apply(assignment: Assignment): Promise<Applied | undefined> {
+    const { service, generation, manifest, removed, configRevision, configHash } = assignment;
+    const { control, config, logger } = this.#options;
+    const answer = (phase: Applied['phase'], error = ''): Applied => ({ service, generation, phase, error });
+    try {
+      if (removed) {
+        await control.unassign(service, generation);
+        return answer('PHASE_APPLIED');
+      }
+      config.refresh(service, { revision: configRevision, hash: configHash });
+      if (manifest === '') return undefined;
+      if ((control.generations().get(service) ?? 0) < generation) await this.#take(assignment);
+      return answer('PHASE_APPLIED');
+    } catch (error) {
+      if (!isCode(error)) logger.error('an assignment failed in an unexpected way', { service, generation, error });
+      return answer('PHASE_FAILED', messageOf(error));
+    }
+  }
+
+  async #take({ service, generation, manifest: manifestText }: Assignment): Promise<void> {
+    const manifest = parseManifest(manifestText, { file: `${service} from the center` });
+    await this.#options.control.assign({ manifest, manifestText, generation });
+  }
+}

@@ -1,0 +1,290 @@
+import { CenterService, type Welcome } from '../../../generated/muster/v1/center.js';
+import { Backoff } from '../../kit/backoff.js';
+import { sleep, type Clock } from '../../kit/clock.js';
+import { formatDuration } from '../../kit/durations.js';
+import { isCode, messageOf } from '../../kit/errors.js';
+import type { Logger } from '../../kit/logger.js';
+import type { Random } from '../../kit/random.js';
+import type { Resources } from '../../model/machine.js';
+import { createClient, openChannel, type Channel } from '../../rpc/client.js';
+import { fromDate, fromDuration } from '../../wire/time.js';
+import { runTasks } from '../../kit/tasks.js';
+import type { CommandRunner } from '../commands/runner.js';
+import type { MachineIdentity } from '../identity/identity.js';
+import type { CenterAccess, ServiceControl } from '../ports.js';
+import type { SessionEpoch } from './epoch.js';
+import { helloFrame, type UpFrame } from './frames.js';
+import { Outbox, type OutboxSources } from './outbox.js';
+import type { Orders } from './orders.js';
+import { Session, type Farewell } from './session.js';
+
+export interface LinkOptions extends Omit<OutboxSources, 'control' | 'commands'> {
+  readonly identity: MachineIdentity;
+  readonly epoch: SessionEpoch;
+  readonly control: ServiceControl;
+  readonly commands: CommandRunner;
+  readonly orders: Orders;
+  readonly resources: () => Promise<Resources>;
+  readonly bootId: string;
+  /** New for each start of the agent. */
+  readonly processId: string;
+  readonly version: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  /** For tests. */
+  readonly timings?: Partial<LinkTimings>;
+}
+
+/** All in milliseconds. */
+export interface LinkTimings {
+  readonly retryInitialMs: number;
+  /** A whole fleet is back within twice this after its center is. */
+  readonly retryMaxMs: number;
+  readonly welcomeMs: number;
+  /** A session that lived this long was stable: the next retry begins anew. */
+  readonly stableMs: number;
+  /** Without an identity that can be used: how often to look for one. */
+  readonly lookMs: number;
+  readonly keepaliveIntervalMs: number;
+  readonly keepaliveTimeoutMs: number;
+}
+
+const TIMINGS: LinkTimings = {
+  retryInitialMs: 1000,
+  retryMaxMs: 10_000,
+  welcomeMs: 15_000,
+  stableMs: 10_000,
+  lookMs: 2000,
+  keepaliveIntervalMs: 10_000,
+  keepaliveTimeoutMs: 10_000,
+};
+
+/** Redirects followed without a welcome in between. */
+const REDIRECTS_MAX = 5;
+/** Failures in a row at the address of a redirect until the machine's own center is asked again. */
+const REDIRECT_FAILURES_MAX = 3;
+const CLOCK_SKEW_MAX_MS = 30_000;
+
+/**
+ * offline: no session; waits, or has no identity to dial with. dialing: a stream is being opened, no welcome yet. live: welcomed.
+ * Changed in Link.#become alone.
+ */
+export type LinkState =
+  | { readonly at: 'offline'; readonly sinceMs: number; readonly reason: string }
+  | { readonly at: 'dialing'; readonly sinceMs: number; readonly reason: string; readonly address: string }
+  | { readonly at: 'live'; readonly sinceMs: number; readonly session: string; readonly address: string };
+
+/** The way to the center: keeps one session alive for as long as the agent runs, and lends its channel to the other parts. */
+export class Link implements CenterAccess {
+  readonly #options: LinkOptions;
+  readonly #timings: LinkTimings;
+  readonly #backoff: Backoff;
+  readonly #listeners = new Set<(connected: boolean) => void>();
+  #state: LinkState;
+  #channel: { readonly address: string; readonly site: string; readonly channel: Channel } | undefined;
+  #redirect: { readonly address: string; readonly hops: number; readonly failures: number } | undefined;
+  #session: Session | undefined;
+  /** The newest epoch that the center says it has seen, where that is above ours: this disk was put back or copied. */
+  #epochSeen = 0;
+
+  constructor(options: LinkOptions) {
+    this.#options = options;
+    this.#timings = { ...TIMINGS, ...options.timings };
+    this.#state = { at: 'offline', sinceMs: options.clock.now(), reason: 'the agent is starting' };
+    const { retryInitialMs: initialMs, retryMaxMs: maxMs } = this.#timings;
+    this.#backoff = new Backoff({ initialMs, maxMs, multiplier: 2 }, options.random);
+  }
+
+  get state(): LinkState {
+    return this.#state;
+  }
+
+  get connected(): boolean {
+    return this.#state.at === 'live';
+  }
+
+  onConnection(listener: (connected: boolean) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  channel(): Channel | undefined {
+    const { identity, clock } = this.#options;
+    const membership = identity.membership;
+    if (!membership) return undefined;
+    const address = this.#redirect?.address ?? membership.center;
+    if (this.#channel?.address !== address || this.#channel.site !== membership.site) {
+      this.#channel?.channel.close();
+      const { keepaliveIntervalMs: intervalMs, keepaliveTimeoutMs: timeoutMs } = this.#timings;
+      const keepalive = { intervalMs, timeoutMs };
+      const channel = openChannel({ address, tls: { identity }, keepalive, clock, peer: 'the center' });
+      this.#channel = { address, site: membership.site, channel };
+    }
+    return this.#channel.channel;
+  }
+
+  /** Keeps connected until the signal aborts; then says goodbye. Never rejects but for a store that fails. */
+  async run(signal: AbortSignal): Promise<void> {
+    const end = (why: Farewell) => (): void => void this.#session?.end(why);
+    const stop = end('stopping');
+    signal.addEventListener('abort', stop);
+    const unsubscribe = this.#options.identity.onChange(end('new certificate'));
+    try {
+      await runTasks(signal, [(s) => this.#keepConnected(s), (s) => this.#watchIdentity(s)]);
+    } finally {
+      unsubscribe();
+      signal.removeEventListener('abort', stop);
+      this.#offline('the agent is stopping');
+      this.#channel?.channel.close();
+      this.#channel = undefined;
+    }
+  }
+
+  async #keepConnected(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const delayMs = await this.#once(signal);
+      if (delayMs > 0) await sleep(this.#options.clock, delayMs, signal).catch(() => undefined);
+    }
+  }
+
+  /** Notices that the machine was joined, or joined anew, by another process. */
+  async #watchIdentity(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      await sleep(this.#options.clock, this.#timings.lookMs, signal);
+      await this.#options.identity.refresh();
+    }
+  }
+
+  /** One try; returns how long to wait before the next, milliseconds. */
+  async #once(signal: AbortSignal): Promise<number> {
+    const { identity, clock } = this.#options;
+    await identity.refresh();
+    const problem = identity.problem();
+    const channel = problem === undefined ? this.channel() : undefined;
+    if (!channel) {
+      this.#offline(problem ?? 'this machine has not joined a site');
+      return this.#timings.lookMs;
+    }
+    const frame = await this.#hello();
+    if (signal.aborted) return 0;
+    const startedMs = clock.monotonic();
+    try {
+      const redirect = await this.#dial(channel, frame);
+      this.#offline(
+        redirect === undefined ? 'the session is being renewed' : `the center sends this machine to ${redirect}`,
+      );
+      return redirect === undefined ? 0 : this.#follow(redirect);
+    } catch (error) {
+      return this.#lost(error, clock.monotonic() - startedMs);
+    } finally {
+      this.#session = undefined;
+    }
+  }
+
+  /** Returns how long to wait before the next try, milliseconds. */
+  #lost(error: unknown, livedMs: number): number {
+    if (this.connected && livedMs >= this.#timings.stableMs) this.#backoff.reset();
+    if (isCode(error, 'conflict') && error.reason === 'STALE_EPOCH') {
+      this.#epochSeen = Number(error.metadata['epoch'] ?? 0);
+    }
+    this.#failedAtRedirect();
+    this.#offline(messageOf(error));
+    return this.#backoff.next();
+  }
+
+  async #hello(): Promise<UpFrame> {
+    const { identity, epoch, control, commands, config, clock, bootId, processId, version } = this.#options;
+    return helloFrame({
+      bootId,
+      processId,
+      version,
+      epoch: await epoch.next(this.#epochSeen),
+      name: identity.membership?.name ?? '',
+      nowMs: clock.now(),
+      services: control.list(),
+      generations: control.generations(),
+      commands: commands.pending(),
+      config: (service) => config.of(service),
+    });
+  }
+
+  async #dial(channel: Channel, hello: UpFrame): Promise<string | undefined> {
+    const { clock, orders, resources } = this.#options;
+    const address = channel.target.address;
+    this.#become({ at: 'dialing', sinceMs: this.#state.sinceMs, reason: reasonOf(this.#state), address });
+    const session = new Session({
+      stream: createClient(CenterService, channel).connect(),
+      clock,
+      hello,
+      onWelcome: (welcome) => this.#welcomed(welcome, address),
+      onFrame: (frame, outbox) => orders.take(frame, outbox),
+      resources,
+      welcomeTimeoutMs: this.#timings.welcomeMs,
+    });
+    this.#session = session;
+    return session.run();
+  }
+
+  #welcomed(welcome: Welcome, address: string): Outbox {
+    const { clock, logger } = this.#options;
+    if (this.#redirect) this.#redirect = { ...this.#redirect, hops: 0, failures: 0 };
+    this.#become({ at: 'live', sinceMs: clock.now(), session: welcome.session, address });
+    const skewMs = clock.now() - (fromDate(welcome.now) ?? clock.now());
+    if (Math.abs(skewMs) > CLOCK_SKEW_MAX_MS) {
+      const direction = skewMs > 0 ? 'ahead of' : 'behind';
+      logger.warn(
+        `the clock of this machine is ${formatDuration(Math.abs(skewMs))} ${direction} the center's: set it right, or certificates will be refused`,
+      );
+    }
+    logger.info('connected to the center', {
+      address,
+      session: welcome.session,
+      center: welcome.centerVersion,
+      heartbeatMs: fromDuration(welcome.heartbeatInterval),
+    });
+    return new Outbox(this.#options);
+  }
+
+  /** Returns the wait before dialing there: none, unless the centers send the machine round in a circle. */
+  #follow(address: string): number {
+    const hops = (this.#redirect?.hops ?? 0) + 1;
+    if (hops > REDIRECTS_MAX) {
+      this.#redirect = undefined;
+      this.#offline(
+        `the centers redirect this machine from one to the next (${address} was the last): look at their --redirect`,
+      );
+      return this.#backoff.next();
+    }
+    this.#redirect = { address, hops, failures: 0 };
+    this.#options.logger.info('the center sends this machine elsewhere', { address });
+    return 0;
+  }
+
+  #failedAtRedirect(): void {
+    if (!this.#redirect) return;
+    const failures = this.#redirect.failures + 1;
+    this.#redirect = failures >= REDIRECT_FAILURES_MAX ? undefined : { ...this.#redirect, failures };
+  }
+
+  #offline(reason: string): void {
+    const sinceMs = this.connected ? this.#options.clock.now() : this.#state.sinceMs;
+    if (this.#state.at !== 'offline' || this.#state.reason !== reason) this.#become({ at: 'offline', sinceMs, reason });
+  }
+
+  /** The only place where the state changes. */
+  #become(next: LinkState): void {
+    const before = this.#state;
+    this.#state = next;
+    if (next.at === 'offline' && next.reason !== reasonOf(before)) {
+      this.#options.logger.warn('no session with the center', { reason: next.reason });
+    }
+    const connected = next.at === 'live';
+    if (connected === (before.at === 'live')) return;
+    for (const listener of [...this.#listeners]) listener(connected);
+  }
+}
+
+function reasonOf(state: LinkState): string {
+  return state.at === 'live' ? '' : state.reason;
+}

@@ -1,0 +1,114 @@
+import { CenterService, type CommandOrder, type UploadOutputRequest } from '../../../generated/muster/v1/center.js';
+import type { LogLine } from '../../../generated/muster/v1/types.js';
+import { isCode, messageOf } from '../../kit/errors.js';
+import type { Logger } from '../../kit/logger.js';
+import { createClient, type Channel } from '../../rpc/client.js';
+
+/** A line as the log reader gives it. */
+export interface TailLine {
+  /** File name, inside the service's log directory. */
+  readonly file: string;
+  readonly text: string;
+  /** It says something about the log instead of coming from it. */
+  readonly notice: boolean;
+}
+
+export interface TailQuestion {
+  readonly service: string;
+  /** Lines from the end to begin with. */
+  readonly lines: number;
+  readonly follow: boolean;
+}
+
+/** Reads the log of a service; ends by itself without `follow`. @throws not_found, invalid */
+export type TailLog = (question: TailQuestion, signal: AbortSignal) => AsyncIterable<TailLine>;
+
+export interface TailsOptions {
+  readonly tail: TailLog;
+  readonly channel: () => Channel | undefined;
+  readonly machineName: () => string;
+  readonly logger: Logger;
+}
+
+/** Logs sent to the center at the same time; beyond it an order is answered with an error. */
+export const TAILS_MAX = 16;
+export const TAIL_LINES_DEFAULT = 10;
+export const TAIL_LINES_MAX = 10_000;
+
+/**
+ * Sends logs to the center as they are ordered, each in a call of its own beside the session. A center that takes them slowly holds
+ * the reader back; a center that ends the call ends the reading.
+ */
+export class Tails {
+  readonly #options: TailsOptions;
+  readonly #running = new Map<string, AbortController>();
+
+  constructor(options: TailsOptions) {
+    this.#options = options;
+  }
+
+  /** Begins; answers with UploadOutput. A repeated order is the one that runs. */
+  start(order: CommandOrder): void {
+    const { command } = order;
+    const channel = this.#options.channel();
+    if (!channel || this.#running.has(command)) return;
+    const controller = new AbortController();
+    const tooMany = this.#running.size >= TAILS_MAX;
+    this.#running.set(command, controller);
+    const messages = tooMany ? refusal(command) : this.#messages(order, controller.signal);
+    void this.#upload(channel, messages, controller).finally(() => this.#running.delete(command));
+  }
+
+  /** Whether there was one of that id. */
+  cancel(command: string): boolean {
+    const running = this.#running.get(command);
+    running?.abort();
+    return running !== undefined;
+  }
+
+  stop(): void {
+    for (const controller of this.#running.values()) controller.abort();
+  }
+
+  async #upload(
+    channel: Channel,
+    messages: AsyncIterable<UploadOutputRequest>,
+    controller: AbortController,
+  ): Promise<void> {
+    try {
+      await createClient(CenterService, channel).uploadOutput(messages, { signal: controller.signal });
+    } catch (error) {
+      // The center ended it because nobody reads any more, or is gone: both are an end like any other.
+      if (!isCode(error)) this.#options.logger.warn('a log could not be sent to the center', { error });
+    } finally {
+      controller.abort();
+    }
+  }
+
+  async *#messages(order: CommandOrder, signal: AbortSignal): AsyncGenerator<UploadOutputRequest> {
+    const { command, service, tail } = order;
+    const machineName = this.#options.machineName();
+    const lines = Math.min(tail?.lines ?? 0, TAIL_LINES_MAX) || TAIL_LINES_DEFAULT;
+    yield { command, lines: [], error: '' };
+    try {
+      for await (const line of this.#options.tail({ service, lines, follow: tail?.follow ?? false }, signal)) {
+        yield { command: '', lines: [toWireLine(line, service, machineName)], error: '' };
+      }
+    } catch (error) {
+      if (!signal.aborted) yield { command: '', lines: [], error: messageOf(error) };
+    }
+  }
+}
+
+export function toWireLine(line: TailLine, service: string, machineName: string): LogLine {
+  return { machineName, service, file: line.file, text: line.text, notice: line.notice };
+}
+
+// eslint-disable-next-line @typescript-eslint/require-await -- the call takes an async iterable
+async function* refusal(command: string): AsyncGenerator<UploadOutputRequest> {
+  yield {
+    command,
+    lines: [],
+    error: `this machine already sends ${TAILS_MAX} logs to the center: end one of them first`,
+  };
+}
