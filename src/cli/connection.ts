@@ -6,14 +6,16 @@ import { CenterService } from '../../generated/muster/v1/center.js';
 import { agentTarget, centerTarget, type Target } from './context.js';
 import type { GlobalOptions, Io } from './io.js';
 
-/** A channel to what the target names. The caller closes it. */
-export async function openTarget(io: Io, target: Target): Promise<Channel> {
+/** A channel to what the target names. */
+async function openTarget(io: Io, target: Target): Promise<Channel> {
   if (target.kind === 'socket') return openChannel({ address: `unix:${target.path}` });
   const { openContext } = await import('./operator-identity.js');
   return openContext(io, target);
 }
 
-async function using<T>(channel: Channel, work: (channel: Channel) => Promise<T>): Promise<T> {
+/** Runs `work` with a channel to the target and closes it after. */
+export async function withTargetChannel<T>(io: Io, target: Target, work: (channel: Channel) => Promise<T>): Promise<T> {
+  const channel = await openTarget(io, target);
   try {
     return await work(channel);
   } finally {
@@ -21,13 +23,13 @@ async function using<T>(channel: Channel, work: (channel: Channel) => Promise<T>
   }
 }
 
-/** Runs `work` with a channel to the center and closes it after. */
+/** Runs `work` with a channel to the center. */
 export async function withCenterChannel<T>(
   io: Io,
   options: GlobalOptions,
   work: (channel: Channel) => Promise<T>,
 ): Promise<T> {
-  return using(await openTarget(io, await centerTarget(io, options)), work);
+  return withTargetChannel(io, await centerTarget(io, options), work);
 }
 
 /** Runs `work` with the center's client. */
@@ -45,5 +47,5 @@ export async function withAgent<T>(
   options: GlobalOptions,
   work: (agent: Client<typeof AgentService>) => Promise<T>,
 ): Promise<T> {
-  return using(await openTarget(io, agentTarget(io, options)), (channel) => work(createClient(AgentService, channel)));
+  return withTargetChannel(io, agentTarget(io, options), (channel) => work(createClient(AgentService, channel)));
 }
