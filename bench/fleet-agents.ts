@@ -5,7 +5,7 @@
  * Prints one JSON object a line: {"joined":N} once, then {"live":N,"missed":N} every half second.
  */
 import { CenterService, ConnectRequest, CreateTokenRequest } from '../generated/muster/v1/center.js';
-import { certificateRequest, generateKey } from '../src/agent/identity/request.js';
+import { certificateRequest, generateKey } from '../src/rpc/certificate-request.js';
 import { Backoff } from '../src/kit/backoff.js';
 import { sleep, systemClock } from '../src/kit/clock.js';
 import { systemRandom } from '../src/kit/random.js';

@@ -1,0 +1,87 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CenterService } from '../../generated/muster/v1/center.js';
+import { MusterError } from '../kit/errors.js';
+import { readFileIfThere, writeFileDurably } from '../kit/files.js';
+import { Secret } from '../kit/secret.js';
+import { certificateRequest } from '../rpc/certificate-request.js';
+import { notAfterMs, notBeforeMs, readCertificates } from '../rpc/certificates.js';
+import { createClient, openChannel, type Channel } from '../rpc/client.js';
+import { IdentityHolder, type Identity } from '../rpc/identity.js';
+import type { Io } from './io.js';
+
+/** An operator's identity on disk: `contexts/NAME/{context.json,ca.pem,cert.pem,key.pem}`. */
+export interface ContextFile {
+  /** Address of the center, `host:port`. */
+  readonly center: string;
+  readonly site: string;
+  /** Name of the operator. */
+  readonly operator: string;
+}
+
+/** Renewed once this share of the lifetime is over; a command that comes later than the end has to log in again. */
+const RENEW_AFTER = 2 / 3;
+
+/** @throws invalid when the folder does not hold a whole context */
+async function readContext(name: string, directory: string): Promise<{ file: ContextFile; identity: Identity }> {
+  try {
+    const file = JSON.parse(await readFile(join(directory, 'context.json'), 'utf8')) as ContextFile;
+    const [caPem, certificatePem, key] = await Promise.all(
+      ['ca.pem', 'cert.pem', 'key.pem'].map((part) => readFile(join(directory, part), 'utf8')),
+    );
+    if (caPem === undefined || certificatePem === undefined || key === undefined) throw new Error('a file is missing');
+    return { file, identity: { caPem, certificatePem, privateKeyPem: new Secret(key), site: file.site } };
+  } catch (error) {
+    throw new MusterError(
+      'invalid',
+      `the context "${name}" in ${directory} is damaged: log in again with "muster login CENTER --token TOKEN --context ${name}"`,
+      { cause: error },
+    );
+  }
+}
+
+/** How much of the certificate's lifetime is over: 1 at its end. */
+function shareOver(certificatePem: string, nowMs: number): number {
+  const [certificate] = readCertificates(certificatePem);
+  if (!certificate) return 1;
+  const from = notBeforeMs(certificate);
+  return (nowMs - from) / (notAfterMs(certificate) - from);
+}
+
+/**
+ * A channel to the center of a context, with the operator's certificate, renewed first when its time has come. Renewal keeps the key, so that
+ * one file is replaced and a crash leaves the old certificate or the new.
+ * @throws unauthenticated when the certificate has ended
+ */
+export async function openContext(
+  io: Io,
+  context: { readonly name: string; readonly directory: string },
+): Promise<Channel> {
+  const { file, identity } = await readContext(context.name, context.directory);
+  const over = shareOver(identity.certificatePem, io.clock.now());
+  if (over >= 1) {
+    throw new MusterError(
+      'unauthenticated',
+      `your certificate for "${context.name}" has ended: ask for "muster token create --operator ${file.operator}" at the center and log in again`,
+      { reason: 'CERTIFICATE_EXPIRED' },
+    );
+  }
+  const holder = new IdentityHolder(identity);
+  const channel = openChannel({ address: file.center, tls: { identity: holder }, peer: 'the center' });
+  if (over < RENEW_AFTER) return channel;
+  const request = Buffer.from(certificateRequest(identity.privateKeyPem));
+  const renewed = await createClient(CenterService, channel).renew({ certificateRequest: request });
+  await writeFileDurably(join(context.directory, 'cert.pem'), renewed.certificate);
+  holder.renew({ ...identity, certificatePem: renewed.certificate });
+  return channel;
+}
+
+/** The center and operator of a context, for listing; undefined when it is damaged. */
+export async function describeContext(directory: string): Promise<ContextFile | undefined> {
+  const text = await readFileIfThere(join(directory, 'context.json'));
+  try {
+    return text === undefined ? undefined : (JSON.parse(text) as ContextFile);
+  } catch {
+    return undefined;
+  }
+}
