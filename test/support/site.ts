@@ -44,6 +44,16 @@ export async function muster(
   return { status, ...said };
 }
 
+/** The child of an nsenter that had to fork; undefined for any other process, and for one that is gone. */
+function forkedBy(pid: number): number | undefined {
+  try {
+    if (readFileSync(`/proc/${pid}/comm`, 'utf8').trim() !== 'nsenter') return undefined;
+    return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()) || undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** A server of a site under test: a real process that can be killed and started again. */
 export class ServerProcess {
   readonly name: string;
@@ -65,10 +75,11 @@ export class ServerProcess {
     this.#prefix = options.prefix ?? [];
   }
 
+  /** The process of the server itself, also where the prefix had to fork to enter another process namespace. */
   get pid(): number {
     const pid = this.#child?.pid;
     if (pid === undefined) throw new Error(`${this.name} is not running`);
-    return pid;
+    return forkedBy(pid) ?? pid;
   }
 
   /** Starts it and waits until it says that it is ready. */
@@ -96,11 +107,29 @@ export class ServerProcess {
   async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
     const child = this.#child;
     if (!child) return;
+    if (child.exitCode !== null || child.signalCode !== null) {
+      this.#child = undefined;
+      return;
+    }
+    const { pid } = this;
     this.#child = undefined;
-    if (child.exitCode !== null || child.signalCode !== null) return;
-    child.kill(signal);
+    process.kill(pid, signal);
     await once(child, 'exit');
   }
+
+  /** Waits until it ends by itself. Resolves with its exit status. */
+  async over(): Promise<number | null> {
+    const child = this.#child;
+    if (!child) throw new Error(`${this.name} is not running`);
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    this.#child = undefined;
+    return child.exitCode;
+  }
+}
+
+/** Where a server runs: what goes before its command line, for example `ip netns exec NAME`. */
+export interface Place {
+  readonly prefix?: readonly string[];
 }
 
 /** An agent of a site under test. */
@@ -110,6 +139,7 @@ export interface TestAgent {
   readonly manifests: string;
   readonly socket: string;
   readonly process: ServerProcess;
+  readonly place: Place;
   /** Writes a manifest into its services directory. */
   declare(service: string, manifest: string): Promise<void>;
 }
@@ -127,17 +157,21 @@ export class Site {
     this.socket = join(directory, 'center', 'admin.sock');
   }
 
-  static async start(): Promise<Site> {
+  /** With `listen`, the center stands at that address; else on a free port of 127.0.0.1. */
+  static async start(options: Place & { readonly listen?: string } = {}): Promise<Site> {
     const directory = await mkdtemp(join(tmpdir(), 'muster-site-'));
     const data = join(directory, 'center');
+    const { listen = '127.0.0.1:0' } = options;
     // The port is chosen once and kept, because agents remember the address over restarts of the center.
-    const first = new ServerProcess('center', ['center', '--data', data, '--listen', '127.0.0.1:0'], {
+    const first = new ServerProcess('center', ['center', '--data', data, '--listen', listen], {
+      ...options,
       log: join(directory, 'center.log'),
     });
     await first.start();
     const address = String(first.ready['address']);
     await first.end('SIGTERM');
     const center = new ServerProcess('center', ['center', '--data', data, '--listen', address], {
+      ...options,
       log: join(directory, 'center.log'),
     });
     await center.start();
@@ -157,20 +191,23 @@ export class Site {
   }
 
   /** Joins a new machine and starts its agent. Services run as the user who runs the tests. */
-  async addAgent(name: string, labels: Record<string, string> = {}): Promise<TestAgent> {
+  async addAgent(name: string, labels: Record<string, string> = {}, place: Place = {}): Promise<TestAgent> {
     const data = join(this.directory, name);
     const manifests = join(data, 'manifests');
     await mkdir(manifests, { recursive: true });
     const { token } = (await this.json('token', 'create')) as { token: string };
-    const joined = await muster([
-      ...['agent', 'join', String(this.center.ready['address']), '--token', token, '--name', name, '--data', data],
-      ...Object.entries(labels).flatMap(([key, value]) => ['--label', `${key}=${value}`]),
-    ]);
+    const joined = await muster(
+      [
+        ...['agent', 'join', String(this.center.ready['address']), '--token', token, '--name', name, '--data', data],
+        ...Object.entries(labels).flatMap(([key, value]) => ['--label', `${key}=${value}`]),
+      ],
+      place,
+    );
     if (joined.status !== 0) throw new Error(`joining ${name}: ${joined.stderr}`);
     const process = new ServerProcess(
       `agent ${name}`,
       ['agent', '--data', data, '--no-loopback', '--default-user', userInfo().username],
-      { log: join(this.directory, `${name}.log`) },
+      { ...place, log: join(this.directory, `${name}.log`) },
     );
     await process.start();
     const agent: TestAgent = {
@@ -179,6 +216,7 @@ export class Site {
       manifests,
       socket: join(data, 'run', 'agent.sock'),
       process,
+      place,
       declare: (service, manifest) => writeFile(join(manifests, `${service}.yaml`), manifest),
     };
     this.agents.push(agent);
@@ -202,19 +240,24 @@ export class Site {
 
   /** Stops every service, agent and the center, and removes the folder. */
   async close(): Promise<void> {
-    for (const agent of this.agents) {
-      // Services outlive their agent on purpose, so they are stopped through it, started again if the test killed it.
-      await agent.process.end('SIGKILL');
-      const last = new ServerProcess(
-        `agent ${agent.name}`,
-        ['agent', '--data', agent.data, '--no-loopback', '--stop-services-on-exit'],
-        { log: join(this.directory, `${agent.name}.log`) },
-      );
-      await last.start();
-      await last.end('SIGTERM');
+    try {
+      for (const agent of this.agents) await this.#end(agent);
+    } finally {
+      await this.center.end('SIGKILL');
+      await rm(this.directory, { recursive: true, force: true });
     }
-    await this.center.end('SIGKILL');
-    await rm(this.directory, { recursive: true, force: true });
+  }
+
+  /** Services outlive their agent on purpose, so they are stopped through it, started again if the test killed it. */
+  async #end(agent: TestAgent): Promise<void> {
+    await agent.process.end('SIGKILL');
+    const last = new ServerProcess(
+      `agent ${agent.name}`,
+      ['agent', '--data', agent.data, '--no-loopback', '--stop-services-on-exit'],
+      { ...agent.place, log: join(this.directory, `${agent.name}.log`) },
+    );
+    await last.start();
+    await last.end('SIGTERM');
   }
 }
 
