@@ -1,0 +1,411 @@
+import type { Clock, Timer } from '../../kit/clock.js';
+import { formatDuration } from '../../kit/durations.js';
+import { MusterError, messageOf } from '../../kit/errors.js';
+import type { Logger } from '../../kit/logger.js';
+import type { Random } from '../../kit/random.js';
+import type { Driver, InstanceReport } from '../../model/instance.js';
+import type { Manifest } from '../../model/manifest.js';
+import type { ChecksFactory, ReportedHealth } from '../probes/checks.js';
+import { Checking } from './checking.js';
+import { LaunchRefused, type Exit, type Running, type ServiceDriver, type Subject, type Unit } from './driver.js';
+import { asked, type InstanceRecord, type InstanceRecords } from './records.js';
+import { decide, isResting, nextTickMs, reasonOf, runningOf, type Effect, type Event, type State } from './state.js';
+
+/** What a service is to be, and where that was said. */
+export interface Definition {
+  readonly manifest: Manifest;
+  readonly manifestText: string;
+  /** Absolute folder of a manifest file in a folder of its own; empty otherwise. */
+  readonly folder: string;
+  /** Of the center's assignment; 0 for a service declared on the machine itself. */
+  readonly generation: number;
+}
+
+export interface SupervisorOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly bootId: string;
+  readonly records: InstanceRecords;
+  readonly checks: ChecksFactory;
+  readonly drivers: Readonly<Record<Driver, ServiceDriver>>;
+  /** Where a service's things are. */
+  readonly subjectOf: (definition: Definition) => Subject;
+  /** Hears of every change of the report. */
+  readonly onChange: () => void;
+}
+
+/** After SIGKILL a process ends at once, unless it hangs in the kernel. */
+const KILL_PATIENCE_MS = 10_000;
+const LAST_WORDS_CHARACTERS_MAX = 200;
+
+/**
+ * One instance: holds its state (changed in #become alone), carries out what decide() says, and watches what really runs.
+ * Everything that happens comes in as an event, one after the other; nothing it starts is ever awaited inside a change.
+ */
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  #definition: Definition;
+  #state: State = { at: 'STOPPED', reason: '' };
+  #sinceMs: number;
+  #startedMs: number | undefined;
+  #exit: Exit | undefined;
+  #unit: Unit;
+  readonly #checking: Checking;
+  #timer: Timer | undefined;
+  #observing: Promise<void> | undefined;
+  #lookAgain = false;
+  #detached = false;
+  readonly #waiting = new Set<() => void>();
+
+  constructor(definition: Definition, options: SupervisorOptions) {
+    this.#options = options;
+    this.#definition = definition;
+    this.#sinceMs = options.clock.now();
+    this.#checking = new Checking(options.checks, options.onChange);
+    this.#unit = this.#makeUnit();
+  }
+
+  get service(): string {
+    return this.#definition.manifest.name;
+  }
+
+  get definition(): Definition {
+    return this.#definition;
+  }
+
+  report(): InstanceReport {
+    const { manifest, generation } = this.#definition;
+    const state = this.#state;
+    return {
+      service: manifest.name,
+      version: manifest.version,
+      driver: manifest.driver,
+      state: state.at,
+      sinceMs: this.#sinceMs,
+      health: this.#checking.health,
+      pid: runningOf(state)?.pid ?? 0,
+      wanted: this.#record()?.wanted ?? true,
+      reason: reasonOf(state),
+      exitCode: this.#exit?.code,
+      exitSignal: this.#exit?.signal ?? '',
+      restarts: 'tries' in state ? state.tries.restarts : 0,
+      checks: this.#checking.results,
+      generation,
+      logDirectory: this.#options.subjectOf(this.#definition).logDirectory,
+      startedMs: this.#startedMs,
+    };
+  }
+
+  /** Takes over what runs from before, then makes it as it is wanted. Call once, first. */
+  async adopt(): Promise<void> {
+    const found = await this.#unit.find().catch((error: unknown) => {
+      this.#log('warn', 'what runs of it cannot be found out', { error });
+      return undefined;
+    });
+    const record = this.#record();
+    const wanted = record?.wanted ?? true;
+    if (found) {
+      this.#event({ kind: 'found', running: found, upForMs: this.#options.clock.now() - found.startedMs });
+      if (!wanted) this.#event({ kind: 'want', run: false });
+    } else if (wanted) this.#begin(record?.rest);
+  }
+
+  /** Starts it, unless it ended during this boot and is to rest. */
+  #begin(rest: InstanceRecord['rest']): void {
+    if (rest?.bootId === this.#options.bootId) this.#become({ at: rest.state, reason: rest.reason });
+    else this.#event({ kind: 'want', run: true });
+  }
+
+  /** Resolves when it is RUNNING, or has EXITED with success. @throws precondition saying why it is not */
+  async start(): Promise<void> {
+    await this.#want(true);
+    this.#event({ kind: 'want', run: true });
+    await this.#started();
+  }
+
+  /** As start; what runs is stopped before. */
+  async restart(): Promise<void> {
+    await this.#want(true);
+    this.#event({ kind: 'restart' });
+    await this.#started();
+  }
+
+  /** Resolves when it has ended. @throws deadline when it cannot even be killed; conflict when it was started meanwhile */
+  async stop(): Promise<void> {
+    await this.#want(false);
+    await this.halt();
+  }
+
+  /** As stop, but what is wanted stays as it is. */
+  async halt(): Promise<void> {
+    this.#event({ kind: 'want', run: false });
+    const limitMs = this.#definition.manifest.stop.graceMs + KILL_PATIENCE_MS;
+    const state = await this.#settled((now) => now.at !== 'STOPPING' || now.next === 'start', limitMs);
+    if (state.at === 'STOPPED') return;
+    throw state.at === 'STOPPING' && state.next === 'rest'
+      ? new MusterError(
+          'deadline',
+          `${this.service} does not end, not even by SIGKILL: look at pid ${state.running?.pid ?? 0}`,
+        )
+      : new MusterError('conflict', `${this.service} was started again while it was stopping`, {
+          reason: 'STARTED_MEANWHILE',
+        });
+  }
+
+  /** Follows a changed manifest; restarts what runs when the change matters to the process. */
+  update(definition: Definition): void {
+    const before = this.#definition;
+    const changed = processKey(before) !== processKey(definition);
+    this.#definition = definition;
+    const { at } = this.#state;
+    if (changed && at !== 'STOPPED' && at !== 'EXITED') this.#event({ kind: 'restart' });
+    else if (JSON.stringify(before.manifest) !== JSON.stringify(definition.manifest)) this.#restartChecks();
+    if (changed && at === 'STOPPED') this.#unit = this.#makeUnit();
+    this.#options.onChange();
+  }
+
+  /** @throws precondition where it does not run or has no ttl ping */
+  reportHealth(health: ReportedHealth, output: string): number {
+    return this.#checking.report(this.service, health, output);
+  }
+
+  /** Lets go: nothing is watched or done any more; what runs goes on running. */
+  detach(): void {
+    this.#detached = true;
+    this.#timer?.cancel();
+    this.#checking.follow(undefined);
+    for (const wake of [...this.#waiting]) wake();
+  }
+
+  #record(): InstanceRecord | undefined {
+    return this.#options.records.get(this.service);
+  }
+
+  async #want(run: boolean): Promise<void> {
+    await this.#options.records.amend(this.service, (record) => asked(record, run));
+    this.#options.onChange();
+  }
+
+  #makeUnit(): Unit {
+    const { drivers, subjectOf } = this.#options;
+    return drivers[this.#definition.manifest.driver].unit(subjectOf(this.#definition), () => {
+      void this.#observe();
+    });
+  }
+
+  #event(event: Event): void {
+    if (this.#detached) return;
+    const { clock, random } = this.#options;
+    const context = { nowMs: clock.monotonic(), policy: this.#definition.manifest, jitter: random.next() };
+    const { state, effects } = decide(this.#state, event, context);
+    if (state !== this.#state) this.#become(state);
+    for (const effect of effects) this.#carryOut(effect);
+    this.#schedule();
+  }
+
+  /** The only place where the state changes. */
+  #become(state: State): void {
+    const before = this.#state;
+    this.#state = state;
+    if (before.at !== state.at) this.#moved(before, state);
+    const running = runningOf(state);
+    if (running !== runningOf(before) || state.at === 'STOPPING') {
+      this.#startedMs = running?.startedMs ?? this.#startedMs;
+      this.#restartChecks();
+    }
+    this.#options.onChange();
+    for (const wake of [...this.#waiting]) wake();
+  }
+
+  #moved(before: State, state: State): void {
+    this.#sinceMs = this.#options.clock.now();
+    const reason = reasonOf(state);
+    this.#log(state.at === 'FATAL' ? 'error' : 'info', `${before.at} -> ${state.at}`, reason === '' ? {} : { reason });
+    this.#rememberRest(state);
+  }
+
+  /** What ended and is to rest must rest after a restart of the agent, too. */
+  #rememberRest(state: State): void {
+    const { records, bootId } = this.#options;
+    const stoppedByOthers = state.at === 'STOPPED' && state.reason !== '' && this.#record()?.wanted === true;
+    if (state.at !== 'EXITED' && !stoppedByOthers) return;
+    const rest = { state: state.at, reason: state.reason, bootId };
+    records
+      .amend(this.service, (record) => (record.wanted ? { ...record, rest } : record))
+      .catch((error: unknown) => {
+        this.#log('warn', 'that it rests could not be stored', { error });
+      });
+  }
+
+  #carryOut(effect: Effect): void {
+    if (effect === 'launch') void this.#launch();
+    else {
+      const done = effect === 'kill' ? this.#unit.kill() : this.#unit.terminate();
+      done.catch((error: unknown) => {
+        this.#log('error', `${effect} failed`, { error });
+      });
+    }
+  }
+
+  async #launch(): Promise<void> {
+    const unit = this.#makeUnit();
+    this.#unit = unit;
+    this.#exit = undefined;
+    try {
+      this.#event({ kind: 'launched', running: await unit.start() });
+      // It may have ended while it was being launched.
+      void this.#observe();
+    } catch (error) {
+      const again = !(error instanceof LaunchRefused) || error.again;
+      if (!(error instanceof LaunchRefused)) this.#log('error', 'it could not be started', { error });
+      this.#event({ kind: 'refused', reason: messageOf(error), again });
+    }
+  }
+
+  /** Looks at what really runs; calls during a look make one more after it. */
+  async #observe(): Promise<void> {
+    if (this.#observing) {
+      this.#lookAgain = true;
+      return;
+    }
+    this.#observing = this.#look();
+    await this.#observing;
+    this.#observing = undefined;
+    const again = this.#lookAgain && !this.#detached;
+    this.#lookAgain = false;
+    if (again) await this.#observe();
+    else this.#schedule();
+  }
+
+  async #look(): Promise<void> {
+    const unit = this.#unit;
+    try {
+      const seen = await unit.observe();
+      // A launch since the question makes the answer one about the past.
+      if (unit !== this.#unit) return;
+      if (seen.kind === 'running') this.#sawRunning(seen.running);
+      else if (seen.kind === 'ended') await this.#sawEnd(unit, seen);
+    } catch (error) {
+      this.#log('warn', 'it could not be looked at', { error });
+    }
+  }
+
+  #sawRunning(running: Running): void {
+    const state = this.#state;
+    const known = runningOf(state);
+    if (!known) this.#event({ kind: 'found', running, upForMs: this.#options.clock.now() - running.startedMs });
+    else if (known.pid !== running.pid && (state.at === 'STARTING' || state.at === 'RUNNING')) {
+      // Its own manager restarted it.
+      this.#become({ ...state, running });
+    }
+  }
+
+  async #sawEnd(
+    unit: Unit,
+    seen: { readonly exit: Exit; readonly reason: string; readonly rest: boolean },
+  ): Promise<void> {
+    const { at } = this.#state;
+    if (at !== 'STARTING' && at !== 'RUNNING' && at !== 'STOPPING') return;
+    this.#exit = seen.exit;
+    const upMs = this.#startedMs === undefined ? undefined : this.#options.clock.now() - this.#startedMs;
+    const after = upMs === undefined || at === 'STOPPING' ? '' : ` after ${formatDuration(upMs)}`;
+    const words = at === 'STARTING' && seen.exit.code !== 0 ? await lastWords(unit) : '';
+    this.#event({ kind: 'ended', exit: seen.exit, reason: `${seen.reason}${after}${words}`, rest: seen.rest });
+  }
+
+  #restartChecks(): void {
+    const running = runningOf(this.#state);
+    if (!running || this.#state.at === 'STOPPING' || this.#detached) {
+      this.#checking.follow(undefined);
+      return;
+    }
+    const { manifest } = this.#definition;
+    this.#checking.follow({
+      service: manifest.name,
+      manifest,
+      startedMs: running.startedMs,
+      directory: this.#options.subjectOf(this.#definition).workingDirectory,
+      ...this.#unit.surroundings,
+    });
+  }
+
+  /** One timer: for the state's own time, or for the next look. */
+  #schedule(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    if (this.#detached) return;
+    const { clock, drivers } = this.#options;
+    const { pace } = drivers[this.#definition.manifest.driver];
+    const state = this.#state;
+    const idleMs = 'running' in state ? undefined : pace.idleMs;
+    const lookInMs = runningOf(state) ? pace.runningMs : idleMs;
+    const tickAtMs = nextTickMs(state);
+    const tickInMs = tickAtMs === undefined ? undefined : Math.max(0, tickAtMs - clock.monotonic());
+    const waits = [lookInMs, tickInMs].filter((wait) => wait !== undefined);
+    if (waits.length === 0) return;
+    this.#timer = clock.after(Math.min(...waits), () => {
+      this.#event({ kind: 'tick' });
+      if (lookInMs !== undefined) void this.#observe();
+    });
+  }
+
+  async #started(): Promise<void> {
+    const state = await this.#settled((now) => now.at === 'RUNNING' || isResting(now), undefined);
+    if (state.at === 'RUNNING' || (state.at === 'EXITED' && this.#exit?.code === 0)) return;
+    throw this.#detached
+      ? new MusterError('cancelled', 'the agent is stopping; the service goes on as it is')
+      : await this.#notStarted(state);
+  }
+
+  async #notStarted(state: State): Promise<MusterError> {
+    if (state.at === 'STOPPED' && this.#record()?.wanted === false) {
+      return new MusterError('conflict', `${this.service} was stopped while it was starting`, {
+        reason: 'STOPPED_MEANWHILE',
+      });
+    }
+    const lines = await this.#unit.lastLines().catch(() => []);
+    const output = lines.length === 0 ? '' : `\nIt last printed:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+    return new MusterError('precondition', `${this.service} did not start: ${reasonOf(state)}${output}`, {
+      reason: 'NOT_STARTED',
+    });
+  }
+
+  /** The first state that `is` accepts; the present one when it detaches or the time is over. */
+  #settled(is: (state: State) => boolean, limitMs: number | undefined): Promise<State> {
+    return new Promise((resolve) => {
+      const limit =
+        limitMs === undefined
+          ? undefined
+          : this.#options.clock.after(limitMs, () => {
+              done();
+            });
+      const done = (): void => {
+        limit?.cancel();
+        this.#waiting.delete(look);
+        resolve(this.#state);
+      };
+      const look = (): void => {
+        if (is(this.#state) || this.#detached) done();
+      };
+      this.#waiting.add(look);
+      look();
+    });
+  }
+
+  #log(level: 'info' | 'warn' | 'error', message: string, facts: Record<string, unknown>): void {
+    this.#options.logger[level](message, { service: this.service, ...facts });
+  }
+}
+
+async function lastWords(unit: Unit): Promise<string> {
+  const line = (await unit.lastLines().catch(() => [])).at(-1);
+  return line === undefined ? '' : `, its last line "${line.slice(0, LAST_WORDS_CHARACTERS_MAX)}"`;
+}
+
+/** What a change of which restarts the process. */
+function processKey({ manifest, folder }: Definition): string {
+  const { name, version, driver, unit, command, user, directory, env } = manifest;
+  const sorted = Object.entries(env).sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify([name, version, driver, unit, command, user, directory, sorted, folder]);
+}
