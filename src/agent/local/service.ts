@@ -1,0 +1,129 @@
+import type { AgentService, GetAgentResponse, WatchLocalServicesResponse } from '../../../generated/muster/v1/agent.js';
+import type { Health as WireHealth, Instance } from '../../../generated/muster/v1/types.js';
+import { CoalescingQueue } from '../../kit/coalescing.js';
+import { MusterError } from '../../kit/errors.js';
+import type { Action, InstanceReport } from '../../model/instance.js';
+import type { Principal } from '../../rpc/principal.js';
+import type { CallContext, Handlers } from '../../rpc/types.js';
+import { fromWireHealth } from '../../wire/instance.js';
+import { toWireResources } from '../../wire/machine.js';
+import { toDate, toDuration } from '../../wire/time.js';
+import { TAIL_LINES_DEFAULT, TAIL_LINES_MAX, toWireLine, type TailLog } from '../link/tails.js';
+import type { ServicesChange } from '../ports.js';
+import type { LocalApi } from './api.js';
+import type { ServiceCertificates } from './certificates.js';
+import { surroundingsOf, type FactsSource } from './facts.js';
+import { toLocalInstance } from './wire.js';
+
+export interface LocalServiceOptions {
+  readonly api: LocalApi;
+  readonly facts: FactsSource;
+  readonly tail: TailLog;
+  readonly certificates: ServiceCertificates;
+}
+
+/** Services a watcher may be behind by; beyond it the watch ends with "exhausted". */
+export const WATCH_SERVICES_MAX = 4000;
+
+/** The contract muster.v1.Agent over LocalApi. */
+export function agentHandlers(options: LocalServiceOptions): Handlers<typeof AgentService> {
+  const { api, facts, certificates } = options;
+  const shown = (report: InstanceReport): Instance => toLocalInstance(report, surroundingsOf(facts, report));
+  const act =
+    (action: Action) =>
+    async ({ service }: { service: string }, { principal }: CallContext): Promise<Instance> =>
+      shown(await api.act(principal, action, service));
+  return {
+    getAgent: () => describeAgent(facts),
+    listLocalServices: (_request, { principal }) => {
+      const { instances, broken } = api.list(principal);
+      return Promise.resolve({
+        instances: instances.map(shown),
+        broken: broken.map(({ file, errors }) => ({ file, errors: [...errors] })),
+      });
+    },
+    // eslint-disable-next-line @typescript-eslint/require-await -- a failure must reject, not throw
+    getLocalService: async ({ service }, { principal }) => shown(api.get(principal, service)),
+    watchLocalServices: (_request, context) => watchServices(api, shown, context),
+    startService: act('START'),
+    stopService: act('STOP'),
+    restartService: act('RESTART'),
+    tailLocalLog: (request, context) => tailLog(options, request, context),
+    // eslint-disable-next-line @typescript-eslint/require-await -- as above
+    reportHealth: async ({ service, health, output }, { principal }) => {
+      const ttlMs = api.reportHealth(principal, service, { health: reported(health), output });
+      return { ttl: toDuration(ttlMs) };
+    },
+    getCertificate: async (_request, { principal }) => {
+      const { certificate, ca, privateKey, expiresMs } = await certificates.get(api.get(principal, '').service);
+      return { certificate, ca, privateKey: privateKey.reveal(), expires: toDate(expiresMs) };
+    },
+  };
+}
+
+async function describeAgent(facts: FactsSource): Promise<GetAgentResponse> {
+  const { machine, machineName, version, startedMs, center, link, certificateExpiresMs } = facts.agent();
+  return {
+    machine,
+    machineName,
+    agentVersion: version,
+    started: toDate(startedMs),
+    pid: process.pid,
+    center,
+    connected: link.at === 'live',
+    since: toDate(link.sinceMs),
+    lastError: link.at === 'live' ? '' : link.reason,
+    resources: toWireResources(await facts.resources()),
+    certificateExpires: toDate(certificateExpiresMs),
+  };
+}
+
+/** First all, then the newest of each service that changed; one that is slow to read gets fewer steps, never an old end. */
+async function* watchServices(
+  api: LocalApi,
+  shown: (report: InstanceReport) => Instance,
+  { principal, signal }: CallContext,
+): AsyncGenerator<WatchLocalServicesResponse> {
+  const changes = new CoalescingQueue<ServicesChange>(WATCH_SERVICES_MAX);
+  const stop = api.onChange(principal, (change) => {
+    if (changes.put(change.service, change)) return;
+    changes.close(new MusterError('exhausted', `more than ${WATCH_SERVICES_MAX} services changed unread: watch again`));
+  });
+  const end = (): void => {
+    changes.close();
+  };
+  signal.addEventListener('abort', end);
+  try {
+    yield { snapshot: true, instances: api.list(principal).instances.map(shown), removed: [] };
+    for await (const { service, report } of changes) {
+      yield report
+        ? { snapshot: false, instances: [shown(report)], removed: [] }
+        : { snapshot: false, instances: [], removed: [service] };
+    }
+  } finally {
+    signal.removeEventListener('abort', end);
+    stop();
+  }
+}
+
+async function* tailLog(
+  { api, facts, tail }: LocalServiceOptions,
+  request: { service: string; lines: number; follow: boolean },
+  { principal, signal }: { principal: Principal; signal: AbortSignal },
+) {
+  const { service } = api.get(principal, request.service);
+  const lines = Math.min(request.lines, TAIL_LINES_MAX) || TAIL_LINES_DEFAULT;
+  const { machineName } = facts.agent();
+  for await (const line of tail({ service, lines, follow: request.follow }, signal)) {
+    yield toWireLine(line, service, machineName);
+  }
+}
+
+/** @throws invalid */
+function reported(wire: WireHealth): 'PASSING' | 'WARNING' | 'CRITICAL' {
+  const health = fromWireHealth(wire);
+  if (health !== 'UNKNOWN') return health;
+  throw new MusterError('invalid', 'say how the service is: HEALTH_PASSING, HEALTH_WARNING or HEALTH_CRITICAL', {
+    fields: [{ field: 'health', description: 'must be PASSING, WARNING or CRITICAL' }],
+  });
+}
