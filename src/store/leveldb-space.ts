@@ -1,6 +1,6 @@
 import { statfs } from 'node:fs/promises';
 import { formatSize } from '../kit/durations.js';
-import { MusterError } from '../kit/errors.js';
+import { MusterError, messageOf } from '../kit/errors.js';
 import type { Logger } from '../kit/logger.js';
 import type { Room } from './engine.js';
 
@@ -29,16 +29,31 @@ export class FreeSpaceFloor {
     this.#options = options;
   }
 
-  /** @throws the system's error when the file system cannot be asked */
+  /** @throws unavailable when the file system cannot be asked */
   async room(): Promise<Room> {
-    const { path, floorBytes, freeBytes, logger } = this.#options;
+    const { path, floorBytes, logger } = this.#options;
     if (floorBytes === 0) return { puts: Infinity, deletes: Infinity, refusal: () => this.#refusal(Infinity) };
-    const free = await freeBytes(path);
+    const free = await this.#ask();
     if (this.#refusing && free > floorBytes) {
       this.#refusing = false;
       logger.info('there is disk space again, writes are accepted', { path, freeBytes: free, floorBytes });
     }
     return { puts: free - floorBytes, deletes: free - floorBytes / 2, refusal: () => this.#refusal(free) };
+  }
+
+  async #ask(): Promise<number> {
+    const { path, freeBytes } = this.#options;
+    try {
+      return await freeBytes(path);
+    } catch (error) {
+      throw new MusterError(
+        'unavailable',
+        `the disk of ${path} does not say its free space (${messageOf(error)}): check the disk, then retry`,
+        {
+          cause: error,
+        },
+      );
+    }
   }
 
   #refusal(free: number): MusterError {
