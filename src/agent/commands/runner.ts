@@ -32,7 +32,7 @@ const WRITE_RETRY = { initialMs: 100, maxMs: 5000, multiplier: 2 } as const;
 
 /**
  * Runs the center's commands, each id at most once: one that is known, waiting, running or ended, is answered and not run again.
- * An order waits its turn behind the same service's earlier ones, is written to disk, and only then runs.
+ * An order waits its turn at its service, is written to disk, and only then runs.
  * What waits is only in memory: if the agent dies, nothing of it has happened, and the center sends it again.
  */
 export class CommandRunner {
@@ -110,7 +110,7 @@ export class CommandRunner {
   }
 
   async #execute(order: CommandOrder, deadlineMs: number): Promise<void> {
-    await this.#turns.run(order.service, async () => {
+    await this.#turn(order, async () => {
       const waiting = this.#waiting.get(order.command);
       if (!waiting) return;
       this.#leaveWaiting(waiting);
@@ -122,6 +122,16 @@ export class CommandRunner {
       } else {
         await this.#run(waiting, action);
       }
+    });
+  }
+
+  /** In the order of arrival per service, except that a stop does not wait for a start under way: it is how a hopeless start is ended. */
+  #turn({ service, action }: CommandOrder, work: () => Promise<void>): Promise<void> {
+    const stops = `${service}/stop`;
+    if (action === 'STOP') return this.#turns.run(stops, work);
+    return this.#turns.run(service, async () => {
+      await this.#turns.run(stops, () => Promise.resolve());
+      await work();
     });
   }
 

@@ -1,5 +1,4 @@
-import { didYouMean } from '../../kit/suggest.js';
-import { isCode, MusterError } from '../../kit/errors.js';
+import { MusterError } from '../../kit/errors.js';
 import type { Action, InstanceReport } from '../../model/instance.js';
 import type { Principal } from '../../rpc/principal.js';
 import type { ServiceControl, ServicesChange } from '../ports.js';
@@ -27,7 +26,7 @@ export class LocalApi {
 
   /** @throws denied, invalid, not_found naming the nearest service */
   get(principal: Principal, service: string): InstanceReport {
-    return this.#found(this.nameFor(principal, service));
+    return this.#control.get(this.nameFor(principal, service));
   }
 
   /** Resolves when it is done. @throws as get; precondition with why it is not */
@@ -74,20 +73,5 @@ export class LocalApi {
       reason: 'SERVICE_MISSING',
       fields: [{ field: 'service', description: 'must be the name of a service of this machine' }],
     });
-  }
-
-  #found(service: string): InstanceReport {
-    try {
-      return this.#control.get(service);
-    } catch (error) {
-      if (!isCode(error, 'not_found')) throw error;
-      const hint = didYouMean(
-        service,
-        this.#control.list().map((instance) => instance.service),
-      );
-      throw error.message.includes(hint.trim())
-        ? error
-        : new MusterError('not_found', `${error.message}.${hint}`, { cause: error });
-    }
   }
 }

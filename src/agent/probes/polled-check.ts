@@ -88,8 +88,9 @@ export class PolledCheck {
     const nowMs = clock.monotonic();
     const regular = nowMs >= this.#dueMs;
     if (regular) this.#moveDue(nowMs);
-    this.#take(regular, nowMs);
-    const nextMs = this.#startingUp(nowMs) ? Math.min(this.#dueMs, nowMs + START_UP_EVERY_MS) : this.#dueMs;
+    const startingUp = !this.#hasPassed && nowMs < this.#startUpEndsMs;
+    if (regular || startingUp) this.#take(regular, nowMs);
+    const nextMs = startingUp ? Math.min(this.#dueMs, nowMs + START_UP_EVERY_MS) : this.#dueMs;
     this.#timer = clock.after(nextMs - nowMs, this.#turn);
   };
 
@@ -103,10 +104,6 @@ export class PolledCheck {
       if (this.#run === 'ending' && nowMs - this.#answeredMs > ENDING_MS)
         this.#add({ verdict: 'fail', output: 'the check before ran out of time and cannot be ended' }, 0);
     }
-  }
-
-  #startingUp(nowMs: number): boolean {
-    return !this.#hasPassed && nowMs < this.#startUpEndsMs;
   }
 
   /** Turns that were slept through (a suspended machine) are not made up for. */

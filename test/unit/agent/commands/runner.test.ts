@@ -149,6 +149,21 @@ test('services run side by side, one service one command at a time', async () =>
   assert.equal(control.calls[2], 'start orders');
 });
 
+test('a stop does not wait for a start that does not get on; a start waits for the stop before it', async () => {
+  const { control, order } = await agent(await openMemoryStore());
+  order('c-1', { action: 'START' });
+  await until(() => control.calls.length === 1);
+  order('c-2', { action: 'STOP' });
+  await until(() => control.calls.length === 2);
+  order('c-3', { action: 'RESTART' });
+  control.end('start orders', new MusterError('precondition', 'stopped meanwhile'));
+  await until(() => true);
+  assert.deepEqual(control.calls, ['start orders', 'stop orders']);
+  control.end('stop orders');
+  await until(() => control.calls.length === 3);
+  assert.equal(control.calls[2], 'restart orders');
+});
+
 test('an order whose time is over when its turn comes is expired; time is counted from arrival', async () => {
   const { control, order, outcomes, clock } = await agent(await openMemoryStore());
   order('c-1');
