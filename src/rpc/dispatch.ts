@@ -7,7 +7,7 @@ import type {
   sendUnaryData,
 } from '@grpc/grpc-js';
 import type { EventEmitter } from 'node:events';
-import type { Clock, Timer } from '../kit/clock.js';
+import { sleep, systemClock, type Clock, type Timer } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
 import { newId } from '../kit/ids.js';
 import type { Logger } from '../kit/logger.js';
@@ -30,6 +30,13 @@ export interface DispatchOptions {
   /** Aborts when the server begins to drain. */
   readonly draining: AbortSignal;
 }
+
+/**
+ * A client on Node.js that cancels a call first sends the ordinary end of its messages and then the reset, in two writes. The
+ * end is believed only when no reset has followed within this time; otherwise a half-sent upload would pass for a whole one.
+ * What must be whole whatever happens says so in its last message.
+ */
+const RESET_GRACE_MS = 20;
 
 const HEALTH_PREFIX = 'grpc.health.v1.Health/';
 const REFLECTION_PREFIX = 'grpc.reflection.';
@@ -294,8 +301,10 @@ async function* requests(
   call: ServerReadableStream<unknown, unknown> | ServerDuplexStream<unknown, unknown>,
   signal: AbortSignal,
 ): AsyncGenerator {
-  for await (const request of receive(call, (error) => (signal.aborted ? signal.reason : error)))
+  for await (const request of receive(call, (error) => (signal.aborted ? signal.reason : error))) {
     yield wellFormed(request);
+  }
+  await sleep(systemClock, RESET_GRACE_MS, signal);
 }
 
 function failStream(call: ServerWritableStream<unknown, unknown> | ServerDuplexStream<unknown, unknown>): Reply {

@@ -51,8 +51,10 @@ export interface Bound {
   readonly address: string;
   /** The TCP port; 0 for a socket file. */
   readonly port: number;
-  /** Accepts nothing more; open connections live on. Removes a socket file. */
+  /** Accepts nothing more; connections that carry calls live on. Removes a socket file. */
   stop(): Promise<void>;
+  /** Resolves when no connection is left. */
+  gone(): Promise<void>;
   /** stop(), and cuts every connection. */
   close(): Promise<void>;
 }
@@ -81,8 +83,12 @@ class Sockets {
     });
   }
 
-  async destroyAll(): Promise<void> {
+  destroyAll(): void {
     for (const socket of this.#open) socket.destroy();
+  }
+
+  /** Resolves when none is open. */
+  async gone(): Promise<void> {
     while (this.#open.size > 0) await new Promise<void>((resolve) => this.#empty.push(resolve));
   }
 }
@@ -153,9 +159,11 @@ function bound(listening: { stop(): void; readonly sockets: Sockets }, place: Pl
     address: place.address,
     port: place.port,
     stop,
+    gone: () => listening.sockets.gone(),
     close: async () => {
       await stop();
-      await listening.sockets.destroyAll();
+      listening.sockets.destroyAll();
+      await listening.sockets.gone();
     },
   };
 }
@@ -189,6 +197,9 @@ class LocalIntake {
   readonly server: NetServer;
   readonly sockets = new Sockets();
   readonly #http: HttpServer;
+  /** Connections that have not said yet which protocol they speak. */
+  readonly #undecided = new Set<Socket>();
+  #stopped = false;
 
   constructor(intake: Intake, peer: (socket: Socket) => string, identify: Identify) {
     const { limits, clock, injector } = intake;
@@ -199,7 +210,12 @@ class LocalIntake {
         requestTimeout: limits.httpRequestTimeoutMs,
         connectionsCheckingInterval: Math.min(limits.httpHeadersTimeoutMs, limits.httpRequestTimeoutMs, 5000),
       },
-      (request, response) => void serveHttp(request, response),
+      (request, response) => {
+        response.once('close', () => {
+          if (this.#stopped) request.socket.end();
+        });
+        void serveHttp(request, response);
+      },
     );
     const serveHttp = guarded(identify, intake.http, intake.logger);
     // It never listens itself, and starts to hold its connections to their time limits only when told that it does.
@@ -207,6 +223,7 @@ class LocalIntake {
     this.server = createNetServer({ noDelay: true }, (socket) => {
       this.sockets.add(socket);
       sniff(socket, { clock, timeoutMs: limits.firstByteTimeoutMs }, (protocol) => {
+        this.#undecided.delete(socket);
         if (protocol === 'http1') {
           this.#http.emit('connection', socket);
           return;
@@ -214,12 +231,16 @@ class LocalIntake {
         new Connection(peer(socket), identify).attachTo(socket);
         injector.injectConnection(socket);
       });
+      this.#undecided.add(socket);
+      socket.once('close', () => this.#undecided.delete(socket));
     });
     this.server.maxConnections = limits.connectionsMax;
   }
 
   stop(): void {
+    this.#stopped = true;
     this.server.close();
+    for (const socket of this.#undecided) socket.destroy();
     this.#http.close();
     this.#http.closeIdleConnections();
   }
@@ -232,6 +253,8 @@ class NetworkIntake {
   readonly #intake: Intake;
   readonly #identity: IdentitySource;
   readonly #unsubscribe: () => void;
+  /** Connections that finished their handshake and have not begun to speak HTTP/2. */
+  readonly #undecided = new Set<Socket>();
   #anonymous = 0;
 
   constructor(intake: Intake, identity: IdentitySource) {
@@ -264,6 +287,7 @@ class NetworkIntake {
   stop(): void {
     this.#unsubscribe();
     this.server.close();
+    for (const socket of this.#undecided) socket.destroy();
   }
 
   #accept(socket: TLSSocket): void {
@@ -274,7 +298,10 @@ class NetworkIntake {
       socket.destroy();
       return;
     }
+    this.#undecided.add(socket);
+    socket.once('close', () => this.#undecided.delete(socket));
     sniff(socket, { clock, timeoutMs: limits.firstByteTimeoutMs }, (protocol) => {
+      this.#undecided.delete(socket);
       if (protocol !== 'http2') {
         socket.destroy();
         return;

@@ -116,24 +116,25 @@ export class RpcServer {
     this.#draining.abort(new MusterError('unavailable', 'the server is stopping: try again in a moment'));
     await Promise.all([...this.#bound].map((bound) => bound.stop()));
     this.#injector.drain(graceMs + LAST_WORDS_MS);
-    await this.#idleWithin(graceMs);
+    await this.#quietWithin(graceMs);
     this.#dispatcher.abortAll(
       new MusterError('unavailable', 'the server is stopping: try again in a moment', {
         reason: 'STOPPING',
         retryAfterMs: 1000,
       }),
     );
-    await this.#idleWithin(LAST_WORDS_MS);
+    await this.#quietWithin(LAST_WORDS_MS);
     await Promise.all([...this.#bound].map((bound) => bound.close()));
     this.#injector.destroy();
     this.#grpc.forceShutdown();
   }
 
-  async #idleWithin(limitMs: number): Promise<void> {
-    if (this.#dispatcher.size === 0) return;
+  /** Waits, not for ever, until no call is served and every connection has delivered what it had to and ended. */
+  async #quietWithin(limitMs: number): Promise<void> {
     const over = new AbortController();
     const waited = sleep(this.#clock, limitMs, over.signal).catch(() => undefined);
-    await Promise.race([this.#dispatcher.idle(), waited]);
+    const quiet = Promise.all([this.#dispatcher.idle(), ...[...this.#bound].map((bound) => bound.gone())]);
+    await Promise.race([quiet, waited]);
     over.abort();
   }
 
