@@ -21,7 +21,7 @@ const { values: anyValues } = fc.letrec<{ value: ConfigValue; values: ConfigValu
   ),
   values: fc
     .array(fc.tuple(key, tie('value')), { maxLength: 5 })
-    .map((pairs) => Object.fromEntries(pairs) as ConfigValues),
+    .map((pairs): ConfigValues => Object.fromEntries<ConfigValue>(pairs)),
 }));
 
 function hasNullOutsideLists(value: ConfigValue): boolean {

@@ -1,0 +1,236 @@
+import { Saver } from '../../counter/saver.js';
+import type { Batch, CounterKind, PointRefusal } from '../../counter/series.js';
+import type { Clock } from '../../kit/clock.js';
+import { MusterError } from '../../kit/errors.js';
+import { NAME_PATTERN } from '../../kit/ids.js';
+import { didYouMean } from '../../kit/suggest.js';
+import { Documents } from '../../store/documents.js';
+import type { Store } from '../../store/port.js';
+import type { FleetDirectory } from '../ports.js';
+import { MachineLedger, type SeriesReading, type StoredDefinitions, type StoredValues } from './ledger.js';
+
+/** A counter over the whole fleet. */
+export interface CounterSummary {
+  readonly service: string;
+  readonly name: string;
+  readonly kind: CounterKind;
+  readonly help: string;
+  readonly unit: string;
+  readonly machines: number;
+  readonly series: number;
+  readonly value: number;
+  readonly perSecond: number;
+  readonly updatedMs: number;
+}
+
+/** One of its series, on one machine. */
+export interface MachineSeries extends SeriesReading {
+  readonly machine: string;
+  readonly machineName: string;
+}
+
+export interface CounterReading {
+  readonly counter: CounterSummary;
+  readonly series: readonly MachineSeries[];
+}
+
+/** Services one machine may report counters of. */
+export const SERVICES_PER_MACHINE_MAX = 500;
+/** Series the center holds in all. */
+export const SERIES_MAX = 1_000_000;
+
+interface Entry {
+  readonly service: string;
+  readonly machine: string;
+  readonly ledger: MachineLedger;
+  readonly saver: Saver;
+}
+
+/**
+ * What the fleet counts. In memory whole, on disk per (service, machine): `counter/definitions/SERVICE:MACHINE`, which changes with
+ * new series, and `counter/values/SERVICE:MACHINE`, written with every batch.
+ */
+export class Counters {
+  readonly #store: Store;
+  readonly #clock: Clock;
+  readonly #fleet: FleetDirectory;
+  readonly #definitions: Documents<StoredDefinitions>;
+  readonly #values: Documents<StoredValues>;
+  /** By service, then machine. */
+  readonly #entries = new Map<string, Map<string, Entry>>();
+  readonly #listeners = new Set<(service: string) => void>();
+  #refusedPoints = 0;
+  #size = 0;
+
+  private constructor(store: Store, clock: Clock, fleet: FleetDirectory) {
+    this.#store = store;
+    this.#clock = clock;
+    this.#fleet = fleet;
+    this.#definitions = new Documents<StoredDefinitions>(store, 'counter/definitions/');
+    this.#values = new Documents<StoredValues>(store, 'counter/values/');
+  }
+
+  /** @throws as Store.range */
+  static async open(store: Store, options: { clock: Clock; fleet: FleetDirectory }): Promise<Counters> {
+    const counters = new Counters(store, options.clock, options.fleet);
+    const definitions = new Map<string, StoredDefinitions>();
+    for await (const { id, value } of counters.#definitions.list()) definitions.set(id, value);
+    for await (const { id, value } of counters.#values.list()) {
+      const [service = '', machine = ''] = id.split(':');
+      counters.#add(service, machine, new MachineLedger(definitions.get(id)?.definitions, value));
+    }
+    return counters;
+  }
+
+  /** Points refused since the center started. */
+  get refusedPoints(): number {
+    return this.#refusedPoints;
+  }
+
+  /**
+   * Takes a batch of a machine's agent; resolves once it is durable, with the points that were not taken.
+   * @throws invalid for a service that cannot be one; precondition PROCESS_RETIRED; exhausted; as Store.write
+   */
+  async report(machine: string, batch: Batch): Promise<PointRefusal[]> {
+    const entry = this.#entries.get(batch.service)?.get(machine) ?? this.#create(batch.service, machine);
+    const before = entry.ledger.size;
+    const refusals = entry.ledger.apply(batch, this.#clock.monotonic());
+    this.#size += entry.ledger.size - before;
+    this.#refusedPoints += refusals.length;
+    await entry.saver.save();
+    for (const listener of this.#listeners) listener(batch.service);
+    return refusals;
+  }
+
+  /**
+   * Every counter of a service, or of all.
+   * @throws not_found for a service nobody knows, naming the nearest
+   */
+  list(service = ''): CounterSummary[] {
+    if (service !== '' && !this.#entries.has(service)) {
+      const known = [...this.#entries.keys(), ...this.#fleet.serviceNames()];
+      if (known.includes(service)) return [];
+      throw new MusterError('not_found', `there is no service "${service}".${didYouMean(service, known)}`, {
+        reason: 'SERVICE_UNKNOWN',
+      });
+    }
+    const services = service === '' ? [...this.#entries.keys()].sort() : [service];
+    return services.flatMap((one) => this.#countersOf(one).map((series) => summarize(one, series)));
+  }
+
+  /**
+   * One counter. The service may be left empty where only one has a counter of that name.
+   * @throws not_found naming the nearest; invalid where several services have it
+   */
+  query(service: string, name: string): CounterReading {
+    const found = service === '' ? this.#onlyServiceWith(name) : service;
+    const series = this.#seriesOf(found, name);
+    if (series.length > 0) return { counter: summarize(found, series), series };
+    const known = this.list(found).map((counter) => counter.name);
+    throw unknownCounter(name, found, known);
+  }
+
+  /** Calls `listener` with the service after a change. Returns how to stop. */
+  onChange(listener: (service: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  #onlyServiceWith(name: string): string {
+    const all = this.list();
+    const services = all.filter((counter) => counter.name === name).map((counter) => counter.service);
+    const [only] = services;
+    if (only === undefined)
+      throw unknownCounter(
+        name,
+        '',
+        all.map((counter) => counter.name),
+      );
+    if (services.length === 1) return only;
+    throw new MusterError('invalid', `"${name}" is counted by ${services.join(', ')}: name the service`, {
+      reason: 'SERVICE_NEEDED',
+      fields: [{ field: 'service', description: `one of ${services.join(', ')}` }],
+    });
+  }
+
+  /** The series of each counter of a service, by name. */
+  #countersOf(service: string): MachineSeries[][] {
+    const byName = new Map<string, MachineSeries[]>();
+    for (const series of this.#seriesOf(service)) {
+      const same = byName.get(series.definition.name);
+      if (same) same.push(series);
+      else byName.set(series.definition.name, [series]);
+    }
+    return [...byName].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, series]) => series);
+  }
+
+  #seriesOf(service: string, name?: string): MachineSeries[] {
+    const nowMs = this.#clock.monotonic();
+    return [...(this.#entries.get(service)?.values() ?? [])].flatMap(({ machine, ledger }) => {
+      const machineName = this.#fleet.findMachine(machine)?.name ?? machine;
+      return [...ledger.read(nowMs, name)].map((reading) => ({ ...reading, machine, machineName }));
+    });
+  }
+
+  #create(service: string, machine: string): Entry {
+    if (!NAME_PATTERN.test(service)) {
+      throw new MusterError('invalid', `"${service.slice(0, 64)}" cannot be a service's name`);
+    }
+    const services = [...this.#entries.values()].filter((machines) => machines.has(machine)).length;
+    if (services >= SERVICES_PER_MACHINE_MAX || this.#size >= SERIES_MAX) {
+      throw new MusterError(
+        'exhausted',
+        `no more counters are taken: the limits are ${SERVICES_PER_MACHINE_MAX} services per machine and ${SERIES_MAX} series in all`,
+      );
+    }
+    return this.#add(service, machine, new MachineLedger());
+  }
+
+  #add(service: string, machine: string, ledger: MachineLedger): Entry {
+    const entry: Entry = { service, machine, ledger, saver: new Saver(() => this.#save(entry)) };
+    const machines = this.#entries.get(service) ?? new Map<string, Entry>();
+    this.#entries.set(service, machines.set(machine, entry));
+    this.#size += ledger.size;
+    return entry;
+  }
+
+  async #save({ service, machine, ledger }: Entry): Promise<void> {
+    const id = `${service}:${machine}`;
+    const { definitions, values } = ledger.takeChanges();
+    try {
+      await this.#store.write([
+        ...(definitions ? [this.#definitions.putting(id, definitions)] : []),
+        this.#values.putting(id, values),
+      ]);
+    } catch (error) {
+      if (definitions) ledger.keepDefinitions();
+      throw error;
+    }
+  }
+}
+
+function unknownCounter(name: string, service: string, known: readonly string[]): MusterError {
+  const of = service === '' ? '' : ` of ${service}`;
+  return new MusterError('not_found', `there is no counter "${name}"${of}.${didYouMean(name, known)}`, {
+    reason: 'COUNTER_UNKNOWN',
+  });
+}
+
+/** Of at least one series. */
+function summarize(service: string, series: readonly MachineSeries[]): CounterSummary {
+  const sum = (of: (one: MachineSeries) => number): number => series.reduce((total, one) => total + of(one), 0);
+  const newest = series.reduce((a, b) => (b.updatedMs > a.updatedMs ? b : a));
+  const { name, kind, help, unit } = newest.definition;
+  return {
+    service,
+    name,
+    kind,
+    help,
+    unit,
+    machines: new Set(series.map(({ machine }) => machine)).size,
+    series: series.length,
+    value: sum(({ value }) => value),
+    perSecond: sum(({ perSecond }) => perSecond ?? 0),
+    updatedMs: newest.updatedMs,
+  };
+}
