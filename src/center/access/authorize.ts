@@ -1,0 +1,77 @@
+import { MusterError } from '../../kit/errors.js';
+import { describePrincipal, type Principal, type PrincipalKind } from '../../rpc/principal.js';
+
+const OPERATORS: readonly PrincipalKind[] = ['operator'];
+const AGENTS: readonly PrincipalKind[] = ['agent'];
+const AGENTS_AND_OPERATORS: readonly PrincipalKind[] = ['agent', 'operator'];
+const CERTIFICATE_HOLDERS: readonly PrincipalKind[] = ['agent', 'operator', 'queue'];
+const EVERYONE: readonly PrincipalKind[] = ['anonymous', 'operator', 'center', 'agent', 'queue', 'service'];
+const KNOWN: readonly PrincipalKind[] = EVERYONE.filter((kind) => kind !== 'anonymous');
+
+/**
+ * Who may call what, by full method name. A method that is not here is refused to everyone, so a new one is closed until someone
+ * decides. What an agent may see is narrowed further by its own machine, in the handlers.
+ */
+export const RULES: ReadonlyMap<string, readonly PrincipalKind[]> = new Map([
+  ['muster.v1.Center/Join', EVERYONE],
+  ['muster.v1.Center/Renew', CERTIFICATE_HOLDERS],
+  ['muster.v1.Center/SignServiceCertificate', AGENTS],
+  ['muster.v1.Center/Connect', AGENTS],
+  ['muster.v1.Center/UploadOutput', AGENTS],
+  ['muster.v1.Center/GetStatus', OPERATORS],
+  ['muster.v1.Center/CreateToken', OPERATORS],
+  ['muster.v1.Center/ListTokens', OPERATORS],
+  ['muster.v1.Center/RevokeToken', OPERATORS],
+  ['muster.v1.Center/ListMachines', OPERATORS],
+  ['muster.v1.Center/GetMachine', OPERATORS],
+  ['muster.v1.Center/WatchMachines', OPERATORS],
+  ['muster.v1.Center/UpdateMachine', OPERATORS],
+  ['muster.v1.Center/RemoveMachine', OPERATORS],
+  ['muster.v1.Center/ListInstances', OPERATORS],
+  ['muster.v1.Center/GetInstance', OPERATORS],
+  ['muster.v1.Center/WatchInstances', OPERATORS],
+  ['muster.v1.Center/PutService', OPERATORS],
+  ['muster.v1.Center/ListServices', OPERATORS],
+  ['muster.v1.Center/GetService', OPERATORS],
+  ['muster.v1.Center/RemoveService', OPERATORS],
+  ['muster.v1.Center/ListAlerts', OPERATORS],
+  ['muster.v1.Center/WatchAlerts', OPERATORS],
+  ['muster.v1.Center/RunCommand', OPERATORS],
+  ['muster.v1.Center/GetCommand', OPERATORS],
+  ['muster.v1.Center/ListCommands', OPERATORS],
+  ['muster.v1.Center/WatchCommand', OPERATORS],
+  ['muster.v1.Center/CancelCommand', OPERATORS],
+  ['muster.v1.Center/TailLog', OPERATORS],
+  ['muster.v1.Config/Get', AGENTS_AND_OPERATORS],
+  ['muster.v1.Config/Watch', AGENTS_AND_OPERATORS],
+  ['muster.v1.Config/ReportApplied', AGENTS],
+  ['muster.v1.Config/GetDocument', OPERATORS],
+  ['muster.v1.Config/Validate', OPERATORS],
+  ['muster.v1.Config/Publish', OPERATORS],
+  ['muster.v1.Config/ListRevisions', OPERATORS],
+  ['muster.v1.Config/GetAdoption', OPERATORS],
+  ['muster.v1.Counter/Report', AGENTS],
+  ['muster.v1.Counter/ListCounters', OPERATORS],
+  ['muster.v1.Counter/Query', OPERATORS],
+  ['muster.v1.Counter/Watch', OPERATORS],
+  ['grpc.health.v1.Health/Check', EVERYONE],
+  ['grpc.health.v1.Health/Watch', EVERYONE],
+  ['grpc.reflection.v1.ServerReflection/ServerReflectionInfo', KNOWN],
+  ['grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo', KNOWN],
+]);
+
+/** @throws unauthenticated for a caller without a certificate, denied for one of the wrong kind */
+export function authorize(principal: Principal, method: string): void {
+  const allowed = RULES.get(method);
+  if (allowed?.includes(principal.kind)) return;
+  if (principal.kind === 'anonymous') {
+    throw new MusterError(
+      'unauthenticated',
+      `${method} needs a certificate of this site: join first, or use the center's admin socket`,
+      {
+        reason: 'NO_CREDENTIALS',
+      },
+    );
+  }
+  throw new MusterError('denied', `${describePrincipal(principal)} may not call ${method}`, { reason: 'NOT_ALLOWED' });
+}

@@ -1,0 +1,74 @@
+import type { Clock } from '../../kit/clock.js';
+import type { Catalog } from '../catalog/catalog.js';
+import type { Instances } from '../fleet/instances.js';
+import type { Machines } from '../fleet/machines.js';
+import type { Judgement } from './alerts.js';
+import { judgeMachine } from './rules.js';
+
+export interface FactsOptions {
+  readonly machines: Machines;
+  readonly instances: Instances;
+  readonly catalog: Catalog;
+  readonly clock: Clock;
+  /** Silence after which a machine counts as offline, milliseconds. */
+  readonly graceMs: () => number;
+}
+
+/** Gathers what the rules look at. Remembers what the records do not say: since when a machine is silent, and refused duplicates. */
+export class Facts {
+  readonly #options: FactsOptions;
+  readonly #startedMs: number;
+  /** Monotonic time of the end of contact. */
+  readonly #silentSince = new Map<string, number>();
+  readonly #duplicates = new Map<string, { atMs: number; address: string }>();
+
+  constructor(options: FactsOptions) {
+    this.#options = options;
+    this.#startedMs = options.clock.monotonic();
+  }
+
+  /** Silence counts from the last word, not from when it was noticed. */
+  contactLost(machine: string): void {
+    const { machines, clock } = this.#options;
+    const lastMs = machines.get(machine)?.lastContactMs ?? clock.now();
+    this.#silentSince.set(machine, clock.monotonic() - Math.max(0, clock.now() - lastMs));
+  }
+
+  duplicate(machine: string, address: string): void {
+    this.#duplicates.set(machine, { atMs: this.#options.clock.monotonic(), address });
+  }
+
+  machineRemoved(machine: string): void {
+    this.#silentSince.delete(machine);
+    this.#duplicates.delete(machine);
+  }
+
+  /** Machines on which the judgement may change by the mere passing of time: those away, and those with a refused duplicate. */
+  ripening(): string[] {
+    const { machines } = this.#options;
+    return machines.ids().filter((id) => !machines.isOnline(id) || this.#duplicates.has(id));
+  }
+
+  /** Undefined when the machine was removed. */
+  judge(id: string): Judgement | undefined {
+    const { machines, instances, catalog, clock, graceMs } = this.#options;
+    const machine = machines.get(id);
+    if (!machine) return undefined;
+    const nowMs = clock.monotonic();
+    const duplicate = this.#duplicates.get(id);
+    const verdicts = judgeMachine({
+      machine: id,
+      name: machine.record.name,
+      online: machine.online,
+      silentMs: machine.online ? 0 : nowMs - (this.#silentSince.get(id) ?? this.#startedMs),
+      graceMs: graceMs(),
+      lastContactMs: machine.lastContactMs,
+      clockSkewMs: machine.record.clockSkewMs,
+      duplicate: duplicate && { agoMs: nowMs - duplicate.atMs, address: duplicate.address },
+      instances: instances.ofMachine(id),
+      failedAssignments: catalog.failures(id),
+    });
+    const awaySinceMs = machine.online ? undefined : (machine.lastContactMs ?? clock.now());
+    return { machineName: machine.record.name, awaySinceMs, verdicts };
+  }
+}

@@ -1,0 +1,257 @@
+import type { Clock } from '../kit/clock.js';
+import { MusterError } from '../kit/errors.js';
+import type { Logger } from '../kit/logger.js';
+import type { Task } from '../kit/tasks.js';
+import { VERSION } from '../model/version.js';
+import type { Principal } from '../rpc/principal.js';
+import type { Store } from '../store/port.js';
+import { Attempts } from './access/attempts.js';
+import type { Authority } from './access/authority.js';
+import { Enrolment, type Registry } from './access/enrolment.js';
+import { Revocations } from './access/revocations.js';
+import { Tokens } from './access/tokens.js';
+import { Alerts } from './alerts/alerts.js';
+import { Facts } from './alerts/facts.js';
+import { Catalog } from './catalog/catalog.js';
+import { Changes } from './changes.js';
+import { Commands } from './commands/commands.js';
+import { Directory } from './fleet/directory.js';
+import { Instances } from './fleet/instances.js';
+import { Machines, type Machine } from './fleet/machines.js';
+import { Gateway } from './gateway/gateway.js';
+import { silenceLimit } from './gateway/pace.js';
+import type { GatewayListeners } from './gateway/parts.js';
+import type { ConfigSource, FleetDirectory } from './ports.js';
+import { LogTails, type CenterParts } from './service.js';
+import { openTables, type Tables } from './tables.js';
+
+export interface CenterOptions {
+  readonly store: Store;
+  readonly authority: Authority;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** HOST:PORT under which machines reach this center. */
+  readonly advertise: () => string;
+  /** Makes the configuration part, which needs to see the fleet. */
+  readonly config: (fleet: FleetDirectory) => Promise<ConfigSource>;
+  /** Ends every call of these principals that is being served. */
+  readonly endCalls: (matches: (principal: Principal) => boolean, reason: MusterError) => void;
+  readonly redirect?: string;
+  readonly heartbeatMs?: number;
+  readonly leafLifetimeMs?: number;
+}
+
+/** Everything of the center that does not listen: its parts, joined, and the work they do by themselves. */
+export interface Center {
+  readonly parts: CenterParts;
+  readonly directory: Directory;
+  readonly revocations: Revocations;
+  readonly machines: Machines;
+  readonly tasks: readonly Task[];
+  /** Makes what an earlier run left half done whole. Call before serving. */
+  resume(): Promise<void>;
+  /** Ends the sessions. Resolves once what they told is durable. */
+  close(reason: MusterError): Promise<void>;
+}
+
+interface Core {
+  readonly tables: Tables;
+  readonly machines: Machines;
+  readonly instances: Instances;
+  readonly revocations: Revocations;
+  readonly tokens: Tokens;
+}
+
+async function openCore({ store, authority, clock, logger }: CenterOptions): Promise<Core> {
+  const tables = await openTables(store, clock, logger);
+  const machines = new Machines({ table: tables.machines, inventories: tables.inventories, clock });
+  const instances = new Instances(tables.instances, clock, (machine) => machines.get(machine)?.lastContactMs);
+  const revocations = new Revocations(tables.revoked, clock);
+  const tokens = new Tokens({ table: tables.tokens, caHash: authority.caHash, clock });
+  return { tables, machines, instances, revocations, tokens };
+}
+
+/** The parts behind the gateway. */
+interface Behind {
+  readonly catalog: Catalog;
+  readonly commands: Commands;
+  readonly tails: LogTails;
+  readonly facts: Facts;
+  readonly alerts: Alerts;
+  /** Machines whose alerts must be looked at. */
+  readonly dirty: Changes;
+}
+
+/** Joins the parts. The gateway and the parts behind it know each other only through Courier and GatewayListeners. */
+export async function openCenter(options: CenterOptions): Promise<Center> {
+  const core = await openCore(options);
+  const { machines, instances, revocations } = core;
+  const gateway = new Gateway({
+    ...options,
+    machines,
+    instances,
+    // Nothing connects before all is joined.
+    listeners: listenersOf(() => behind),
+    site: options.authority.site,
+    version: VERSION,
+  });
+  const directory: Directory = new Directory(machines, instances, () => behind.catalog.names());
+  const config = await options.config(directory);
+  const behind = openBehind(options, core, { gateway, config });
+  followChanges(core, behind, config);
+  return {
+    parts: partsOf(options, core, { ...behind, gateway, directory }),
+    directory,
+    revocations,
+    machines,
+    tasks: [
+      (signal) => gateway.run(signal),
+      (signal) => machines.run(signal),
+      (signal) => behind.commands.watchOver(signal),
+      (signal) => behind.alerts.run(behind.dirty.watch(signal), signal),
+    ],
+    resume: async () => {
+      await behind.commands.resume();
+      await behind.catalog.resume();
+    },
+    close: async (reason) => {
+      gateway.close(reason);
+      await instances.flushed();
+    },
+  };
+}
+
+function openBehind(
+  { clock, logger }: CenterOptions,
+  { tables, machines, instances }: Core,
+  { gateway, config }: { gateway: Gateway; config: ConfigSource },
+): Behind {
+  const catalog = new Catalog({ ...tables, machines, courier: gateway, config, clock, logger });
+  const graceMs = (): number => silenceLimit(gateway.intervalMs);
+  const facts = new Facts({ machines, instances, catalog, clock, graceMs });
+  return {
+    catalog,
+    commands: new Commands({ table: tables.commands, courier: gateway, clock, logger }),
+    tails: new LogTails(gateway, clock),
+    facts,
+    alerts: new Alerts({
+      table: tables.alerts,
+      clock,
+      logger,
+      judge: (machine) => facts.judge(machine),
+      ripening: () => facts.ripening(),
+    }),
+    dirty: new Changes(clock),
+  };
+}
+
+function listenersOf(behind: () => Behind): GatewayListeners {
+  return {
+    differences: (machine, held) => behind().catalog.differences(machine, held),
+    applied: (machine, applied) => {
+      behind().catalog.applied(machine, applied);
+      behind().dirty.emit(machine);
+    },
+    commandsHeld: (machine, reports, current) => behind().commands.held(machine, reports, current),
+    commandReported: (machine, report, current) => behind().commands.reported(machine, report, current),
+    contactLost: async (machine) => {
+      const { facts, tails, dirty, commands } = behind();
+      facts.contactLost(machine);
+      tails.machineLost(machine);
+      dirty.emit(machine);
+      await commands.machineLost(machine);
+    },
+    duplicate: (machine, _refusal, address) => {
+      behind().facts.duplicate(machine, address);
+      behind().dirty.emit(machine);
+    },
+  };
+}
+
+type Joined = Behind & { readonly gateway: Gateway; readonly directory: Directory };
+
+function partsOf(options: CenterOptions, core: Core, joined: Joined): CenterParts {
+  const { authority, clock, logger, leafLifetimeMs } = options;
+  const { machines, instances, tokens } = core;
+  const { catalog, gateway } = joined;
+  const enrolment = new Enrolment({
+    authority,
+    tokens,
+    registry: registryOf(core, catalog, gateway),
+    attempts: new Attempts(clock),
+    clock,
+    logger,
+    ...(leafLifetimeMs === undefined ? {} : { leafLifetimeMs }),
+  });
+  return {
+    ...joined,
+    enrolment,
+    tokens,
+    advertise: options.advertise,
+    machines,
+    instances,
+    removeMachine: (machine, by) => removeMachine(options, core, joined, { machine, by }),
+    labelsChanged: (machine) => catalog.machineChanged(machine),
+    isAssigned: (machine, service) => catalog.isAssigned(machine, service),
+    site: authority.site,
+    version: VERSION,
+    startedMs: clock.now(),
+    caExpiresMs: authority.expiresMs,
+  };
+}
+
+/** Shuts the machine out first, durably; what follows only tidies up. */
+async function removeMachine(
+  options: CenterOptions,
+  { revocations, instances, machines }: Core,
+  { gateway, commands, catalog, facts, alerts }: Joined,
+  { machine, by }: { machine: Machine; by: string },
+): Promise<void> {
+  const { id, name } = machine.record;
+  await revocations.revoke(id, name, by);
+  const reason = new MusterError('unauthenticated', `machine ${name} was removed from the site`, {
+    reason: 'MACHINE_REMOVED',
+  });
+  gateway.cut(id, reason);
+  options.endCalls((principal) => 'machine' in principal && principal.machine === id, reason);
+  await commands.machineRemoved(id, by);
+  await catalog.machineRemoved(id);
+  instances.machineRemoved(id);
+  await machines.remove(id);
+  facts.machineRemoved(id);
+  await alerts.look(id);
+}
+
+function registryOf({ machines, instances, tokens }: Core, catalog: Catalog, gateway: Gateway): Registry {
+  return {
+    join: async (wish, token) => {
+      const record = await machines.join(wish, (also) => tokens.use(token, [also]));
+      const reason = new MusterError('conflict', 'this machine was joined anew', { reason: 'JOINED_ANEW' });
+      gateway.cut(record.id, reason);
+      await catalog.machineChanged(record.id);
+      return record;
+    },
+    hasService: (machine, service) =>
+      catalog.isAssigned(machine, service) || instances.get(`${machine}/${service}`) !== undefined,
+  };
+}
+
+/** What one part's change means to another. */
+function followChanges({ machines, instances }: Core, { catalog, dirty }: Behind, config: ConfigSource): void {
+  machines.changes.listen((id) => {
+    dirty.emit(id);
+  });
+  instances.changes.listen((id) => {
+    const [machine = ''] = id.split('/');
+    dirty.emit(machine);
+    const instance = instances.get(id);
+    if (instance && instance.unknownSinceMs === undefined) catalog.instanceReported(instance);
+  });
+  config.onChange((service) => {
+    const having = instances.list().filter(({ report }) => report.service === service);
+    catalog.configChanged(
+      service,
+      having.map(({ machine }) => machine),
+    );
+  });
+}

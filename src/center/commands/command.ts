@@ -1,0 +1,136 @@
+import { isFinal, type Action, type Outcome } from '../../model/instance.js';
+import type { CommandReport } from '../gateway/parts.js';
+
+/** A one-off order to one instance, as it is stored. Times are wall-clock milliseconds. */
+export interface CommandRecord {
+  readonly id: string;
+  /** Rises with each command: their order. */
+  readonly number: number;
+  readonly requestId: string;
+  readonly machine: string;
+  readonly machineName: string;
+  readonly service: string;
+  readonly action: Action;
+  readonly outcome: Outcome;
+  /** What the agent said, or why it failed. */
+  readonly message: string;
+  readonly createdMs: number;
+  readonly expiresMs: number;
+  readonly deliveredMs: number | undefined;
+  readonly startedMs: number | undefined;
+  readonly endedMs: number | undefined;
+  readonly unknownSinceMs: number | undefined;
+  readonly createdBy: string;
+  readonly reason: string;
+}
+
+/** How far an outcome is: a report may only move a command forward. */
+const RANK: Readonly<Record<Outcome, number>> = {
+  QUEUED: 0,
+  DELIVERED: 1,
+  UNKNOWN: 1,
+  STARTED: 2,
+  SUCCEEDED: 3,
+  FAILED: 3,
+  EXPIRED: 3,
+  CANCELLED: 3,
+};
+
+/** Whether nobody will ever say more: the outcome is final, or the agent itself said that it cannot know. */
+export function isSettled(command: CommandRecord): boolean {
+  return isFinal(command.outcome) || (command.outcome === 'UNKNOWN' && command.endedMs !== undefined);
+}
+
+/** The command as it was sent to its agent. */
+export function delivered(command: CommandRecord, nowMs: number): CommandRecord {
+  return {
+    ...command,
+    outcome: 'DELIVERED',
+    message: '',
+    deliveredMs: command.deliveredMs ?? nowMs,
+    unknownSinceMs: undefined,
+  };
+}
+
+function ended(command: CommandRecord, outcome: Outcome, message: string, nowMs: number): CommandRecord {
+  return { ...command, outcome, message, endedMs: nowMs, unknownSinceMs: undefined };
+}
+
+/** Time ran out before it started. */
+export function expired(command: CommandRecord, nowMs: number): CommandRecord {
+  const message =
+    command.deliveredMs === undefined
+      ? 'the machine was not connected before the command expired; it will not run'
+      : 'the agent never stored it before it expired; it will not run';
+  return ended(command, 'EXPIRED', message, nowMs);
+}
+
+export function cancelled(command: CommandRecord, by: string, nowMs: number): CommandRecord {
+  return ended(command, 'CANCELLED', `cancelled by ${by} before it was sent`, nowMs);
+}
+
+export function failed(command: CommandRecord, message: string, nowMs: number): CommandRecord {
+  return ended(command, 'FAILED', message, nowMs);
+}
+
+/** Contact with its machine is lost: nobody can say how far it is. A command that was never sent just waits on. */
+export function contactLost(command: CommandRecord, nowMs: number): CommandRecord {
+  if (command.outcome !== 'DELIVERED' && command.outcome !== 'STARTED') return command;
+  const how = command.outcome === 'STARTED' ? 'started' : 'sent';
+  const message = `contact with the machine was lost after the command was ${how}; its agent will say how it ended`;
+  return { ...command, outcome: 'UNKNOWN', message, unknownSinceMs: nowMs };
+}
+
+/** The agent came back from a start and does not have a command on its disk that had started there. It is never run again. */
+export function forgotten(command: CommandRecord, nowMs: number): CommandRecord {
+  const message =
+    'the command had started, and the agent has no record of it any more: nobody can say how it ended. It is not run again';
+  return { ...command, outcome: 'UNKNOWN', message, endedMs: nowMs, unknownSinceMs: command.unknownSinceMs ?? nowMs };
+}
+
+/** What an agent's report makes of a command; the same object when it says nothing new. A settled command never changes. */
+export function reported(command: CommandRecord, report: CommandReport, nowMs: number): CommandRecord {
+  if (isSettled(command)) return command;
+  if (report.outcome === 'UNKNOWN') return lostByAgent(command, report, report.endedMs ?? nowMs);
+  if (goesBack(command, report.outcome)) return command;
+  return { ...command, ...progress(command, report, nowMs), unknownSinceMs: undefined };
+}
+
+function progress(command: CommandRecord, report: CommandReport, nowMs: number): Partial<CommandRecord> {
+  const { outcome, message } = report;
+  const startedMs = outcome === 'STARTED' ? nowMs : command.startedMs;
+  return {
+    outcome,
+    message,
+    deliveredMs: command.deliveredMs ?? nowMs,
+    startedMs: report.startedMs ?? startedMs,
+    endedMs: isFinal(outcome) ? (report.endedMs ?? nowMs) : undefined,
+  };
+}
+
+/** The agent itself cannot know any more how it ended. */
+function lostByAgent(command: CommandRecord, report: CommandReport, endedMs: number): CommandRecord {
+  const message = report.message || 'the agent was restarted while the command ran: nobody can say how it ended';
+  const startedMs = report.startedMs ?? command.startedMs;
+  return { ...command, outcome: 'UNKNOWN', message, endedMs, startedMs, unknownSinceMs: endedMs };
+}
+
+/** A report that is older than what is known, or no news. A lost command becomes known again at least as far as it had come. */
+function goesBack(command: CommandRecord, outcome: Outcome): boolean {
+  if (outcome === command.outcome || outcome === 'QUEUED') return true;
+  if (command.outcome === 'UNKNOWN' && command.startedMs !== undefined) return RANK[outcome] < RANK.STARTED;
+  return RANK[outcome] < RANK[command.outcome];
+}
+
+export type ResumeStep = 'leave' | 'send' | 'expire' | 'give up';
+
+/**
+ * What to do with a command whose machine just connected and does not have it on its disk. An agent stores a command before it starts
+ * it, so one that is not there and was never seen to start has not run: it may be sent (again). One that was seen to start is never
+ * sent again.
+ */
+export function resumeStep(command: CommandRecord, nowMs: number): ResumeStep {
+  if (isSettled(command)) return 'leave';
+  if (command.startedMs !== undefined) return 'give up';
+  return command.expiresMs <= nowMs ? 'expire' : 'send';
+}

@@ -1,0 +1,323 @@
+import type { Clock } from '../../kit/clock.js';
+import { sleep } from '../../kit/clock.js';
+import { formatDuration } from '../../kit/durations.js';
+import { MusterError } from '../../kit/errors.js';
+import { newId } from '../../kit/ids.js';
+import type { Logger } from '../../kit/logger.js';
+import { KeyedMutex } from '../../kit/tasks.js';
+import { isFinal, type Action } from '../../model/instance.js';
+import type { Changes } from '../changes.js';
+import type { CommandReport, Courier, StillCurrent } from '../gateway/parts.js';
+import type { Table } from '../table.js';
+import {
+  cancelled,
+  contactLost,
+  delivered,
+  expired,
+  forgotten,
+  isSettled,
+  reported,
+  resumeStep,
+  type CommandRecord,
+} from './command.js';
+
+export const COMMAND_EXPIRES_MS = 60_000;
+export const COMMAND_EXPIRES_MAX_MS = 7 * 24 * 3_600_000;
+/** Settled commands kept; the oldest are forgotten first. */
+export const HISTORY_MAX = 10_000;
+/** Commands that may wait for one machine. */
+export const WAITING_PER_MACHINE_MAX = 1000;
+const SWEEP_INTERVAL_MS = 500;
+
+export interface RunOrder {
+  readonly machine: { readonly id: string; readonly name: string };
+  readonly service: string;
+  readonly action: Action;
+  /** Undefined: COMMAND_EXPIRES_MS. */
+  readonly expiresInMs: number | undefined;
+  readonly requestId: string;
+  readonly by: string;
+  readonly reason: string;
+}
+
+export interface CommandsOptions {
+  readonly table: Table<CommandRecord>;
+  readonly courier: Courier;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * Commands, one by one. What is told to anyone is durable first: a command before it is sent, an outcome before it is shown or
+ * acknowledged. A command whose start was seen is never sent again.
+ */
+export class Commands {
+  readonly #options: CommandsOptions;
+  /** Ids of commands that can still change, by machine. */
+  readonly #open = new Map<string, Set<string>>();
+  readonly #byRequest = new Map<string, string>();
+  readonly #requests = new KeyedMutex();
+  /** Monotonic deadlines of commands that are open, so that a jump of the wall clock expires nothing. */
+  readonly #deadlines = new Map<string, number>();
+  /** Ids in the order they were made. */
+  readonly #order: string[];
+  #lastNumber = 0;
+
+  constructor(options: CommandsOptions) {
+    this.#options = options;
+    const all = options.table.values().sort((a, b) => a.number - b.number);
+    this.#order = all.map(({ id }) => id);
+    for (const command of all) this.#index(command);
+    this.#lastNumber = all.at(-1)?.number ?? 0;
+  }
+
+  get changes(): Changes {
+    return this.#options.table.changes;
+  }
+
+  list(): CommandRecord[] {
+    return this.#options.table.values();
+  }
+
+  find(id: string): CommandRecord | undefined {
+    return this.#options.table.get(id);
+  }
+
+  /** @throws not_found */
+  require(id: string): CommandRecord {
+    const found = this.find(id);
+    if (found) return found;
+    throw new MusterError(
+      'not_found',
+      `there is no command "${id}": it never was, or it is older than the last ${HISTORY_MAX}`,
+      {
+        reason: 'COMMAND_UNKNOWN',
+      },
+    );
+  }
+
+  /** At a start nobody is connected: what had been sent is unknown until its agent comes back. */
+  async resume(): Promise<void> {
+    for (const machine of [...this.#open.keys()]) await this.machineLost(machine);
+  }
+
+  /**
+   * Records a command and sends it when its machine is connected. Resolves once durable; a repeated request id answers with the first.
+   * @throws invalid; exhausted
+   */
+  async run(order: RunOrder): Promise<CommandRecord> {
+    const expiresInMs = order.expiresInMs ?? COMMAND_EXPIRES_MS;
+    if (!(expiresInMs > 0 && expiresInMs <= COMMAND_EXPIRES_MAX_MS)) {
+      throw new MusterError(
+        'invalid',
+        `expires_in must be above 0 and at most ${formatDuration(COMMAND_EXPIRES_MAX_MS)}`,
+        {
+          reason: 'EXPIRES_IN',
+        },
+      );
+    }
+    if (order.requestId === '') return this.#create(order, expiresInMs);
+    const key = `${order.by}\n${order.requestId}`;
+    return this.#requests.run(key, async () => {
+      const earlier = this.#options.table.get(this.#byRequest.get(key) ?? '');
+      return earlier ?? this.#create(order, expiresInMs);
+    });
+  }
+
+  /** Cancels what has not been sent; what has been sent its agent is asked to cancel. @throws not_found; precondition when it started */
+  async cancel(id: string, by: string): Promise<CommandRecord> {
+    this.require(id);
+    const { clock, courier } = this.#options;
+    const command = await this.#change(id, (current) => {
+      if (current.outcome === 'QUEUED') return cancelled(current, by, clock.now());
+      if (current.outcome === 'STARTED' || (current.outcome === 'UNKNOWN' && current.startedMs !== undefined)) {
+        throw new MusterError('precondition', 'the command has started: it can no longer be cancelled', {
+          reason: 'COMMAND_STARTED',
+        });
+      }
+      return current;
+    });
+    if (command && !isSettled(command)) courier.cancel(command.machine, id);
+    return this.require(id);
+  }
+
+  /** A machine connected; `held` are the commands on its disk. Settles, acknowledges and sends what is due. */
+  async held(machine: string, held: readonly CommandReport[], current: StillCurrent): Promise<void> {
+    for (const report of held) await this.reported(machine, report, current);
+    const there = new Set(held.map(({ command }) => command));
+    for (const id of [...(this.#open.get(machine) ?? [])]) {
+      if (!there.has(id) && current()) await this.#resumeOne(id);
+    }
+  }
+
+  /** An agent reported on a command. A final outcome is acknowledged once it is durable; so is one of a command nobody knows. */
+  async reported(machine: string, report: CommandReport, current: StillCurrent): Promise<void> {
+    const { clock, courier, logger } = this.#options;
+    const known = this.find(report.command);
+    if (known && known.machine !== machine) {
+      logger.warn("an agent reported on another machine's command", { machine, command: report.command });
+      return;
+    }
+    const after =
+      known &&
+      (await this.#change(report.command, (before) => (current() ? reported(before, report, clock.now()) : before)));
+    if (!current()) return;
+    const over = after ? isSettled(after) : isFinal(report.outcome) || report.outcome === 'UNKNOWN';
+    if (over && (isFinal(report.outcome) || report.outcome === 'UNKNOWN')) courier.acknowledge(machine, report.command);
+  }
+
+  /** Contact with a machine is lost. */
+  async machineLost(machine: string): Promise<void> {
+    const nowMs = this.#options.clock.now();
+    const ids = [...(this.#open.get(machine) ?? [])];
+    await Promise.all(ids.map((id) => this.#change(id, (command) => contactLost(command, nowMs))));
+  }
+
+  /** The machine is gone for good: nothing that waits for it will be sent. */
+  async machineRemoved(machine: string, by: string): Promise<void> {
+    const nowMs = this.#options.clock.now();
+    const ids = [...(this.#open.get(machine) ?? [])];
+    await Promise.all(
+      ids.map((id) =>
+        this.#change(id, (command) =>
+          command.outcome === 'QUEUED'
+            ? cancelled(command, `${by}, who removed the machine,`, nowMs)
+            : forgotten(command, nowMs),
+        ),
+      ),
+    );
+  }
+
+  /** Expires what waits too long and bounds the history, until the signal aborts. */
+  async watchOver(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    for (;;) {
+      await sleep(clock, SWEEP_INTERVAL_MS, signal);
+      const nowMs = clock.monotonic();
+      const due = [...this.#deadlines].filter(([, deadlineMs]) => deadlineMs <= nowMs);
+      await Promise.all(due.map(([id]) => this.#expire(id)));
+      await this.#forgetOld();
+    }
+  }
+
+  async #create(order: RunOrder, expiresInMs: number): Promise<CommandRecord> {
+    const { clock, table } = this.#options;
+    if ((this.#open.get(order.machine.id)?.size ?? 0) >= WAITING_PER_MACHINE_MAX) {
+      throw new MusterError(
+        'exhausted',
+        `${WAITING_PER_MACHINE_MAX} commands wait for ${order.machine.name}: cancel some, or let them expire`,
+        {
+          reason: 'COMMANDS_WAITING',
+        },
+      );
+    }
+    const nowMs = clock.now();
+    this.#lastNumber += 1;
+    const command: CommandRecord = {
+      id: newId('c'),
+      number: this.#lastNumber,
+      requestId: order.requestId,
+      machine: order.machine.id,
+      machineName: order.machine.name,
+      service: order.service,
+      action: order.action,
+      outcome: 'QUEUED',
+      message: '',
+      createdMs: nowMs,
+      expiresMs: nowMs + expiresInMs,
+      deliveredMs: undefined,
+      startedMs: undefined,
+      endedMs: undefined,
+      unknownSinceMs: undefined,
+      createdBy: order.by,
+      reason: order.reason,
+    };
+    await table.put(command.id, command);
+    this.#order.push(command.id);
+    this.#index(command);
+    if (this.#options.courier.connected(command.machine)) await this.#send(command.id);
+    return this.require(command.id);
+  }
+
+  async #resumeOne(id: string): Promise<void> {
+    const { clock } = this.#options;
+    const command = this.find(id);
+    if (!command) return;
+    switch (resumeStep(command, clock.now())) {
+      case 'leave':
+        return;
+      case 'send':
+        await this.#send(id);
+        return;
+      case 'expire':
+        await this.#change(id, (before) => expired(before, clock.now()));
+        return;
+      case 'give up':
+        await this.#change(id, (before) => forgotten(before, clock.now()));
+        return;
+    }
+  }
+
+  /** Sends a command that has not started. That it is sent is durable first, so that a center killed in between does not forget it. */
+  async #send(id: string): Promise<void> {
+    const { clock, courier } = this.#options;
+    const command = await this.#change(id, (before) =>
+      before.startedMs === undefined ? delivered(before, clock.now()) : before,
+    );
+    if (command?.outcome !== 'DELIVERED') return;
+    const { service, action, machine } = command;
+    const expiresInMs = Math.max(1, (this.#deadlines.get(id) ?? 0) - clock.monotonic());
+    if (courier.order(machine, { command: id, service, action, expiresInMs })) return;
+    await this.#change(id, (before) => contactLost(before, clock.now()));
+  }
+
+  /** Only what was never sent expires here; what was sent its agent decides. */
+  async #expire(id: string): Promise<void> {
+    const { clock } = this.#options;
+    this.#deadlines.delete(id);
+    await this.#change(id, (command) => (command.outcome === 'QUEUED' ? expired(command, clock.now()) : command));
+  }
+
+  /** The one place where a command changes. A settled command stays as it is. */
+  async #change(id: string, change: (command: CommandRecord) => CommandRecord): Promise<CommandRecord | undefined> {
+    const after = await this.#options.table.save(id, (before) => {
+      if (!before || isSettled(before)) return before;
+      return change(before);
+    });
+    if (after && isSettled(after)) {
+      this.#open.get(after.machine)?.delete(id);
+      if (this.#open.get(after.machine)?.size === 0) this.#open.delete(after.machine);
+      this.#deadlines.delete(id);
+    }
+    return after;
+  }
+
+  async #forgetOld(): Promise<void> {
+    const surplus = this.#order.length - HISTORY_MAX;
+    if (surplus <= 0) return;
+    const old = this.#order.slice(0, surplus).filter((id) => {
+      const command = this.find(id);
+      return !command || isSettled(command);
+    });
+    if (old.length === 0) return;
+    const gone = new Set(old);
+    for (const id of old) {
+      const command = this.find(id);
+      if (command) this.#byRequest.delete(`${command.createdBy}\n${command.requestId}`);
+    }
+    this.#order.splice(0, this.#order.length, ...this.#order.filter((id) => !gone.has(id)));
+    await this.#options.table.remove(old);
+  }
+
+  #index(command: CommandRecord): void {
+    if (command.requestId !== '') this.#byRequest.set(`${command.createdBy}\n${command.requestId}`, command.id);
+    if (isSettled(command)) return;
+    const open = this.#open.get(command.machine) ?? new Set();
+    open.add(command.id);
+    this.#open.set(command.machine, open);
+    const { clock } = this.#options;
+    const lifeMs = command.expiresMs - command.createdMs;
+    const leftMs = Math.min(Math.max(0, command.expiresMs - clock.now()), lifeMs);
+    this.#deadlines.set(command.id, clock.monotonic() + leftMs);
+  }
+}

@@ -1,0 +1,94 @@
+import type { ConnectRequest, InstanceState } from '../../../generated/muster/v1/center.js';
+import type { Clock } from '../../kit/clock.js';
+import { MusterError } from '../../kit/errors.js';
+import { untilAborted } from '../../rpc/streams.js';
+import { fromWireInventory, fromWireResources } from '../../wire/machine.js';
+import type { Instances } from '../fleet/instances.js';
+import type { Machines } from '../fleet/machines.js';
+import type { GatewayListeners, StillCurrent } from './parts.js';
+import type { Session } from './session.js';
+import { fromWireApplied, fromWireInstanceOf, fromWireUpdate } from './wire.js';
+
+export interface FrameReaderOptions {
+  readonly session: Session;
+  readonly current: StillCurrent;
+  readonly machines: Machines;
+  readonly instances: Instances;
+  readonly listeners: GatewayListeners;
+  readonly clock: Clock;
+}
+
+type UpFrame = NonNullable<ConnectRequest['frame']>;
+
+/** Turns an agent's frames into changes, one after the other, for as long as its session is the current one. */
+export class FrameReader {
+  readonly #options: FrameReaderOptions;
+  /** Services told since the session began or the last full report was asked for. */
+  readonly #told = new Set<string>();
+
+  constructor(options: FrameReaderOptions) {
+    this.#options = options;
+  }
+
+  /** Reads until the stream or the session ends. */
+  async run(frames: AsyncIterator<ConnectRequest>, signal: AbortSignal): Promise<void> {
+    const { session, current, machines, clock } = this.#options;
+    for (;;) {
+      const next = await untilAborted(frames.next(), signal);
+      if (next.done) {
+        session.end(new MusterError('unavailable', 'the agent closed its stream'));
+        return;
+      }
+      // A stream that was fenced while this waited changes nothing any more.
+      if (!current()) return;
+      session.heard(next.value.sequence, clock.monotonic());
+      machines.heard(session.machine);
+      if (next.value.frame) await this.#take(next.value.frame);
+    }
+  }
+
+  async #take(frame: UpFrame): Promise<void> {
+    const { session, current, machines, listeners } = this.#options;
+    const { machine } = session;
+    switch (frame.$case) {
+      case 'heartbeat':
+        if (frame.value.resources) machines.measured(machine, fromWireResources(frame.value.resources));
+        return;
+      case 'instanceState':
+        this.#instance(frame.value);
+        return;
+      case 'applied': {
+        const applied = fromWireApplied(frame.value);
+        if (applied) listeners.applied(machine, applied);
+        return;
+      }
+      case 'commandUpdate':
+        await listeners.commandReported(machine, fromWireUpdate(frame.value), current);
+        return;
+      case 'inventory':
+        await machines.inventoried(machine, fromWireInventory(frame.value));
+        return;
+      case 'goodbye':
+        session.end();
+        return;
+      case 'hello':
+        throw new MusterError('invalid', 'a second hello came on one stream', { reason: 'FRAME' });
+    }
+  }
+
+  #instance({ instance, removed, fullReportEnd }: InstanceState): void {
+    const { session, instances } = this.#options;
+    const { machine } = session;
+    if (instance) {
+      const record = fromWireInstanceOf(machine, instance);
+      if (removed) {
+        this.#told.delete(record.report.service);
+        instances.gone(machine, record.report.service);
+      } else {
+        this.#told.add(record.report.service);
+        instances.reported(record);
+      }
+    }
+    if (fullReportEnd) instances.fullReportEnded(machine, this.#told);
+  }
+}

@@ -1,0 +1,317 @@
+import type { ConnectRequest, ConnectResponse, Hello } from '../../../generated/muster/v1/center.js';
+import { sleep, withTimeout, type Clock } from '../../kit/clock.js';
+import { MusterError } from '../../kit/errors.js';
+import type { Logger } from '../../kit/logger.js';
+import { KeyedMutex, runTasks } from '../../kit/tasks.js';
+import { untilAborted } from '../../rpc/streams.js';
+import type { CallContext, Duplex } from '../../rpc/types.js';
+import { fromDate, toDate, toDuration } from '../../wire/time.js';
+import type { Instances } from '../fleet/instances.js';
+import type { MachineRecord, Machines } from '../fleet/machines.js';
+import { callingMachine } from '../principals.js';
+import { decideAdmission, type SessionMark } from './admission.js';
+import { FrameReader } from './frames.js';
+import { heartbeatInterval, silenceLimit } from './pace.js';
+import type { CommandOrder, Courier, Desired, GatewayListeners, TailOrder } from './parts.js';
+import { Session } from './session.js';
+import { assignmentFrame, commandFrame, fromWireHeld, fromWireUpdate, tailFrame } from './wire.js';
+
+/** From the opening of the stream to its hello. */
+const HELLO_TIMEOUT_MS = 10_000;
+/** How long the agent of a live session has to answer when another process comes with its identity. */
+const CHALLENGE_MS = 3000;
+const CHALLENGE_LOOK_MS = 50;
+const SWEEP_INTERVAL_MS = 1000;
+
+type Stream = Duplex<ConnectResponse, ConnectRequest>;
+
+export interface GatewayOptions {
+  readonly machines: Machines;
+  readonly instances: Instances;
+  readonly listeners: GatewayListeners;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly site: string;
+  readonly version: string;
+  /** Beat of a small fleet, milliseconds. */
+  readonly heartbeatMs?: number;
+  /** Every agent is sent there instead. */
+  readonly redirect?: string;
+  readonly challengeMs?: number;
+}
+
+/** The agents' sessions: at most one live per machine, and only the live one changes anything. */
+export class Gateway implements Courier {
+  readonly #options: GatewayOptions;
+  readonly #live = new Map<string, Session>();
+  readonly #admissions = new KeyedMutex();
+  #closed: MusterError | undefined;
+
+  constructor(options: GatewayOptions) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#live.size;
+  }
+
+  /** Beat told to the next session, milliseconds. */
+  get intervalMs(): number {
+    return heartbeatInterval(this.#options.machines.size, this.#options.heartbeatMs);
+  }
+
+  connected(machine: string): boolean {
+    return this.#live.has(machine);
+  }
+
+  order(machine: string, order: CommandOrder): boolean {
+    return this.#send(machine, commandFrame(order));
+  }
+
+  tail(machine: string, order: TailOrder): boolean {
+    return this.#send(machine, tailFrame(order));
+  }
+
+  cancel(machine: string, command: string): boolean {
+    return this.#send(machine, { $case: 'cancel', value: { command } });
+  }
+
+  acknowledge(machine: string, command: string): boolean {
+    return this.#send(machine, { $case: 'commandAck', value: { command } });
+  }
+
+  assign(machine: string, desired: Desired): boolean {
+    return this.#send(machine, assignmentFrame(desired));
+  }
+
+  /** Ends the machine's session, if it has one. */
+  cut(machine: string, reason: MusterError): void {
+    this.#live.get(machine)?.end(reason);
+  }
+
+  /** Ends all sessions and takes no new ones. */
+  close(reason: MusterError): void {
+    this.#closed = reason;
+    for (const session of [...this.#live.values()]) session.end(reason);
+  }
+
+  /** Gives up sessions that have missed their beats, until the signal aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    for (;;) {
+      await sleep(clock, SWEEP_INTERVAL_MS, signal);
+      const nowMs = clock.monotonic();
+      for (const session of [...this.#live.values()]) {
+        if (nowMs - session.heardMonotonicMs <= silenceLimit(session.facts.intervalMs)) continue;
+        session.end(
+          new MusterError('unavailable', 'three heartbeats were missed: connect again', {
+            reason: 'HEARTBEATS_MISSED',
+          }),
+        );
+      }
+    }
+  }
+
+  /** Serves one stream until it ends. @throws why it ended, unless the agent said goodbye */
+  async serve(stream: Stream, context: CallContext): Promise<void> {
+    const machine = callingMachine(context.principal);
+    const frames = stream[Symbol.asyncIterator]();
+    const hello = await this.#hello(frames, context);
+    const { redirect } = this.#options;
+    if (redirect !== undefined) {
+      await stream.send({ frame: { $case: 'redirect', value: { address: redirect } } });
+      return;
+    }
+    const session = await this.#admit(machine, hello, context);
+    try {
+      await this.#converse(session, hello, { stream, frames, signal: context.signal });
+    } finally {
+      session.end(new MusterError('unavailable', 'the stream ended'));
+      await this.#ended(session);
+    }
+    if (session.reason) throw session.reason;
+  }
+
+  #send(machine: string, frame: NonNullable<ConnectResponse['frame']>): boolean {
+    return this.#live.get(machine)?.send(frame) ?? false;
+  }
+
+  #isCurrent(session: Session): boolean {
+    return session.live && this.#live.get(session.machine) === session;
+  }
+
+  async #hello(frames: AsyncIterator<ConnectRequest>, context: CallContext): Promise<Hello> {
+    const limit = {
+      timeoutMs: HELLO_TIMEOUT_MS,
+      parent: context.signal,
+      reason: () => new MusterError('deadline', `no hello within ${HELLO_TIMEOUT_MS} ms`, { reason: 'NO_HELLO' }),
+    };
+    const first = await withTimeout(this.#options.clock, limit, (signal) => untilAborted(frames.next(), signal));
+    const request = first.done ? undefined : first.value;
+    if (request?.frame?.$case !== 'hello' || request.sequence !== 1 || request.frame.value.processId === '') {
+      throw new MusterError(
+        'invalid',
+        'the first frame of a session must be a hello with sequence 1 and a process id',
+        {
+          reason: 'NO_HELLO',
+        },
+      );
+    }
+    return request.frame.value;
+  }
+
+  /** One at a time per machine: whoever comes meanwhile is judged against the outcome. */
+  async #admit(machine: string, hello: Hello, context: CallContext): Promise<Session> {
+    return this.#admissions.run(machine, async () => {
+      const record = this.#recordOf(machine);
+      const before = this.#live.get(machine);
+      await this.#judge(record, hello, context);
+      before?.end(
+        new MusterError('conflict', 'a newer session of this machine took over', { reason: 'SESSION_FENCED' }),
+      );
+      this.#live.delete(machine);
+      try {
+        return await this.#begin(machine, hello, context);
+      } catch (error) {
+        if (before) await this.#lost(machine);
+        throw error;
+      }
+    });
+  }
+
+  #recordOf(machine: string): MachineRecord {
+    if (this.#closed) throw this.#closed;
+    const known = this.#options.machines.get(machine);
+    if (known) return known.record;
+    throw new MusterError('unauthenticated', 'the center does not know this machine: join it again with a new token', {
+      reason: 'MACHINE_UNKNOWN',
+    });
+  }
+
+  /** @throws the refusal */
+  async #judge(record: MachineRecord, hello: Hello, context: CallContext): Promise<void> {
+    const live = this.#live.get(record.id);
+    const newcomer: SessionMark = { epoch: hello.sessionEpoch, processId: hello.processId };
+    const liveAnswered =
+      live !== undefined && live.facts.processId !== hello.processId && (await this.#answers(live, context.signal));
+    const admission = decideAdmission({
+      machineName: record.name,
+      newcomer,
+      storedEpoch: record.epoch,
+      live: live?.facts,
+      liveAnswered,
+    });
+    if (admission.kind === 'admit') return;
+    if (admission.kind === 'duplicate') this.#duplicate(record, admission.refusal, context.peer);
+    throw admission.refusal;
+  }
+
+  /** Asks the session's agent for a sign of life. */
+  async #answers(session: Session, signal: AbortSignal): Promise<boolean> {
+    const { clock, challengeMs = CHALLENGE_MS } = this.#options;
+    const before = session.sequence;
+    const untilMs = clock.monotonic() + challengeMs;
+    session.send({ $case: 'reportFull', value: {} });
+    while (session.live && clock.monotonic() < untilMs) {
+      if (session.sequence > before) return true;
+      await sleep(clock, CHALLENGE_LOOK_MS, signal);
+    }
+    return session.live && session.sequence > before;
+  }
+
+  #duplicate(record: MachineRecord, refusal: MusterError, address: string): void {
+    const message = `another agent with the identity of this machine tried to connect from ${address} and was refused`;
+    this.#send(record.id, { $case: 'notice', value: { reason: 'DUPLICATE_IDENTITY', message } });
+    this.#options.logger.warn('two agents have one identity', { machine: record.name, refused: address });
+    this.#options.listeners.duplicate(record.id, refusal, address);
+  }
+
+  async #begin(machine: string, hello: Hello, context: CallContext): Promise<Session> {
+    const { machines, clock } = this.#options;
+    const helloMs = fromDate(hello.now);
+    await machines.connected(machine, {
+      epoch: hello.sessionEpoch,
+      processId: hello.processId,
+      bootId: hello.bootId,
+      agentVersion: hello.agentVersion,
+      address: context.peer,
+      clockSkewMs: helloMs === undefined ? undefined : helloMs - clock.now(),
+    });
+    if (this.#closed) throw this.#closed;
+    const session = new Session({
+      machine,
+      epoch: hello.sessionEpoch,
+      processId: hello.processId,
+      intervalMs: this.intervalMs,
+      address: context.peer,
+      startedMonotonicMs: clock.monotonic(),
+    });
+    this.#live.set(machine, session);
+    return session;
+  }
+
+  async #converse(
+    session: Session,
+    hello: Hello,
+    { stream, frames, signal }: { stream: Stream; frames: AsyncIterator<ConnectRequest>; signal: AbortSignal },
+  ): Promise<void> {
+    const { machines, instances, listeners, clock } = this.#options;
+    const current = (): boolean => this.#isCurrent(session);
+    const reader = new FrameReader({ session, current, machines, instances, listeners, clock });
+    const both = AbortSignal.any([signal, session.ended]);
+    await runTasks(both, [
+      () => write(session, stream, both),
+      async () => {
+        await this.#greet(session, hello);
+        await reader.run(frames, both);
+      },
+    ]);
+  }
+
+  /** Welcome, then what differs, then the commands; the agent's report of everything comes back meanwhile. */
+  async #greet(session: Session, hello: Hello): Promise<void> {
+    const { listeners, clock, site, version, machines } = this.#options;
+    const { machine } = session;
+    session.send({
+      $case: 'welcome',
+      value: {
+        session: session.id,
+        heartbeatInterval: toDuration(session.facts.intervalMs),
+        centerVersion: version,
+        now: toDate(clock.now()),
+        site,
+        machineName: machines.get(machine)?.record.name ?? '',
+      },
+    });
+    session.send({ $case: 'reportFull', value: {} });
+    const current = (): boolean => this.#isCurrent(session);
+    for (const desired of await listeners.differences(machine, hello.held.map(fromWireHeld))) {
+      session.send(assignmentFrame(desired));
+    }
+    await listeners.commandsHeld(machine, hello.commands.map(fromWireUpdate), current);
+  }
+
+  async #ended(session: Session): Promise<void> {
+    const { machine } = session;
+    if (this.#live.get(machine) !== session) return;
+    this.#live.delete(machine);
+    this.#options.logger.info('session ended', {
+      machine,
+      session: session.id,
+      reason: session.reason?.reason ?? session.reason?.message ?? 'goodbye',
+    });
+    await this.#lost(machine);
+  }
+
+  async #lost(machine: string): Promise<void> {
+    const { machines, instances, listeners } = this.#options;
+    instances.contactLost(machine, machines.get(machine)?.lastContactMs);
+    await machines.disconnected(machine);
+    await listeners.contactLost(machine);
+  }
+}
+
+/** An agent that does not read holds its own stream back, never the end of the session. */
+async function write(session: Session, stream: Stream, signal: AbortSignal): Promise<void> {
+  for await (const response of session.outgoing()) await untilAborted(stream.send(response), signal);
+}

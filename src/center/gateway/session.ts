@@ -1,0 +1,121 @@
+import type { ConnectResponse } from '../../../generated/muster/v1/center.js';
+import { MusterError } from '../../kit/errors.js';
+import { newId } from '../../kit/ids.js';
+import { BoundedQueue } from '../../kit/queue.js';
+import type { SessionMark } from './admission.js';
+
+/** Frames that may wait for an agent that does not read. Beyond it the session is ended, and what it missed is told at the next. */
+export const OUTBOX_FRAMES_MAX = 1000;
+/** Bytes of manifests that may wait. */
+export const OUTBOX_BYTES_MAX = 16 * 1024 * 1024;
+
+type Frame = NonNullable<ConnectResponse['frame']>;
+
+export interface SessionFacts extends SessionMark {
+  readonly machine: string;
+  readonly intervalMs: number;
+  readonly address: string;
+  readonly startedMonotonicMs: number;
+}
+
+/** Modes: live -> ended, once. An ended session sends nothing and its frames change nothing. */
+type State = { readonly at: 'live' } | { readonly at: 'ended'; readonly reason: MusterError | undefined };
+
+/** One live stream of a machine's agent. */
+export class Session {
+  readonly id = newId('s');
+  readonly facts: SessionFacts;
+  readonly #outbox = new BoundedQueue<ConnectResponse>(OUTBOX_FRAMES_MAX, 'refuse');
+  readonly #controller = new AbortController();
+  #state: State = { at: 'live' };
+  #outboxBytes = 0;
+  #heardMonotonicMs: number;
+  /** Frames heard so far; the sequence of the last one. */
+  #sequence = 1;
+
+  constructor(facts: SessionFacts) {
+    this.facts = facts;
+    this.#heardMonotonicMs = facts.startedMonotonicMs;
+  }
+
+  get machine(): string {
+    return this.facts.machine;
+  }
+
+  get live(): boolean {
+    return this.#state.at === 'live';
+  }
+
+  /** Sequence of the newest frame. */
+  get sequence(): number {
+    return this.#sequence;
+  }
+
+  get heardMonotonicMs(): number {
+    return this.#heardMonotonicMs;
+  }
+
+  /** Aborts when the session ends. */
+  get ended(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** Why it ended; undefined while it is live, and when the agent ended it on purpose. */
+  get reason(): MusterError | undefined {
+    return this.#state.at === 'ended' ? this.#state.reason : undefined;
+  }
+
+  /**
+   * Takes note of a frame.
+   * @throws invalid when its sequence does not follow the one before: a frame was lost or comes from elsewhere
+   */
+  heard(sequence: number, monotonicMs: number): void {
+    if (sequence !== this.#sequence + 1) {
+      throw new MusterError(
+        'invalid',
+        `frame ${sequence} came after frame ${this.#sequence}: number the frames of a session 1, 2, 3, ...`,
+        {
+          reason: 'SEQUENCE',
+        },
+      );
+    }
+    this.#sequence = sequence;
+    this.#heardMonotonicMs = monotonicMs;
+  }
+
+  /** False when it was not taken: the session has ended, or just ended because its agent reads too slowly. */
+  send(frame: Frame): boolean {
+    if (!this.live) return false;
+    const bytes = weightOf(frame);
+    if (this.#outboxBytes + bytes <= OUTBOX_BYTES_MAX && this.#outbox.push({ frame })) {
+      this.#outboxBytes += bytes;
+      return true;
+    }
+    this.end(
+      new MusterError('exhausted', 'the agent reads too slowly: connect again and what was missed is sent anew', {
+        reason: 'LAGGARD',
+      }),
+    );
+    return false;
+  }
+
+  /** The frames to write, in order; ends after the last one queued before the end. */
+  async *outgoing(): AsyncGenerator<ConnectResponse> {
+    for await (const response of this.#outbox) {
+      if (response.frame) this.#outboxBytes -= weightOf(response.frame);
+      yield response;
+    }
+  }
+
+  /** Ends the session; the first reason counts. Without a reason: the agent wanted it so. */
+  end(reason?: MusterError): void {
+    if (this.#state.at === 'ended') return;
+    this.#state = { at: 'ended', reason };
+    this.#outbox.close();
+    this.#controller.abort(reason ?? new MusterError('cancelled', 'the agent ended the session'));
+  }
+}
+
+function weightOf(frame: Frame): number {
+  return frame.$case === 'assignment' ? frame.value.manifest.length : 0;
+}

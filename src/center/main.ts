@@ -1,0 +1,160 @@
+import { mkdir } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { CenterService } from '../../generated/muster/v1/center.js';
+import { systemClock, type Clock } from '../kit/clock.js';
+import { MusterError } from '../kit/errors.js';
+import type { Logger } from '../kit/logger.js';
+import { aborted, runTasks } from '../kit/tasks.js';
+import { PORTS, adminSocket } from '../model/places.js';
+import { formatAddress, parseAddress } from '../rpc/addresses.js';
+import { readDescriptors } from '../rpc/descriptors.js';
+import { RpcServer, implement, type Bound } from '../rpc/server.js';
+import { openLevelStore } from '../store/leveldb.js';
+import type { Store } from '../store/port.js';
+import { Authority } from './access/authority.js';
+import { authorize } from './access/authorize.js';
+import { CenterLeaf } from './access/leaf.js';
+import { joinLine } from './access/service.js';
+import { openCenter, type Center } from './center.js';
+import { centerHandlers } from './service.js';
+
+export interface CenterMainOptions {
+  /** Where the center keeps its state. */
+  readonly data: string;
+  /** HOST:PORT for agents and operators; port 0 takes a free one. */
+  readonly listen: string;
+  /** The operators' socket; default DATA/admin.sock. */
+  readonly adminSocket?: string;
+  /** Send agents to this center instead. */
+  readonly redirect?: string;
+  /** HOST:PORT that machines are told; default: this host's name and the port. */
+  readonly advertise?: string;
+  readonly logger: Logger;
+  /** Ends the center in good order. */
+  readonly signal: AbortSignal;
+  readonly onReady?: (ready: CenterReady) => void | Promise<void>;
+  readonly clock?: Clock;
+  /** Beat of a small fleet, milliseconds. */
+  readonly heartbeatMs?: number;
+  /** Life of certificates, milliseconds. */
+  readonly leafLifetimeMs?: number;
+}
+
+/** A center that serves. */
+export interface CenterReady {
+  readonly site: string;
+  /** HOST:PORT it listens on. */
+  readonly address: string;
+  readonly port: number;
+  readonly adminSocket: string;
+  /** The line to paste on a machine; only while no machine has joined. */
+  readonly joinCommand?: string;
+}
+
+/** How long calls under way may take when the center stops. */
+const DRAIN_MS = 5000;
+
+/**
+ * Runs a center until the signal aborts.
+ * @throws precondition when an address or the data directory is taken; data_loss; unavailable when the store failed: restart it then
+ */
+export async function runCenter(options: CenterMainOptions): Promise<void> {
+  const clock = options.clock ?? systemClock;
+  await mkdir(options.data, { recursive: true, mode: 0o700 });
+  const store = await openLevelStore({ path: join(options.data, 'state'), logger: options.logger, clock });
+  try {
+    await serve(options, store, clock);
+  } finally {
+    await store.close();
+  }
+}
+
+async function serve(options: CenterMainOptions, store: Store, clock: Clock): Promise<void> {
+  const { logger, leafLifetimeMs } = options;
+  const authority = await Authority.open(join(options.data, 'ca'), clock);
+  const lifetime = leafLifetimeMs === undefined ? {} : { lifetimeMs: leafLifetimeMs };
+  const leaf = await CenterLeaf.make({ authority, clock, logger, ...lifetime });
+  let network: Bound | undefined;
+  const center = await openCenter({
+    store,
+    authority,
+    clock,
+    logger,
+    advertise: () => advertised(options, network?.port ?? 0),
+    config: () => Promise.resolve(NO_CONFIG),
+    endCalls: () => undefined,
+    ...(options.redirect === undefined ? {} : { redirect: options.redirect }),
+    ...(options.heartbeatMs === undefined ? {} : { heartbeatMs: options.heartbeatMs }),
+    ...(leafLifetimeMs === undefined ? {} : { leafLifetimeMs }),
+  });
+  await center.resume();
+  const server = new RpcServer({
+    services: [implement(CenterService, centerHandlers(center.parts))],
+    authorize: (principal, method) => {
+      center.revocations.assertValid(principal);
+      authorize(principal, method);
+    },
+    logger,
+    clock,
+    descriptors: await readDescriptors(),
+  });
+  try {
+    const socket = options.adminSocket ?? adminSocket(options.data);
+    await server.listen({ kind: 'unix', path: socket, principal: { kind: 'operator', name: 'local' } });
+    network = await server.listen({ kind: 'tls', ...tcp(options.listen), identity: leaf });
+    const { port } = network;
+    logger.info('the center serves', { site: authority.site, address: network.address, socket });
+    await options.onReady?.(
+      await readiness(options, center, { port, socket, site: authority.site, address: network.address }),
+    );
+    await runTasks(options.signal, [
+      ...center.tasks,
+      (signal) => leaf.run(signal),
+      (signal) => failWith(store, signal),
+    ]);
+  } finally {
+    await center.close(
+      new MusterError('unavailable', 'the center is stopping: connect again in a moment', { reason: 'STOPPING' }),
+    );
+    await server.drain(DRAIN_MS);
+  }
+}
+
+const NO_CONFIG = { revisionOf: () => ({ revision: 0, hash: '' }), onChange: () => () => undefined };
+
+/** A store that failed cannot be trusted any more: the process must end, so that it is opened anew. */
+async function failWith(store: Store, signal: AbortSignal): Promise<void> {
+  const failure = await Promise.race([store.failed, aborted(signal)]);
+  if (failure) throw failure;
+}
+
+function tcp(listen: string): { host: string; port: number } {
+  const address = parseAddress(listen, PORTS.centerGrpc);
+  if (address.kind === 'tcp') return address;
+  throw new MusterError(
+    'invalid',
+    `cannot listen on "${listen}": write it as HOST:PORT, for example 0.0.0.0:${PORTS.centerGrpc}`,
+  );
+}
+
+function advertised(options: CenterMainOptions, port: number): string {
+  if (options.advertise !== undefined) return formatAddress(parseAddress(options.advertise, port));
+  const { host } = tcp(options.listen);
+  const everywhere = host === '0.0.0.0' || host === '::';
+  return formatAddress({ kind: 'tcp', host: everywhere ? hostname() : host, port });
+}
+
+/** At first, while no machine has joined, with the line to paste on one. */
+async function readiness(
+  options: CenterMainOptions,
+  { machines, parts }: Center,
+  place: { port: number; socket: string; site: string; address: string },
+): Promise<CenterReady> {
+  const { port, site, address } = place;
+  const ready = { site, address, port, adminSocket: place.socket };
+  if (machines.size > 0) return ready;
+  const order = { kind: 'agent', lifetimeMs: undefined, name: '', labels: {}, createdBy: 'the center' } as const;
+  const { text } = await parts.tokens.create(order);
+  return { ...ready, joinCommand: joinLine('agent', advertised(options, port), { token: text.reveal(), name: '' }) };
+}

@@ -1,0 +1,37 @@
+import type { CenterService } from '../../generated/muster/v1/center.js';
+import type { LogLine } from '../../generated/muster/v1/types.js';
+import { accessHandlers, type AccessParts } from './access/service.js';
+import { alertHandlers } from './alerts/service.js';
+import { catalogHandlers } from './catalog/service.js';
+import { commandHandlers, type CommandParts } from './commands/service.js';
+import { fleetHandlers, type FleetParts } from './fleet/service.js';
+import { gatewayHandlers } from './gateway/service.js';
+import { outputHandlers } from './output/service.js';
+import { Tails } from './output/tails.js';
+import { statusHandlers, type StatusParts } from './status-service.js';
+import type { Catalog } from './catalog/catalog.js';
+import type { Gateway } from './gateway/gateway.js';
+import type { Handlers } from '../rpc/types.js';
+
+/** Log lines on their way from an agent to an operator. */
+export type LogTails = Tails<LogLine>;
+export const LogTails = Tails<LogLine>;
+
+export type CenterParts = AccessParts &
+  FleetParts &
+  CommandParts &
+  StatusParts & { readonly catalog: Catalog; readonly gateway: Gateway; readonly tails: LogTails };
+
+/** All of `muster.v1.Center`. */
+export function centerHandlers(parts: CenterParts): Handlers<typeof CenterService> {
+  return {
+    ...accessHandlers(parts),
+    ...gatewayHandlers(parts.gateway),
+    ...fleetHandlers(parts),
+    ...catalogHandlers(parts.catalog),
+    ...alertHandlers(parts.alerts),
+    ...commandHandlers(parts),
+    ...outputHandlers(parts),
+    ...statusHandlers(parts),
+  };
+}

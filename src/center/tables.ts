@@ -1,0 +1,44 @@
+import type { Clock } from '../kit/clock.js';
+import type { Logger } from '../kit/logger.js';
+import type { Inventory } from '../model/machine.js';
+import type { Store } from '../store/port.js';
+import type { Revocation } from './access/revocations.js';
+import type { TokenRecord } from './access/tokens.js';
+import type { AlertRecord } from './alerts/alerts.js';
+import type { AppliedRecord } from './catalog/catalog.js';
+import type { AssignmentRecord, Definition } from './catalog/plan.js';
+import type { CommandRecord } from './commands/command.js';
+import type { InstanceRecord } from './fleet/instances.js';
+import type { MachineRecord } from './fleet/machines.js';
+import { Table } from './table.js';
+
+/** The center's documents, by kind. */
+export interface Tables {
+  readonly machines: Table<MachineRecord>;
+  readonly inventories: Table<Inventory>;
+  readonly instances: Table<InstanceRecord>;
+  readonly definitions: Table<Definition>;
+  readonly assignments: Table<AssignmentRecord>;
+  readonly applied: Table<AppliedRecord>;
+  readonly alerts: Table<AlertRecord>;
+  readonly commands: Table<CommandRecord>;
+  readonly tokens: Table<TokenRecord>;
+  readonly revoked: Table<Revocation>;
+}
+
+/** Reads all of them. @throws data_loss, internal when a document cannot be read */
+export async function openTables(store: Store, clock: Clock, logger: Logger): Promise<Tables> {
+  const open = <T>(prefix: string): Promise<Table<T>> => Table.open<T>({ store, prefix, clock, logger });
+  return {
+    machines: await open<MachineRecord>('machine/'),
+    inventories: await open<Inventory>('inventory/'),
+    instances: await open<InstanceRecord>('instance/'),
+    definitions: await open<Definition>('service/'),
+    assignments: await open<AssignmentRecord>('assignment/'),
+    applied: await open<AppliedRecord>('applied/'),
+    alerts: await open<AlertRecord>('alert/'),
+    commands: await open<CommandRecord>('command/'),
+    tokens: await open<TokenRecord>('token/'),
+    revoked: await open<Revocation>('revoked/'),
+  };
+}
