@@ -5,6 +5,7 @@ import { MusterError, messageOf } from '../kit/errors.js';
 import { formatAddress } from './addresses.js';
 import { namedPrincipal, serverName } from './certificates.js';
 import { explainConnectionFailure, type Target } from './connection-errors.js';
+import { describePrincipal } from './principal.js';
 
 const TIMEOUT_MS = 10_000;
 /** A presented chain is the leaf and its CA, or little more. */
@@ -44,7 +45,8 @@ export async function fetchCaByHash(
     );
   }
   const { site, principal } = namedPrincipal(leaf);
-  if (principal.kind !== 'center') throw fake(target, `it is a ${principal.kind}, not a center. Check the address`);
+  if (principal.kind !== 'center')
+    throw fake(target, `it is ${describePrincipal(principal)}, not a center. Check the address`);
   return { caPem: ca.toString(), site };
 }
 

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { MusterError } from '../kit/errors.js';
 import type { Principal } from './principal.js';
 
 /** Who is calling over a connection, given the call's `authorization` header. Throws unauthenticated. */
@@ -13,10 +14,13 @@ const CONNECTION = Symbol('muster.connection');
 export class Connection {
   readonly peer: string;
   readonly identify: Identify;
+  /** Where what the caller presented is wrong: every call fails with this, also those that need no identity. */
+  readonly refusal: MusterError | undefined;
 
-  constructor(peer: string, identify: Identify) {
+  constructor(peer: string, identify: Identify, refusal?: MusterError) {
     this.peer = peer;
     this.identify = identify;
+    this.refusal = refusal;
   }
 
   attachTo(socket: Socket): void {

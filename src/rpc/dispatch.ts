@@ -249,7 +249,8 @@ export class Dispatcher {
   #admit(call: SurfaceCall, method: string): { principal: Principal; peer: string } {
     const connection = connectionOf(call);
     if (!connection) throw new MusterError('unavailable', 'the connection closed before the call was read');
-    const { peer } = connection;
+    const { peer, refusal } = connection;
+    if (refusal) throw refusal;
     if (call.metadata.get('origin').length > 0) {
       throw new MusterError('denied', 'calls from web pages are not accepted here', { reason: 'FOREIGN_ORIGIN' });
     }

@@ -306,7 +306,8 @@ class NetworkIntake {
         socket.destroy();
         return;
       }
-      new Connection(peerOf(socket), () => principalOf(admission)).attachTo(socket);
+      const refusal = admission.kind === 'refused' ? admission.refusal : undefined;
+      new Connection(peerOf(socket), () => principalOf(admission), refusal).attachTo(socket);
       injector.injectConnection(socket);
     });
   }

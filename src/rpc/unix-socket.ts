@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { chmod, chown, lstat, rename, rm } from 'node:fs/promises';
+import { chmod, chown, lstat, rename, rm, stat } from 'node:fs/promises';
 import { connect, type Server } from 'node:net';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { MusterError, errnoOf, messageOf } from '../kit/errors.js';
 
 export interface UnixSocketOptions {
@@ -31,6 +31,7 @@ export async function listenOnUnixSocket(server: Server, options: UnixSocketOpti
   const { path } = options;
   const aside = join(dirname(path), `.${randomBytes(3).toString('hex')}`);
   requireShort(path, aside);
+  await requireDirectory(dirname(path));
   await requireFree(path);
   try {
     await bindPrivately(server, aside);
@@ -55,6 +56,16 @@ function requireShort(path: string, aside: string): void {
     `the socket path ${path} is too long: Linux allows ${SOCKET_PATH_BYTES_MAX} bytes. Choose a shorter data directory`,
     { reason: 'SOCKET_PATH_TOO_LONG' },
   );
+}
+
+/** Asked beforehand, since libuv reports a missing directory as a missing permission. */
+async function requireDirectory(path: string): Promise<void> {
+  try {
+    if ((await stat(path)).isDirectory()) return;
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT' && errnoOf(error) !== 'ENOTDIR') throw error;
+  }
+  throw new MusterError('not_found', `cannot create a socket in ${path}: there is no such directory. Create it first`);
 }
 
 async function requireFree(path: string): Promise<void> {
@@ -120,14 +131,6 @@ function explain(error: unknown, path: string): unknown {
       return new MusterError('denied', `cannot create the socket ${path}: no permission to write in ${dirname(path)}`, {
         cause: error,
       });
-    case 'ENOENT':
-      return new MusterError(
-        'not_found',
-        `cannot create the socket ${basename(path)}: there is no directory ${dirname(path)}`,
-        {
-          cause: error,
-        },
-      );
     default:
       return error instanceof MusterError
         ? error

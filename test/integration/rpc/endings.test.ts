@@ -25,7 +25,7 @@ class Hanging {
     this.started += 1;
     await aborted(signal);
     this.reasons.push(signal.reason);
-    throw signal.reason;
+    throw signal.reason as Error;
   }
 
   async *#stream(context: CallContext): AsyncGenerator<Note> {

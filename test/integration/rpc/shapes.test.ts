@@ -84,7 +84,6 @@ describe('failures', () => {
     const { client } = await shapes(t, {
       handlers: {
         echo: () => Promise.reject(rich),
-        // eslint-disable-next-line require-yield -- it fails before it yields
         count: async function* () {
           await Promise.resolve();
           throw rich;
