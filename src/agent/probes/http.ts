@@ -28,22 +28,21 @@ export function httpProbe(target: HttpTarget): Probe {
         call.destroy();
       };
       signal.addEventListener('abort', onAbort, { once: true });
+      let received: Received | undefined;
       call.on('response', (response) => {
-        collect(response, (found) => {
+        received = new Received(response, (found) => {
           answer ??= found;
           call.destroy();
         });
       });
       call.on('error', (error) => {
-        answer ??= { verdict: 'fail', output: httpFailure(error, target) };
+        if (!received && !signal.aborted) answer ??= { verdict: 'fail', output: httpFailure(error, target) };
       });
       call.on('close', () => {
         signal.removeEventListener('abort', onAbort);
-        if (signal.aborted && answer?.verdict !== 'pass') reject(signal.reason as Error);
-        else
-          resolve(
-            answer ?? { verdict: 'fail', output: `${shownAddress(target)} closed the connection before it answered` },
-          );
+        if (answer) resolve(answer);
+        else if (signal.aborted) reject(signal.reason as Error);
+        else resolve({ verdict: 'fail', output: received?.brokeOff() ?? closedEarly(target) });
       });
       call.end();
     });
@@ -56,23 +55,39 @@ function httpFailure(error: Error, target: Address): string {
   return connectionFailure(error, target);
 }
 
-/** Calls `done` when the answer has ended, or as much of it as is kept has come. */
-function collect(response: IncomingMessage, done: (answer: Answer) => void): void {
-  const status = response.statusCode ?? 0;
-  const head = `HTTP ${status} ${STATUS_CODES[status] ?? ''}`.trimEnd();
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  const finish = (): void => {
-    const body = Buffer.concat(chunks).toString();
-    done({ verdict: status >= 200 && status < 400 ? 'pass' : 'fail', output: body ? `${head}\n${body}` : head });
-  };
-  response.on('data', (chunk: Buffer) => {
-    chunks.push(chunk);
-    bytes += chunk.length;
-    if (bytes >= CHECK_OUTPUT_BYTES_MAX) finish();
-  });
-  response.on('end', finish);
-  response.on('error', () => {
-    done({ verdict: 'fail', output: `${head}\nthe answer broke off after ${bytes} bytes of body` });
-  });
+function closedEarly(target: Address): string {
+  return `${shownAddress(target)} closed the connection before it answered`;
+}
+
+/** What has come of an answer. Calls `done` when it has ended, or as much of it as is kept has come. */
+class Received {
+  readonly #head: string;
+  readonly #chunks: Buffer[] = [];
+  #bytes = 0;
+
+  constructor(response: IncomingMessage, done: (answer: Answer) => void) {
+    const status = response.statusCode ?? 0;
+    this.#head = `HTTP ${status} ${STATUS_CODES[status] ?? ''}`.trimEnd();
+    const finish = (): void => {
+      done({ verdict: status >= 200 && status < 400 ? 'pass' : 'fail', output: this.#text() });
+    };
+    response.on('data', (chunk: Buffer) => {
+      this.#chunks.push(chunk);
+      this.#bytes += chunk.length;
+      if (this.#bytes >= CHECK_OUTPUT_BYTES_MAX) finish();
+    });
+    response.on('end', finish);
+    response.on('error', () => {
+      // The call closes too, and says that the answer broke off.
+    });
+  }
+
+  brokeOff(): string {
+    return `${this.#head}\nthe answer broke off after ${this.#bytes} bytes of body`;
+  }
+
+  #text(): string {
+    const body = Buffer.concat(this.#chunks).toString();
+    return body === '' ? this.#head : `${this.#head}\n${body}`;
+  }
 }
