@@ -131,7 +131,7 @@ async function failWith(store: Store, signal: AbortSignal): Promise<void> {
 
 function tcp(listen: string): { host: string; port: number } {
   const address = parseAddress(listen, PORTS.centerGrpc);
-  if (address.kind === 'tcp') return address;
+  if (address.kind === 'tcp') return { host: address.host, port: address.port };
   throw new MusterError(
     'invalid',
     `cannot listen on "${listen}": write it as HOST:PORT, for example 0.0.0.0:${PORTS.centerGrpc}`,
