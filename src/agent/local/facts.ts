@@ -1,3 +1,4 @@
+import type { Clock } from '../../kit/clock.js';
 import type { Resources } from '../../model/machine.js';
 import type { InstanceReport } from '../../model/instance.js';
 import type { ConfigRevisions } from '../link/frames.js';
@@ -26,4 +27,19 @@ export interface FactsSource {
 export function surroundingsOf(facts: FactsSource, report: InstanceReport): InstanceSurroundings {
   const { machine, machineName } = facts.agent();
   return { machine, machineName, config: facts.config(report.service) };
+}
+
+const RESOURCES_FRESH_MS = 1000;
+
+/** Measures at most once a second, however many ask: rates over a shorter time would say nothing. */
+export function recentResources(
+  sampler: { sample(): Promise<Resources> },
+  clock: Pick<Clock, 'monotonic'>,
+): () => Promise<Resources> {
+  let latest: { readonly atMs: number; readonly resources: Promise<Resources> } | undefined;
+  return () => {
+    const nowMs = clock.monotonic();
+    if (!latest || nowMs - latest.atMs >= RESOURCES_FRESH_MS) latest = { atMs: nowMs, resources: sampler.sample() };
+    return latest.resources;
+  };
 }

@@ -1,9 +1,16 @@
-import type { AgentService, GetAgentResponse, WatchLocalServicesResponse } from '../../../generated/muster/v1/agent.js';
+import {
+  AgentService,
+  type GetAgentResponse,
+  type WatchLocalServicesResponse,
+} from '../../../generated/muster/v1/agent.js';
+import { ConfigService } from '../../../generated/muster/v1/config.js';
+import { CounterService } from '../../../generated/muster/v1/counter.js';
 import type { Health as WireHealth, Instance } from '../../../generated/muster/v1/types.js';
 import { CoalescingQueue } from '../../kit/coalescing.js';
 import { MusterError } from '../../kit/errors.js';
 import type { Action, InstanceReport } from '../../model/instance.js';
 import type { Principal } from '../../rpc/principal.js';
+import { implement, type Implementation } from '../../rpc/server.js';
 import type { CallContext, Handlers } from '../../rpc/types.js';
 import { fromWireHealth } from '../../wire/instance.js';
 import { toWireResources } from '../../wire/machine.js';
@@ -25,8 +32,21 @@ export interface LocalServiceOptions {
 /** Services a watcher may be behind by; beyond it the watch ends with "exhausted". */
 export const WATCH_SERVICES_MAX = 4000;
 
+/** Everything that is served on this machine; configuration and counters are other parts' own. */
+export function localServices(
+  options: LocalServiceOptions,
+  config: Handlers<typeof ConfigService>,
+  counter: Handlers<typeof CounterService>,
+): readonly Implementation[] {
+  return [
+    implement(AgentService, agentHandlers(options)),
+    implement(ConfigService, config),
+    implement(CounterService, counter),
+  ];
+}
+
 /** The contract muster.v1.Agent over LocalApi. */
-export function agentHandlers(options: LocalServiceOptions): Handlers<typeof AgentService> {
+function agentHandlers(options: LocalServiceOptions): Handlers<typeof AgentService> {
   const { api, facts, certificates } = options;
   const shown = (report: InstanceReport): Instance => toLocalInstance(report, surroundingsOf(facts, report));
   const act =

@@ -1,0 +1,367 @@
+import { chmod, mkdir } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { systemClock } from '../kit/clock.js';
+import { MusterError } from '../kit/errors.js';
+import { newId } from '../kit/ids.js';
+import type { Logger } from '../kit/logger.js';
+import { systemRandom } from '../kit/random.js';
+import { aborted, runTasks, stopped, type Task } from '../kit/tasks.js';
+import { VERSION } from '../model/version.js';
+import type { Channel } from '../rpc/client.js';
+import { readDescriptors } from '../rpc/descriptors.js';
+import { RpcServer } from '../rpc/server.js';
+import { openLevelStore } from '../store/leveldb.js';
+import type { Store } from '../store/port.js';
+import { CommandJournal } from './commands/journal.js';
+import { CommandRunner } from './commands/runner.js';
+import { AgentCounters } from './counters/agent-counters.js';
+import { IdentityFiles, type Membership } from './identity/files.js';
+import { MachineIdentity, type Signer } from './identity/identity.js';
+import { joinSite } from './identity/join.js';
+import { askForService, askToRenew } from './identity/wire.js';
+import { Assignments } from './link/assignments.js';
+import { SessionEpoch } from './link/epoch.js';
+import type { ConfigRevisions } from './link/frames.js';
+import { Link } from './link/link.js';
+import { Orders } from './link/orders.js';
+import { Tails, type TailLog } from './link/tails.js';
+import { authorizeLocal } from './local/access.js';
+import { LocalApi } from './local/api.js';
+import { ServiceCertificates, type ServiceCertificatesOptions } from './local/certificates.js';
+import { recentResources, type FactsSource } from './local/facts.js';
+import { localHttp } from './local/http.js';
+import { listenLocally, type LocalListening } from './local/listening.js';
+import { localServices } from './local/service.js';
+import { Probing } from './probes/factory.js';
+import { readBootId } from './resources/boot.js';
+import { InventoryKeeper } from './resources/inventory.js';
+import { ResourceSampler } from './resources/sampler.js';
+import { createDrivers } from './services/drivers.js';
+import { Services } from './services/services.js';
+import { ServiceSockets } from './sockets/service-sockets.js';
+
+/** The composition root of the agent: the only file that knows all its parts. */
+
+export interface RunAgentOptions {
+  /** Data directory. */
+  readonly data: string;
+  /** Manifests of the machine's own services. Default: `manifests` in the data directory. */
+  readonly services?: string;
+  /** User of services that name none, when the agent is root. Default `nobody`. */
+  readonly defaultUser?: string;
+  /** Address of the center, if it moved since the machine joined; remembered. */
+  readonly center?: string;
+  /** Ports on 127.0.0.1, with a token; 0 takes a free one. Left out: unix sockets only. */
+  readonly loopbackGrpc?: number;
+  readonly loopbackHttp?: number;
+  /** Stop the services at the end; otherwise they go on running. */
+  readonly stopServicesOnExit?: boolean;
+  readonly logger: Logger;
+  /** Ends the agent in good order. */
+  readonly signal: AbortSignal;
+  /** Called once, when services are adopted and the local API answers. */
+  readonly onReady?: (ready: AgentReady) => Promise<void> | void;
+}
+
+export interface AgentReady extends LocalListening {
+  /** Empty before the machine has joined, as are its name and its center. */
+  readonly machine: string;
+  readonly machineName: string;
+  readonly center: string;
+  readonly pid: number;
+}
+
+const COMMANDS_LAST_WORDS_MS = 5000;
+const DRAIN_MS = 1000;
+const DEFAULT_USER = 'nobody';
+
+/**
+ * Runs the agent until `signal` aborts; then services go on running, unless told otherwise. Works without a center, and without having joined.
+ * @throws precondition (the data directory is in use or of a newer version); the failure of the store, with services still running
+ */
+export async function runAgent(options: RunAgentOptions): Promise<void> {
+  const data = resolve(options.data);
+  await makeDirectories(data, options.services);
+  const store = await openLevelStore({
+    path: join(data, 'state'),
+    schema: { name: 'agent', migrations: [] },
+    logger: options.logger,
+  });
+  try {
+    await runParts(await compose({ ...options, data }, store), options);
+  } finally {
+    await store.close();
+  }
+}
+
+export interface JoinAgentOptions {
+  readonly data: string;
+  readonly center: string;
+  readonly token: string;
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** Makes this machine a member of a site; an agent that runs notices by itself. @throws as joinSite */
+export function joinAgent(options: JoinAgentOptions): Promise<Membership> {
+  return joinSite({ ...options, data: resolve(options.data) });
+}
+
+/** Other users may pass through to their own service's socket and directories, and see nothing on the way. */
+async function makeDirectories(data: string, services: string | undefined): Promise<void> {
+  await mkdir(data, { recursive: true, mode: 0o711 });
+  for (const part of ['state', 'identity']) await mkdir(join(data, part), { recursive: true, mode: 0o700 });
+  const open = [data, join(data, 'run'), join(data, 'run', 'services')];
+  for (const directory of open) {
+    await mkdir(directory, { recursive: true, mode: 0o711 });
+    await chmod(directory, 0o711);
+  }
+  await mkdir(services ?? join(data, 'manifests'), { recursive: true, mode: 0o755 });
+}
+
+interface Base {
+  readonly data: string;
+  readonly store: Store;
+  readonly clock: typeof systemClock;
+  readonly random: typeof systemRandom;
+  readonly logger: Logger;
+  readonly bootId: string;
+}
+
+async function openIdentity(
+  { data, clock, random, logger }: Base,
+  center: string | undefined,
+): Promise<MachineIdentity> {
+  const files = new IdentityFiles(data);
+  const identity = new MachineIdentity({ files, clock, random, logger });
+  await identity.refresh();
+  const { membership } = identity;
+  if (membership && center !== undefined && center !== membership.center) {
+    await files.writeMembership({ ...membership, center });
+    await identity.refresh();
+  }
+  return identity;
+}
+
+function openServices(base: Base, options: RunAgentOptions, sockets: ServiceSockets): Services {
+  const { data, clock, random, logger, bootId } = base;
+  const services = new Services({
+    ...base,
+    dataDirectory: data,
+    manifestsDirectory: resolve(options.services ?? join(data, 'manifests')),
+    checks: new Probing({ clock, random }),
+    drivers: createDrivers({
+      bootId,
+      clock,
+      logger,
+      defaultUser: options.defaultUser ?? DEFAULT_USER,
+      environmentOf: async (owner) => ({ MUSTER_AGENT: await sockets.ensure(owner) }),
+    }),
+  });
+  services.onChange(({ service, report }) => {
+    if (!report) void sockets.remove(service);
+  });
+  return services;
+}
+
+/** The parts that need to be run, and ended in order. */
+interface Agent {
+  readonly base: Base;
+  readonly identity: MachineIdentity;
+  readonly services: Services;
+  readonly commands: CommandRunner;
+  readonly config: ConfigPart;
+  readonly counters: AgentCounters;
+  readonly inventory: InventoryKeeper;
+  readonly tails: Tails;
+  readonly link: Link;
+  readonly server: RpcServer;
+}
+
+async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
+  const { data, logger } = options;
+  const base: Base = { data, store, clock: systemClock, random: systemRandom, logger, bootId: await readBootId() };
+  const identity = await openIdentity(base, options.center);
+  const listen: RpcServer['listen'] = (listener) => server.listen(listener);
+  const machine = (): string => identity.membership?.machine ?? '';
+  const services = openServices(base, options, new ServiceSockets({ data, server: { listen }, machine, logger }));
+  const journal = await CommandJournal.open(store, base.clock.now());
+  const commands = new CommandRunner({ ...base, journal, control: services });
+  const tail = openTail();
+  const machineName = (): string => identity.membership?.name ?? '';
+  const tails = new Tails({ tail, channel: () => link.channel(), machineName, logger });
+  const config = noConfig();
+  const inventory = new InventoryKeeper(base);
+  const sampler = new ResourceSampler({ dataDirectory: data, clock: base.clock });
+  const resources = recentResources(sampler, base.clock);
+  const assignments = new Assignments({ control: services, config, logger });
+  const link: Link = new Link({
+    ...base,
+    identity,
+    commands,
+    config,
+    inventory,
+    resources,
+    epoch: await SessionEpoch.open(store),
+    control: services,
+    orders: new Orders({ assignments, commands, tails, logger }),
+    processId: newId('p'),
+    version: VERSION,
+  });
+  const counters = await AgentCounters.open({ ...base, center: link });
+  const facts = factsOf({ base, identity, link, resources, config });
+  const server = await openServer({ base, services, link, tail, facts, config, counters });
+  return { base, identity, services, commands, config, counters, inventory, tails, link, server };
+}
+
+interface LocalParts extends Pick<Agent, 'base' | 'services' | 'link' | 'config' | 'counters'> {
+  readonly tail: TailLog;
+  readonly facts: FactsSource;
+}
+
+async function openServer({ base, services, link, tail, facts, config, counters }: LocalParts): Promise<RpcServer> {
+  const api = new LocalApi(services);
+  const sign: ServiceCertificatesOptions['sign'] = async (service, request) =>
+    askForService(channelOf(link), service, request);
+  const certificates = new ServiceCertificates({ sign, clock: base.clock });
+  return new RpcServer({
+    services: localServices({ api, facts, tail, certificates }, config.handlers(), counters.handlers()),
+    authorize: authorizeLocal,
+    logger: base.logger,
+    clock: base.clock,
+    http: localHttp({ api, facts }),
+    descriptors: await readDescriptors(),
+  });
+}
+
+/** @throws unavailable before the machine has joined */
+function channelOf(link: Link): Channel {
+  const channel = link.channel();
+  if (channel) return channel;
+  throw new MusterError('unavailable', 'this machine has not joined a center, and only a center signs certificates', {
+    reason: 'NOT_JOINED',
+  });
+}
+
+function factsOf({
+  base,
+  identity,
+  link,
+  resources,
+  config,
+}: Pick<Agent, 'base' | 'identity' | 'link' | 'config'> & {
+  readonly resources: FactsSource['resources'];
+}): FactsSource {
+  const startedMs = base.clock.now();
+  return {
+    agent: () => ({
+      machine: identity.membership?.machine ?? '',
+      machineName: identity.membership?.name ?? '',
+      center: identity.membership?.center ?? '',
+      version: VERSION,
+      startedMs,
+      link: link.state,
+      certificateExpiresMs: identity.expiresMs,
+    }),
+    resources,
+    config: (service) => config.of(service),
+  };
+}
+
+/** Until the signal aborts, or a part fails: then the rest ends too. */
+async function runParts(agent: Agent, options: RunAgentOptions): Promise<void> {
+  const { base, services, commands, link, server, tails } = agent;
+  const inner = new AbortController();
+  const renew: Signer = async (request, signal) => askToRenew(channelOf(link), request, signal);
+  const tasks: Task[] = [
+    (signal) => endInOrder(agent, options, { signal, end: inner }),
+    (signal) => services.run(signal),
+    (signal) => agent.inventory.run(signal),
+    (signal) => agent.config.run(signal),
+    (signal) => agent.counters.run(signal),
+    (signal) => agent.identity.keepRenewed(renew, signal),
+    (signal) => failWithStore(base, signal),
+    async (signal) => {
+      await Promise.race([services.ready, aborted(signal)]);
+      if (signal.aborted) return;
+      await options.onReady?.(await openForCalls(agent, options));
+      await link.run(signal);
+    },
+  ];
+  try {
+    await runTasks(inner.signal, tasks);
+  } finally {
+    tails.stop();
+    await commands.close(0);
+    await server.drain(DRAIN_MS);
+  }
+}
+
+/** Asked to end: running commands may finish and tell the center, then everything stops. */
+async function endInOrder(
+  { services, commands, base }: Agent,
+  { signal: asked, stopServicesOnExit }: RunAgentOptions,
+  { signal, end }: { readonly signal: AbortSignal; readonly end: AbortController },
+): Promise<void> {
+  await Promise.race([aborted(asked), aborted(signal)]);
+  if (!asked.aborted || signal.aborted) return;
+  await commands.close(COMMANDS_LAST_WORDS_MS);
+  if (stopServicesOnExit) await services.stopAll();
+  base.logger.info('the agent is stopping', { services: stopServicesOnExit ? 'stopped' : 'go on running' });
+  end.abort(stopped('the agent'));
+}
+
+/** What is not on disk must not be claimed: the agent ends, its services do not. */
+async function failWithStore({ store }: Base, signal: AbortSignal): Promise<void> {
+  const failure = await Promise.race([store.failed, aborted(signal)]);
+  if (!failure) return;
+  throw new MusterError(
+    'unavailable',
+    `the agent's data could not be written and the agent has stopped; services go on running, unwatched. ` +
+      `Look at the disk, then start the agent again: ${failure.message}`,
+    { reason: 'STORE_FAILED', cause: failure },
+  );
+}
+
+async function openForCalls({ base, server, identity }: Agent, options: RunAgentOptions): Promise<AgentReady> {
+  const listening = await listenLocally(server, { ...options, data: base.data });
+  const { machine = '', name: machineName = '', center = '' } = identity.membership ?? {};
+  return { machine, machineName, center, ...listening, pid: process.pid };
+}
+
+/** TEMPORARY */
+interface ConfigPart {
+  of(service: string): ConfigRevisions;
+  onChange(listener: (service: string) => void): () => void;
+  refresh(service: string, wanted: { readonly revision: number; readonly hash: string }): void;
+  handlers(): Parameters<typeof localServices>[1];
+  run(signal: AbortSignal): Promise<void>;
+}
+
+function noConfig(): ConfigPart {
+  const refuse = () => Promise.reject(new MusterError('unimplemented', 'configuration is asked for at the center'));
+  return {
+    of: () => ({ held: 0, applied: 0 }),
+    onChange: () => () => undefined,
+    refresh: () => undefined,
+    handlers: () => ({
+      get: refuse,
+      async *watch() {
+        await refuse();
+      },
+      reportApplied: refuse,
+      getDocument: refuse,
+      validate: refuse,
+      publish: refuse,
+      listRevisions: refuse,
+      getAdoption: refuse,
+    }),
+    run: aborted,
+  };
+}
+
+function openTail(): TailLog {
+  return () => {
+    throw new MusterError('unimplemented', 'no logs yet');
+  };
+}
