@@ -25,7 +25,7 @@ import type { ConfigSource, FleetDirectory } from './ports.js';
 import { LogTails, type CenterParts } from './service.js';
 import { openTables, type Tables } from './tables.js';
 
-export interface CenterOptions {
+export interface CenterOptions<C extends ConfigSource = ConfigSource> {
   readonly store: Store;
   readonly authority: Authority;
   readonly clock: Clock;
@@ -33,7 +33,7 @@ export interface CenterOptions {
   /** HOST:PORT under which machines reach this center. */
   readonly advertise: () => string;
   /** Makes the configuration part, which needs to see the fleet. */
-  readonly config: (fleet: FleetDirectory) => Promise<ConfigSource>;
+  readonly config: (fleet: FleetDirectory) => Promise<C>;
   /** Ends every call of these principals that is being served. */
   readonly endCalls: (matches: (principal: Principal) => boolean, reason: MusterError) => void;
   readonly redirect?: string;
@@ -42,7 +42,8 @@ export interface CenterOptions {
 }
 
 /** Everything of the center that does not listen: its parts, joined, and the work they do by themselves. */
-export interface Center {
+export interface Center<C extends ConfigSource = ConfigSource> {
+  readonly config: C;
   readonly parts: CenterParts;
   readonly directory: Directory;
   readonly revocations: Revocations;
@@ -83,7 +84,7 @@ interface Behind {
 }
 
 /** Joins the parts. The gateway and the parts behind it know each other only through Courier and GatewayListeners. */
-export async function openCenter(options: CenterOptions): Promise<Center> {
+export async function openCenter<C extends ConfigSource>(options: CenterOptions<C>): Promise<Center<C>> {
   const core = await openCore(options);
   const { machines, instances, revocations } = core;
   const gateway = new Gateway({
@@ -101,6 +102,7 @@ export async function openCenter(options: CenterOptions): Promise<Center> {
   followChanges(core, behind, config);
   return {
     parts: partsOf(options, core, { ...behind, gateway, directory }),
+    config,
     directory,
     revocations,
     machines,

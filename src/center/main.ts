@@ -1,7 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { CenterService } from '../../generated/muster/v1/center.js';
 import { systemClock, type Clock } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
 import type { Logger } from '../kit/logger.js';
@@ -9,7 +8,7 @@ import { aborted, runTasks } from '../kit/tasks.js';
 import { PORTS, adminSocket } from '../model/places.js';
 import { formatAddress, parseAddress } from '../rpc/addresses.js';
 import { readDescriptors } from '../rpc/descriptors.js';
-import { RpcServer, implement, type Bound } from '../rpc/server.js';
+import { RpcServer, type Bound } from '../rpc/server.js';
 import { openLevelStore } from '../store/leveldb.js';
 import type { Store } from '../store/port.js';
 import { Authority } from './access/authority.js';
@@ -17,7 +16,9 @@ import { authorize } from './access/authorize.js';
 import { CenterLeaf } from './access/leaf.js';
 import { joinLine } from './access/service.js';
 import { openCenter, type Center } from './center.js';
-import { centerHandlers } from './service.js';
+import { Configs } from './config/configs.js';
+import { Counters } from './counters/counters.js';
+import { centerImplementations } from './service.js';
 
 export interface CenterMainOptions {
   /** Where the center keeps its state. */
@@ -75,22 +76,20 @@ async function serve(options: CenterMainOptions, store: Store, clock: Clock): Pr
   const authority = await Authority.open(join(options.data, 'ca'), clock);
   const lifetime = leafLifetimeMs === undefined ? {} : { lifetimeMs: leafLifetimeMs };
   const leaf = await CenterLeaf.make({ authority, clock, logger, ...lifetime });
-  let network: Bound | undefined;
+  const listening: Listening = { server: undefined, network: undefined };
   const center = await openCenter({
+    ...options,
     store,
     authority,
     clock,
-    logger,
-    advertise: () => advertised(options, network?.port ?? 0),
-    config: () => Promise.resolve(NO_CONFIG),
-    endCalls: () => undefined,
-    ...(options.redirect === undefined ? {} : { redirect: options.redirect }),
-    ...(options.heartbeatMs === undefined ? {} : { heartbeatMs: options.heartbeatMs }),
-    ...(leafLifetimeMs === undefined ? {} : { leafLifetimeMs }),
+    advertise: () => advertised(options, listening.network?.port ?? 0),
+    config: (fleet) => Configs.open(store, { clock, fleet }),
+    endCalls: (matches, reason) => listening.server?.endCalls(matches, reason),
   });
+  const counters = await Counters.open(store, { clock, fleet: center.directory });
   await center.resume();
   const server = new RpcServer({
-    services: [implement(CenterService, centerHandlers(center.parts))],
+    services: centerImplementations({ parts: center.parts, configs: center.config, counters, clock }),
     authorize: (principal, method) => {
       center.revocations.assertValid(principal);
       authorize(principal, method);
@@ -99,29 +98,34 @@ async function serve(options: CenterMainOptions, store: Store, clock: Clock): Pr
     clock,
     descriptors: await readDescriptors(),
   });
+  listening.server = server;
   try {
     const socket = options.adminSocket ?? adminSocket(options.data);
     await server.listen({ kind: 'unix', path: socket, principal: { kind: 'operator', name: 'local' } });
-    network = await server.listen({ kind: 'tls', ...tcp(options.listen), identity: leaf });
-    const { port } = network;
-    logger.info('the center serves', { site: authority.site, address: network.address, socket });
-    await options.onReady?.(
-      await readiness(options, center, { port, socket, site: authority.site, address: network.address }),
-    );
+    const network = await server.listen({ kind: 'tls', ...tcp(options.listen), identity: leaf });
+    listening.network = network;
+    const place = { site: authority.site, address: network.address, port: network.port, adminSocket: socket };
+    logger.info('the center serves', place);
+    await options.onReady?.(await readiness(options, center, place));
     await runTasks(options.signal, [
       ...center.tasks,
       (signal) => leaf.run(signal),
       (signal) => failWith(store, signal),
     ]);
   } finally {
-    await center.close(
-      new MusterError('unavailable', 'the center is stopping: connect again in a moment', { reason: 'STOPPING' }),
-    );
+    const reason = new MusterError('unavailable', 'the center is stopping: connect again in a moment', {
+      reason: 'STOPPING',
+    });
+    await center.close(reason);
     await server.drain(DRAIN_MS);
   }
 }
 
-const NO_CONFIG = { revisionOf: () => ({ revision: 0, hash: '' }), onChange: () => () => undefined };
+/** What exists only once the center listens, for parts made before. */
+interface Listening {
+  server: RpcServer | undefined;
+  network: Bound | undefined;
+}
 
 /** A store that failed cannot be trusted any more: the process must end, so that it is opened anew. */
 async function failWith(store: Store, signal: AbortSignal): Promise<void> {
@@ -149,12 +153,11 @@ function advertised(options: CenterMainOptions, port: number): string {
 async function readiness(
   options: CenterMainOptions,
   { machines, parts }: Center,
-  place: { port: number; socket: string; site: string; address: string },
+  place: CenterReady,
 ): Promise<CenterReady> {
-  const { port, site, address } = place;
-  const ready = { site, address, port, adminSocket: place.socket };
-  if (machines.size > 0) return ready;
+  if (machines.size > 0) return place;
   const order = { kind: 'agent', lifetimeMs: undefined, name: '', labels: {}, createdBy: 'the center' } as const;
   const { text } = await parts.tokens.create(order);
-  return { ...ready, joinCommand: joinLine('agent', advertised(options, port), { token: text.reveal(), name: '' }) };
+  const details = { token: text.reveal(), name: '' };
+  return { ...place, joinCommand: joinLine('agent', advertised(options, place.port), details) };
 }

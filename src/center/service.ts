@@ -1,4 +1,6 @@
-import type { CenterService } from '../../generated/muster/v1/center.js';
+import { CenterService } from '../../generated/muster/v1/center.js';
+import { ConfigService } from '../../generated/muster/v1/config.js';
+import { CounterService } from '../../generated/muster/v1/counter.js';
 import type { LogLine } from '../../generated/muster/v1/types.js';
 import { accessHandlers, type AccessParts } from './access/service.js';
 import { alertHandlers } from './alerts/service.js';
@@ -11,7 +13,13 @@ import { Tails } from './output/tails.js';
 import { statusHandlers, type StatusParts } from './status-service.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { Gateway } from './gateway/gateway.js';
+import type { Clock } from '../kit/clock.js';
+import { implement, type Implementation } from '../rpc/server.js';
 import type { Handlers } from '../rpc/types.js';
+import type { Configs } from './config/configs.js';
+import { configHandlers } from './config/service.js';
+import type { Counters } from './counters/counters.js';
+import { counterHandlers } from './counters/service.js';
 
 /** Log lines on their way from an agent to an operator. */
 export type LogTails = Tails<LogLine>;
@@ -34,4 +42,20 @@ export function centerHandlers(parts: CenterParts): Handlers<typeof CenterServic
     ...outputHandlers(parts),
     ...statusHandlers(parts),
   };
+}
+
+export interface ServedParts {
+  readonly parts: CenterParts;
+  readonly configs: Configs;
+  readonly counters: Counters;
+  readonly clock: Clock;
+}
+
+/** Every service the center serves, beside health and reflection. */
+export function centerImplementations({ parts, configs, counters, clock }: ServedParts): Implementation[] {
+  return [
+    implement(CenterService, centerHandlers(parts)),
+    implement(ConfigService, configHandlers({ configs, fleet: parts.directory, clock })),
+    implement(CounterService, counterHandlers(counters, clock)),
+  ];
 }

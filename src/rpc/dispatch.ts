@@ -56,6 +56,8 @@ type SurfaceCall = Pick<ServerUnaryCall<unknown, unknown>, 'cancelled' | 'getDea
 /** One call being served: its signal, its deadline, and how it ended. */
 class ActiveCall {
   readonly method: string;
+  /** Who is calling; anonymous until that is known. */
+  principal: Principal = { kind: 'anonymous' };
   readonly #controller = new AbortController();
   #timer: Timer | undefined;
 
@@ -116,6 +118,11 @@ export class Dispatcher {
   /** Ends every call being served with `reason`. */
   abortAll(reason: MusterError): void {
     for (const active of [...this.#active]) active.abort(reason);
+  }
+
+  /** Ends, with `reason`, the calls of every caller that `matches`: of one who may no longer call. */
+  abortCallsOf(matches: (principal: Principal) => boolean, reason: MusterError): void {
+    for (const active of [...this.#active]) if (matches(active.principal)) active.abort(reason);
   }
 
   /** Resolves when no call is being served. */
@@ -220,6 +227,7 @@ export class Dispatcher {
     let caller: { principal: Principal; peer: string } = { principal: { kind: 'anonymous' }, peer: 'unknown' };
     try {
       caller = this.#admit(call, method);
+      active.principal = caller.principal;
       const context: CallContext = { ...caller, method, signal: active.signal, draining: this.#options.draining };
       await untilAborted(work(context), active.signal);
     } catch (error) {

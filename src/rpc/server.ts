@@ -14,6 +14,7 @@ import type { HttpHandlerFor } from './http-guard.js';
 import type { Implementation } from './implementation.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import { startListener, type Bound, type Listener } from './listeners.js';
+import type { Principal } from './principal.js';
 import { reflectionImplementations } from './reflection-service.js';
 
 export { implement, type Implementation } from './implementation.js';
@@ -100,6 +101,11 @@ export class RpcServer {
     };
     this.#bound.add(bound);
     return bound;
+  }
+
+  /** Ends every call being served whose caller `matches`: one who may no longer call. The caller is told `reason`. */
+  endCalls(matches: (principal: Principal) => boolean, reason: MusterError): void {
+    this.#dispatcher.abortCallsOf(matches, reason);
   }
 
   /**
