@@ -2,6 +2,7 @@ import { Client as GrpcClient, connectivityState, credentials, type ChannelCrede
 import { systemClock, type Clock } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
 import { formatAddress, isLoopback, parseAddress, type Address } from './addresses.js';
+import { detached } from './background.js';
 import type { Target } from './connection-errors.js';
 import { MESSAGE_BYTES_MAX } from './limits.js';
 import { clientCredentials, expectedServerName, type ClientTls } from './tls-client.js';
@@ -22,6 +23,8 @@ export interface ChannelOptions {
   /** Names the other side in messages, for example `the center`. Default: what the certificate must be, or the server. */
   readonly peer?: string;
   readonly clock?: Clock;
+  /** Local connections only: open calls do not keep the process alive. For libraries, with a clock that does not either. */
+  readonly background?: boolean;
 }
 
 const DEFAULT_KEEPALIVE = { intervalMs: 20_000, timeoutMs: 10_000 };
@@ -133,7 +136,9 @@ export class Channel {
   }
 
   #credentials(): ChannelCredentials {
-    return this.#options.tls ? clientCredentials(this.#options.tls) : credentials.createInsecure();
+    if (this.#options.tls) return clientCredentials(this.#options.tls);
+    const plain = credentials.createInsecure();
+    return this.#options.background === true ? detached(plain) : plain;
   }
 
   #grpcOptions(): Record<string, string | number> {
