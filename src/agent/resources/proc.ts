@@ -81,8 +81,8 @@ export function parseUptimeMs(text: string): number {
 export function parseNetwork(text: string): DeviceCounters {
   const found = new Map<string, TransferCounters>();
   for (const line of text.split('\n')) {
-    // Old kernels put no space after the colon; a name may hold one itself (an alias).
-    const [, name, rest] = /^\s*([^\s].*?):\s*(\d.*)$/.exec(line) ?? [];
+    // Old kernels put no space after the colon; the name of an alias holds a colon itself.
+    const [, name, rest] = /^\s*(\S+):\s*(\d.*)$/.exec(line) ?? [];
     if (name === undefined || rest === undefined || name === 'lo') continue;
     const fields = numbers(rest);
     found.set(name, { inBytes: fields[0] ?? 0, outBytes: fields[8] ?? 0 });
