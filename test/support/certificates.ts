@@ -23,6 +23,8 @@ export interface LeafOptions {
   readonly dns?: readonly string[];
   /** Instead of the principal's own. */
   readonly uris?: readonly string[];
+  /** A certificate request (DER) whose key it is for; the private key that comes with it is then of no use. */
+  readonly request?: Uint8Array;
 }
 
 export interface Authority {
@@ -82,7 +84,9 @@ export async function createAuthority(site = 'test'): Promise<Authority> {
       issuer: ca.subject,
       ...validity,
       signingAlgorithm: ALGORITHM,
-      publicKey: leafKeys.publicKey,
+      publicKey: options.request
+        ? new x509.Pkcs10CertificateRequest(new Uint8Array(options.request)).publicKey
+        : leafKeys.publicKey,
       signingKey: keys.privateKey,
       extensions: [
         new x509.BasicConstraintsExtension(false, undefined, true),

@@ -36,7 +36,7 @@ export const INVENTORY: Inventory = {
   collectedMs: 1_700_000_000_000,
 };
 
-const RESOURCES: Resources = {
+export const RESOURCES: Resources = {
   load1: 0.5,
   load5: 0,
   load15: 0,

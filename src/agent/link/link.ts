@@ -135,7 +135,7 @@ export class Link implements CenterAccess {
     } finally {
       unsubscribe();
       signal.removeEventListener('abort', stop);
-      this.#offline('the agent is stopping');
+      this.#become({ at: 'offline', sinceMs: this.#offlineSinceMs(), reason: 'the agent is stopping' });
       this.#channel?.channel.close();
       this.#channel = undefined;
     }
@@ -170,16 +170,20 @@ export class Link implements CenterAccess {
     if (signal.aborted) return 0;
     const startedMs = clock.monotonic();
     try {
-      const redirect = await this.#dial(channel, frame);
-      this.#offline(
-        redirect === undefined ? 'the session is being renewed' : `the center sends this machine to ${redirect}`,
-      );
-      return redirect === undefined ? 0 : this.#follow(redirect);
+      return this.#left(await this.#dial(channel, frame));
     } catch (error) {
       return this.#lost(error, clock.monotonic() - startedMs);
     } finally {
       this.#session = undefined;
     }
+  }
+
+  /** The session was ended on purpose: by this side, or to be had at another address. Returns the wait before the next, milliseconds. */
+  #left(redirect: string | undefined): number {
+    const reason =
+      redirect === undefined ? 'the session is being renewed' : `the center sends this machine to ${redirect}`;
+    this.#become({ at: 'offline', sinceMs: this.#offlineSinceMs(), reason });
+    return redirect === undefined ? 0 : this.#follow(redirect);
   }
 
   /** Returns how long to wait before the next try, milliseconds. */
@@ -267,18 +271,21 @@ export class Link implements CenterAccess {
     this.#redirect = failures >= REDIRECT_FAILURES_MAX ? undefined : { ...this.#redirect, failures };
   }
 
+  /** Against our will: said in the log, once per reason. */
   #offline(reason: string): void {
-    const sinceMs = this.connected ? this.#options.clock.now() : this.#state.sinceMs;
-    if (this.#state.at !== 'offline' || this.#state.reason !== reason) this.#become({ at: 'offline', sinceMs, reason });
+    const before = reasonOf(this.#state);
+    this.#become({ at: 'offline', sinceMs: this.#offlineSinceMs(), reason });
+    if (reason !== before) this.#options.logger.warn('no session with the center', { reason });
+  }
+
+  #offlineSinceMs(): number {
+    return this.connected ? this.#options.clock.now() : this.#state.sinceMs;
   }
 
   /** The only place where the state changes. */
   #become(next: LinkState): void {
     const before = this.#state;
     this.#state = next;
-    if (next.at === 'offline' && next.reason !== reasonOf(before)) {
-      this.#options.logger.warn('no session with the center', { reason: next.reason });
-    }
     const connected = next.at === 'live';
     if (connected === (before.at === 'live')) return;
     for (const listener of [...this.#listeners]) listener(connected);
