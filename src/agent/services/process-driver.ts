@@ -71,8 +71,8 @@ interface Current {
   readonly pid: number;
   readonly startTicks: number;
   readonly startedMs: number;
-  readonly startId: string;
-  /** Set when it was the agent's own child and has ended. */
+  /** The agent's own child: its exit event says when and how it ended, and nothing else does. */
+  readonly child: boolean;
   exit?: Exit;
 }
 
@@ -110,7 +110,7 @@ class ProcessUnit implements Unit {
       return undefined;
     }
     if (!record.process) await this.#remember(record, leader);
-    this.#current = { pid: leader.pid, startTicks: leader.startTicks, startedMs: record.atMs, startId: record.id };
+    this.#current = { pid: leader.pid, startTicks: leader.startTicks, startedMs: record.atMs, child: false };
     await this.#prepareAdopted();
     return { pid: leader.pid, startedMs: record.atMs };
   }
@@ -155,7 +155,7 @@ class ProcessUnit implements Unit {
     const current = this.#current;
     if (!current || this.#launching) return { kind: 'unclear', reason: 'it is not started yet' };
     const running: Observation = { kind: 'running', running: { pid: current.pid, startedMs: current.startedMs } };
-    if (!current.exit && (await this.#alive(current))) return running;
+    if (await this.#alive(current)) return running;
     const left = await groupMembers(current.pid);
     if (this.#stopping && left.length > 0) return running;
     if (left.length > 0) signalGroup(current.pid, 'SIGTERM');
@@ -173,7 +173,7 @@ class ProcessUnit implements Unit {
     const { records, bootId, clock, logger } = this.#options;
     const record: StartRecord = { id: newId('start'), bootId, atMs: clock.now() };
     await records.amend(this.#service, (current) => ({ ...current, start: record }));
-    const child = await spawnService({ ...launch, startId: record.id }, this.#ownUid).catch(async (error: unknown) => {
+    const child = await spawnService({ ...launch, child: false }, this.#ownUid).catch(async (error: unknown) => {
       await records.amend(this.#service, (current) =>
         current.start?.id === record.id ? withoutStart(current) : current,
       );
@@ -184,7 +184,7 @@ class ProcessUnit implements Unit {
       pid: child.pid,
       startTicks: facts?.startTicks ?? 0,
       startedMs: record.atMs,
-      startId: record.id,
+      child: false,
     };
     this.#current = current;
     this.#follow(child, current);
@@ -229,8 +229,9 @@ class ProcessUnit implements Unit {
   }
 
   async #alive(current: Current): Promise<boolean> {
+    if (current.child) return current.exit === undefined;
     const facts = await readProcess(current.pid);
-    return facts !== undefined && (current.startTicks === 0 || facts.startTicks === current.startTicks);
+    return facts?.startTicks === current.startTicks;
   }
 
   /** What still lives of the group of an earlier agent's process. The number may have gone to others since: one must carry the start id. */

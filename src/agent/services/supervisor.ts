@@ -251,7 +251,6 @@ export class Supervisor {
   async #launch(): Promise<void> {
     const unit = this.#makeUnit();
     this.#unit = unit;
-    this.#exit = undefined;
     try {
       this.#event({ kind: 'launched', running: await unit.start() });
       // It may have ended while it was being launched.

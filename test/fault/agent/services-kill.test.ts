@@ -1,0 +1,148 @@
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { describe, it } from 'node:test';
+import { groupMembers, hasVariable, listPids, readProcess } from '../../../src/agent/services/proc.js';
+import { sleep, systemClock } from '../../../src/kit/clock.js';
+import { freshSeed, seededRandom } from '../../../src/kit/random.js';
+import { openDirectory, script } from '../../support/supervised.js';
+import { waitFor } from '../../support/waiting.js';
+
+const HOST = join(import.meta.dirname, '../../support/services-host.ts');
+const KILLS = 30;
+
+interface Said {
+  readonly ready?: boolean;
+  readonly services?: readonly { service: string; pid: number }[];
+  readonly service?: string;
+  readonly state?: string;
+  readonly pid?: number;
+}
+
+class Host {
+  readonly said: Said[] = [];
+  readonly #process: ChildProcess;
+
+  constructor(data: string) {
+    this.#process = spawn(process.execPath, ['--import', 'tsx', HOST, data], { stdio: ['pipe', 'pipe', 'inherit'] });
+    if (this.#process.stdout) {
+      createInterface({ input: this.#process.stdout }).on('line', (line) => this.said.push(JSON.parse(line) as Said));
+    }
+  }
+
+  tell(line: string): void {
+    this.#process.stdin?.write(`${line}\n`);
+  }
+
+  async ready(): Promise<readonly { service: string; pid: number }[]> {
+    return waitFor('the host', () => this.said.find((one) => one.ready)?.services);
+  }
+
+  async runs(service: string): Promise<number> {
+    return waitFor(`${service} to run`, () => {
+      const last = this.said.filter((one) => one.service === service).at(-1);
+      return last?.state === 'RUNNING' ? last.pid : undefined;
+    });
+  }
+
+  async kill(): Promise<void> {
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    const ended = new Promise((done) => this.#process.once('exit', done));
+    this.#process.kill('SIGKILL');
+    await ended;
+  }
+}
+
+/** Pids of the processes that carry this variable. */
+async function carriers(name: string, value: string): Promise<number[]> {
+  const found: number[] = [];
+  for (const pid of await listPids()) if (await hasVariable(pid, name, value)) found.push(pid);
+  return found;
+}
+
+async function endAll(value: string): Promise<void> {
+  for (const pid of await carriers('TEST_RUN', value)) {
+    if (await readProcess(pid)) process.kill(pid, 'SIGKILL');
+  }
+}
+
+describe('an agent that is killed', () => {
+  it('leaves its services running; the next one adopts them within 5 s and loses no log byte', async (t) => {
+    const run = `adopt-${freshSeed()}`;
+    const hosts: Host[] = [];
+    const data = await openDirectory(t, async () => {
+      for (const host of hosts) await host.kill();
+      await endAll(run);
+    });
+    await mkdir(join(data, 'manifests'));
+    await chmod(join(data, 'manifests'), 0o755);
+    const count = 'i=0; while :; do i=$((i+1)); echo "line $i"; done';
+    await writeFile(join(data, 'manifests/loud.yaml'), script('loud', count, { env: { TEST_RUN: run } }));
+    const first = new Host(data);
+    hosts.push(first);
+    const pid = await first.runs('loud');
+    await first.kill();
+    const alone = (await readFile(join(data, 'logs/loud/loud.log'))).length;
+    await waitFor(
+      'output without an agent',
+      async () => (await readFile(join(data, 'logs/loud/loud.log'))).length > alone + 100_000,
+    );
+    const second = new Host(data);
+    hosts.push(second);
+    assert.deepEqual(await second.ready(), [{ service: 'loud', pid }]);
+    second.tell('stop loud');
+    await waitFor('its end', async () => (await groupMembers(pid)).length === 0);
+    const lines = (await readFile(join(data, 'logs/loud/loud.log'), 'latin1')).split('\n');
+    const wrong = lines.slice(0, -1).findIndex((line, index) => line !== `line ${index + 1}`);
+    assert.equal(wrong, -1, `line ${wrong + 1} is "${lines[wrong] ?? ''}"`);
+  });
+
+  it(
+    `starts nothing twice and loses nothing, killed at ${KILLS} moments around a start`,
+    { timeout: 280_000 },
+    async (t) => {
+      const seed = freshSeed();
+      t.diagnostic(`seed ${seed}`);
+      const random = seededRandom(seed);
+      const run = `kill-${seed}`;
+      let host: Host | undefined;
+      const data = await openDirectory(t, async () => {
+        await host?.kill();
+        await endAll(run);
+      });
+      await mkdir(join(data, 'manifests'));
+      await writeFile(
+        join(data, 'manifests/one.yaml'),
+        script('one', 'echo up; exec sleep 1000', {
+          env: { TEST_RUN: run },
+          start: { settle: '50ms' },
+          stop: { grace: '1s' },
+        }),
+      );
+      let wanted: number | undefined;
+      for (let kill = 1; kill <= KILLS; kill += 1) {
+        host = new Host(data);
+        const adopted = await host.ready();
+        const before = adopted.find(({ service }) => service === 'one')?.pid ?? 0;
+        if (wanted !== undefined)
+          assert.equal(before, wanted, `after kill ${kill - 1}, seed ${seed}: another process was adopted`);
+        const pid = await host.runs('one');
+        assert.deepEqual(
+          await carriers('TEST_RUN', run),
+          [pid],
+          `after kill ${kill - 1}, seed ${seed}: one process, no more`,
+        );
+        // Killed somewhere in a restart: before the stop, between, around the spawn, or after it.
+        host.tell('restart one');
+        await sleep(systemClock, random.next() * 120);
+        await host.kill();
+        const alive = await carriers('TEST_RUN', run);
+        assert.ok(alive.length <= 1, `after kill ${kill}, seed ${seed}: ${alive.length} processes`);
+        // What has an identity of its own already must be adopted as it is; a child still on its way to exec may appear later.
+        wanted = alive[0];
+      }
+    },
+  );
+});
