@@ -86,8 +86,10 @@ export class Supervised {
     manifests: Readonly<Record<string, string>>,
     options: { systemctl?: readonly string[]; prepare?: (directory: string) => Promise<void> } = {},
   ): Promise<Supervised> {
-    let opened: Supervised | undefined;
-    const directory = await openDirectory(t, async () => opened?.close());
+    const opened: Supervised[] = [];
+    const directory = await openDirectory(t, async () => {
+      for (const one of opened) await one.close();
+    });
     const store = await openMemoryStore();
     const places = { data: directory, manifests: join(directory, 'manifests') };
     await mkdir(places.manifests);
@@ -95,7 +97,7 @@ export class Supervised {
     for (const [name, text] of Object.entries(manifests)) await writeFile(join(places.manifests, name), text);
     const services = makeServices(places, store, await readBootId(), options.systemctl);
     const supervised = new Supervised(directory, store, services, options.systemctl);
-    opened = supervised;
+    opened.push(supervised);
     await supervised.#run();
     return supervised;
   }

@@ -173,7 +173,7 @@ class ProcessUnit implements Unit {
     const { records, bootId, clock, logger } = this.#options;
     const record: StartRecord = { id: newId('start'), bootId, atMs: clock.now() };
     await records.amend(this.#service, (current) => ({ ...current, start: record }));
-    const child = await spawnService({ ...launch, child: false }, this.#ownUid).catch(async (error: unknown) => {
+    const child = await spawnService({ ...launch, startId: record.id }, this.#ownUid).catch(async (error: unknown) => {
       await records.amend(this.#service, (current) =>
         current.start?.id === record.id ? withoutStart(current) : current,
       );
@@ -184,7 +184,7 @@ class ProcessUnit implements Unit {
       pid: child.pid,
       startTicks: facts?.startTicks ?? 0,
       startedMs: record.atMs,
-      child: false,
+      child: true,
     };
     this.#current = current;
     this.#follow(child, current);

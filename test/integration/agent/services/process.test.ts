@@ -38,7 +38,7 @@ describe('the process driver', () => {
     assert.equal(report.exitCode, undefined);
     const facts = await readProcess(report.pid);
     assert.equal(facts?.group, report.pid);
-    assert.equal(facts?.session, report.pid);
+    assert.equal(facts.session, report.pid);
     const lines = await linesOf(s, 'echo');
     assert.ok(lines.includes('PORT=80') && lines.includes('to-stderr'));
     assert.ok(lines.includes('MUSTER_SERVICE=echo') && lines.includes('MUSTER_RELEASE=1.2'));
@@ -54,7 +54,10 @@ describe('the process driver', () => {
   });
 
   it('gives a user all of its groups', async (t) => {
-    if (!isRoot) return t.skip('needs root');
+    if (!isRoot) {
+      t.skip('needs root');
+      return;
+    }
     const groups = await readFile('/etc/group', 'utf8');
     const member = /^[^:]+:[^:]*:(\d+):(?:[^:\n]*,)?(www-data|irc|man|games|daemon)/m.exec(groups)?.[2];
     const s = await Supervised.open(t, {
@@ -65,7 +68,10 @@ describe('the process driver', () => {
   });
 
   it('becomes root only when told to', async (t) => {
-    if (!isRoot) return t.skip('needs root');
+    if (!isRoot) {
+      t.skip('needs root');
+      return;
+    }
     const s = await Supervised.open(t, { 'who.yaml': script('who', 'id -u; exec sleep 1000', { user: 'root' }) });
     await s.state('who', 'RUNNING');
     assert.deepEqual(await linesOf(s, 'who'), ['0']);
