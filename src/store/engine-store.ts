@@ -156,10 +156,16 @@ export class EngineStore implements Store {
     await this.#writer;
     if (this.#state.at === 'failed') return;
     this.#watches.end();
+    await this.#closeEngine();
+    this.#move({ at: 'closed' });
+  }
+
+  /** What was acknowledged is durable already, so that a close which fails loses nothing. */
+  async #closeEngine(): Promise<void> {
     try {
       await this.#engine.close();
-    } finally {
-      this.#move({ at: 'closed' });
+    } catch (error) {
+      this.#logger.warn('the store did not close cleanly', { error });
     }
   }
 
@@ -222,9 +228,7 @@ export class EngineStore implements Store {
       },
     );
     this.#logger.error('a write failed, the store stops', { error: cause });
-    const done = this.#engine.close().catch((closing: unknown) => {
-      this.#logger.warn('the failed store did not close cleanly', { error: closing });
-    });
+    const done = this.#closeEngine();
     this.#move({ at: 'failed', error, done });
     for (const waiting of group) {
       waiting.reject(

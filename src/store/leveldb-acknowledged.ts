@@ -50,9 +50,7 @@ export class Acknowledged {
     return { record: new Acknowledged(handle), revision };
   }
 
-  /**
-   * Records `revision` soon, without holding up the caller. Rejections are kept for settled(): the promise itself never rejects.
-   */
+  /** Records `revision` soon, without holding up the caller; what cannot be written is tried again by settle(). */
   record(revision: number): void {
     this.#wanted = revision;
     this.#writing ??= this.#write();

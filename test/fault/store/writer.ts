@@ -1,11 +1,16 @@
-/** A process that writes until it is killed: `writer.ts PATH SEED BATCHES`. Prints `ack LANE N`, `failed CODE` or `done`. */
+/** A process that writes until it is killed: `writer.ts PATH SEED BATCHES`. Prints `ack LANE N`, `failed CODE`, `refused CODE` or `done`. */
 import { writeSync } from 'node:fs';
 import { isCode } from '../../../src/kit/errors.js';
 import { openLevelStore } from '../../../src/store/leveldb.js';
 import { LANES, batchOf, laneEnd } from './workload.js';
 
 const [path = '', seed = '', batches = ''] = process.argv.slice(2);
-const store = await openLevelStore({ path, writeBufferBytes: 64 * 1024, freeSpaceFloorBytes: 0 });
+const store = await openLevelStore({ path, writeBufferBytes: 64 * 1024, freeSpaceFloorBytes: 0 }).catch(
+  (error: unknown) => {
+    writeSync(1, `refused ${isCode(error) ? error.code : 'unknown'}\n`);
+    process.exit(1);
+  },
+);
 
 async function run(lane: number): Promise<void> {
   const start = await laneEnd(store, lane);
