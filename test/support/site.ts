@@ -274,6 +274,9 @@ export interface InstanceJson {
   readonly reason?: string;
   readonly restarts?: number;
   readonly exitCode?: number;
+  readonly exitSignal?: string;
+  readonly started?: string;
+  readonly since?: string;
   readonly unknownSince?: string;
   readonly configRevision?: string | number;
   readonly configApplied?: string | number;
