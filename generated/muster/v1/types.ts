@@ -713,7 +713,7 @@ export interface Machine_LabelsEntry {
 /** Something that is wrong now, or was. */
 export interface Alert {
   id: string;
-  /** machine_offline, port_down, ping_failing, service_fatal, duplicate_identity, clock_skew, ... */
+  /** machine_offline, port_down, ping_failing, service_fatal, service_stopped, duplicate_identity, clock_skew, ... */
   kind: string;
   severity: Severity;
   machine: string;

@@ -1,11 +1,11 @@
-import type { CheckResult } from '../../model/instance.js';
+import type { CheckResult, InstanceReport } from '../../model/instance.js';
 import type { InstanceView } from '../fleet/instances.js';
 
 export type Severity = 'WARNING' | 'CRITICAL';
 
 /** What tells one alert from another; at most one with a key is raised at a time. */
 export interface AlertKey {
-  /** machine_offline, port_down, ping_failing, service_fatal, duplicate_identity, clock_skew, assignment_failed. */
+  /** machine_offline, port_down, ping_failing, service_fatal, service_stopped, duplicate_identity, clock_skew, assignment_failed. */
   readonly kind: string;
   /** Machine id. */
   readonly machine: string;
@@ -119,11 +119,36 @@ function judgeInstance({ machine, name }: MachineFacts, { report, unknownSinceMs
   const verdicts = report.checks.flatMap((check) =>
     judgeCheck({ machine, name, service, known, wanted: report.wanted }, check),
   );
-  const fatal = { kind: 'service_fatal', machine, service, check: '' };
-  if (!known) return [...verdicts, { is: 'unsure', key: fatal }];
-  if (report.state !== 'FATAL') return verdicts;
-  const message = `service ${service} on ${name} is FATAL: ${report.reason || 'it could not be kept running'}`;
-  return [...verdicts, wrong({ ...fatal, severity: 'CRITICAL', message })];
+  return [
+    ...verdicts,
+    ...judgeFatal({ machine, name, known }, report),
+    ...judgeStopped({ machine, name, known }, report),
+  ];
+}
+
+interface StateSubject {
+  readonly machine: string;
+  readonly name: string;
+  readonly known: boolean;
+}
+
+function judgeFatal({ machine, name, known }: StateSubject, { service, state, reason }: InstanceReport): Verdict[] {
+  const key = { kind: 'service_fatal', machine, service, check: '' };
+  if (!known) return [{ is: 'unsure', key }];
+  if (state !== 'FATAL') return [];
+  const message = `service ${service} on ${name} is FATAL: ${reason || 'it could not be kept running'}`;
+  return [wrong({ ...key, severity: 'CRITICAL', message })];
+}
+
+/** Stopped by others than us: wanted to run, and left as they want it. */
+function judgeStopped({ machine, name, known }: StateSubject, { service, ...report }: InstanceReport): Verdict[] {
+  const key = { kind: 'service_stopped', machine, service, check: '' };
+  if (!known) return [{ is: 'unsure', key }];
+  if (!report.wanted || report.state !== 'STOPPED' || report.reason === '') return [];
+  const message =
+    `service ${service} on ${name} is wanted to run and does not: ${report.reason}. ` +
+    `"muster start ${service}" starts it, "muster stop ${service}" says that it shall rest`;
+  return [wrong({ ...key, severity: 'WARNING', message })];
 }
 
 interface CheckSubject {
