@@ -132,6 +132,12 @@ async function copy(db: Level<Buffer, Buffer>, from: string, to: string): Promis
   await db.put(stored(to), await db.get(stored(from)));
 }
 
+async function editLog(directory: Directory, edit: (bytes: Buffer) => Buffer): Promise<void> {
+  const level = join(directory.path, 'leveldb');
+  const name = (await readdir(level)).find((file) => file.endsWith('.log')) ?? '';
+  await writeFile(join(level, name), edit(await readFile(join(level, name))));
+}
+
 describe('damaged files', () => {
   it('are reported, and left as they are', async (t) => {
     const directory = await filled(t);
@@ -191,31 +197,21 @@ describe('damaged files', () => {
   });
 
   it('are reported when a damaged record of the log has others behind it', async (t) => {
-    const directory = await filled(t);
-    const name = (await readdir(join(directory.path, 'leveldb'))).find((file) => file.endsWith('.log')) ?? '';
-    const path = join(directory.path, 'leveldb', name);
-    const bytes = await readFile(path);
-    // The first block is skipped from the damage on; the next one begins with whole records again.
+    const directory = await Directory.make(t);
     const store = await directory.open();
+    for (let n = 0; n < 60; n += 1) await store.write([put(`key/${n}`, 'x'.repeat(3000))]);
     await store.close();
-    assert.ok(bytes.length < 32_768);
-    const larger = await Directory.make(t);
-    const writing = await larger.open();
-    for (let n = 0; n < 60; n += 1) await writing.write([put(`key/${n}`, 'x'.repeat(3000))]);
-    await writing.close();
-    const log = (await readdir(join(larger.path, 'leveldb'))).find((file) => file.endsWith('.log')) ?? '';
-    const whole = await readFile(join(larger.path, 'leveldb', log));
-    whole[40_000] = (whole[40_000] ?? 0) ^ 1;
-    await writeFile(join(larger.path, 'leveldb', log), whole);
-    await assert.rejects(larger.open(), failing('data_loss', /log 0000\d+\.log is damaged at byte \d+/));
+    // In the second block of 32 KiB: the third begins with whole records again.
+    await editLog(directory, (bytes) => {
+      bytes[40_000] = (bytes[40_000] ?? 0) ^ 1;
+      return bytes;
+    });
+    await assert.rejects(directory.open(), failing('data_loss', /log 0000\d+\.log is damaged at byte \d+/));
   });
 
   it('show acknowledged writes that a cut log has lost', async (t) => {
     const directory = await filled(t);
-    const name = (await readdir(join(directory.path, 'leveldb'))).find((file) => file.endsWith('.log')) ?? '';
-    const path = join(directory.path, 'leveldb', name);
-    const bytes = await readFile(path);
-    await writeFile(path, bytes.subarray(0, bytes.length - 5));
+    await editLog(directory, (bytes) => bytes.subarray(0, bytes.length - 5));
     await assert.rejects(
       directory.open(),
       failing('data_loss', /newest revision is 49, but revision 50 had been acknowledged/),
