@@ -57,7 +57,7 @@ function lazyTransport(address: string): Transport {
       import('../rpc/client.js'),
       import('./wire.js'),
     ]);
-    return channelTransport(openChannel({ address, peer: 'the agent', clock: backgroundClock }));
+    return channelTransport(openChannel({ address, peer: 'the agent', clock: backgroundClock, background: true }));
   };
   let opening: Promise<Transport> | undefined;
   return {

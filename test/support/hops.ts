@@ -134,8 +134,7 @@ export async function startAgentHost(
 /** What the link does after a publication: tells the agent which revision its services should have. */
 export function relay(center: CenterHost, agent: AgentHost): () => void {
   return center.configs.onChange((service) => {
-    const { revision, hash } = center.configs.revisionOf(service, MACHINE.id);
-    agent.config.refresh(service, revision, hash);
+    agent.config.refresh(service, center.configs.revisionOf(service, MACHINE.id));
   });
 }
 

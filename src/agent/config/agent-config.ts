@@ -3,7 +3,7 @@ import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
 import type { Store } from '../../store/port.js';
 import type { CenterAccess } from '../ports.js';
-import { ConfigCache } from './cache.js';
+import { ConfigCache, type Wanted } from './cache.js';
 import { configHandlers, remoteConfig } from './service.js';
 import { ConfigSync } from './sync.js';
 
@@ -43,22 +43,17 @@ export class AgentConfig {
     return new ConfigSync({ cache: this.#cache, remote, center, clock, random, logger }).run(signal);
   }
 
-  /** The link: an assignment names this revision and hash for the service. Fetched in the background where it is not held. */
-  refresh(service: string, revision: number, hash: string): void {
-    this.#cache.refresh(service, { revision, hash });
+  /** The link: an assignment names what the service should have. Fetched in the background where it is not held. */
+  refresh(service: string, wanted: Wanted): void {
+    this.#cache.refresh(service, wanted);
   }
 
-  /** The link: revision held of a service, for hello and its instance; 0 for none. */
-  held(service: string): number {
-    return this.#cache.held(service);
+  /** The link: revision on this machine's disk, and the newest the service said it runs with; 0 for none. */
+  of(service: string): { readonly held: number; readonly applied: number } {
+    return { held: this.#cache.held(service), applied: this.#cache.applied(service) };
   }
 
-  /** Revision the service said it runs with; 0 for none. */
-  applied(service: string): number {
-    return this.#cache.applied(service);
-  }
-
-  /** Calls `listener` with the service after held() or applied() of it may have changed. Returns how to stop. */
+  /** Calls `listener` with the service after of() it may have changed. Returns how to stop. */
   onChange(listener: (service: string) => void): () => void {
     return this.#cache.onChange(listener);
   }

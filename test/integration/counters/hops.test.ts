@@ -16,7 +16,7 @@ interface Site {
   readonly directory: string;
   readonly operator: Clients;
   readonly orders: Clients;
-  reporter(registry: Registry, warnings?: string[]): Reporter;
+  readonly reporter: (registry: Registry) => Reporter;
 }
 
 async function startSite(t: TestContext): Promise<Site> {
@@ -36,14 +36,16 @@ async function startSite(t: TestContext): Promise<Site> {
     await center.close();
     await rm(directory, { recursive: true, force: true });
   });
-  const reporter = (registry: Registry, warnings: string[] = []): Reporter =>
+  const reporter = (registry: Registry): Reporter =>
     new Reporter({
       registry,
       transport: channelTransport(channel),
       clock: systemClock,
       random: systemRandom,
       service: 'not-believed',
-      warn: (message) => warnings.push(message),
+      warn: (message) => {
+        assert.fail(message);
+      },
     });
   return { directory, operator, orders, reporter };
 }
