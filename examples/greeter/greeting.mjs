@@ -26,17 +26,17 @@ export class Greeting {
   }
 }
 
-/** Follows the configuration: at once where there is an agent; without one the defaults stay. Returns how to end it. */
+/** Follows the configuration; without an agent the defaults stay. Returns how to end it, which hands over the last counts too. */
 export async function follow(greeting, log) {
-  const muster = await connect();
-  try {
-    greeting.use(muster.config(DEFAULTS));
-  } catch (error) {
-    log(`configuration not used: ${error.message}`);
-  }
+  const muster = await connect({ defaults: DEFAULTS });
   muster.onChange((config, { revision }) => {
-    greeting.use({ ...DEFAULTS, ...config });
+    greeting.use(config);
     log(`configuration revision ${revision} in use`);
   });
+  try {
+    greeting.use(muster.config());
+  } catch (error) {
+    log(`configuration revision ${muster.revision} not used: ${error.message}`);
+  }
   return () => muster.close();
 }

@@ -12,6 +12,7 @@ const contracts = join(dirname(fileURLToPath(import.meta.resolve('muster/package
 const definitions = loadSync([own, 'grpc/health/v1/health.proto'], {
   includeDirs: [dirname(own), contracts],
   enums: String,
+  defaults: true,
 });
 
 function greet(greeting, log) {

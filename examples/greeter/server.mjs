@@ -1,7 +1,6 @@
 /** The sample service: greets over HTTP and gRPC. `node server.mjs` runs it, under an agent or alone. */
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import { flush } from 'muster/counter';
 import { follow, Greeting } from './greeting.mjs';
 import { serveRpc } from './rpc.mjs';
 
@@ -50,7 +49,6 @@ async function stop(signal) {
   rpc.forceShutdown();
   http.close();
   http.closeIdleConnections();
-  await flush({ timeoutMs: 2000 }).catch((error) => log(`last counts not handed over: ${error.message}`));
   await unfollow();
   process.exit(0);
 }

@@ -140,7 +140,10 @@ function notGrpc({ headers, body }: Response, target: GrpcTarget): Answer {
 
 function statusFailure(status: number, { headers, trailers }: Response, target: GrpcTarget): string {
   if (status === STATUS_UNIMPLEMENTED) return `${shownAddress(target)} does not serve grpc.health.v1`;
-  if (status === STATUS_NOT_FOUND) return `${shownAddress(target)} knows no service "${target.service}"`;
+  if (status === STATUS_NOT_FOUND) {
+    const asked = target.service === '' ? 'health of the server as a whole' : `service "${target.service}"`;
+    return `${shownAddress(target)} knows no ${asked}`;
+  }
   const message = trailers['grpc-message'] ?? headers['grpc-message'];
   return `gRPC status ${status}${typeof message === 'string' && message !== '' ? `: ${message}` : ''}`;
 }
