@@ -14,15 +14,15 @@ import { openLevelStore } from '../store/leveldb.js';
 import type { Store } from '../store/port.js';
 import { CommandJournal } from './commands/journal.js';
 import { CommandRunner } from './commands/runner.js';
+import { AgentConfig } from './config/agent-config.js';
 import { AgentCounters } from './counters/agent-counters.js';
 import { IdentityFiles, type Membership } from './identity/files.js';
 import { MachineIdentity, type Signer } from './identity/identity.js';
 import { joinSite } from './identity/join.js';
 import { askForService, askToRenew } from './identity/wire.js';
-import { Assignments } from './link/assignments.js';
+import { Assignments, type ConfigRefresh } from './link/assignments.js';
 import { SessionEpoch } from './link/epoch.js';
-import type { ConfigRevisions } from './link/frames.js';
-import { Link } from './link/link.js';
+import { Link, type LinkOptions } from './link/link.js';
 import { Orders } from './link/orders.js';
 import { Tails, type TailLog } from './link/tails.js';
 import { authorizeLocal } from './local/access.js';
@@ -145,7 +145,7 @@ async function openIdentity(
 
 function openServices(base: Base, options: RunAgentOptions, sockets: ServiceSockets): Services {
   const { data, clock, random, logger, bootId } = base;
-  const services = new Services({
+  return new Services({
     ...base,
     dataDirectory: data,
     manifestsDirectory: resolve(options.services ?? join(data, 'manifests')),
@@ -158,10 +158,6 @@ function openServices(base: Base, options: RunAgentOptions, sockets: ServiceSock
       environmentOf: async (owner) => ({ MUSTER_AGENT: await sockets.ensure(owner) }),
     }),
   });
-  services.onChange(({ service, report }) => {
-    if (!report) void sockets.remove(service);
-  });
-  return services;
 }
 
 /** The parts that need to be run, and ended in order. */
@@ -170,7 +166,7 @@ interface Agent {
   readonly identity: MachineIdentity;
   readonly services: Services;
   readonly commands: CommandRunner;
-  readonly config: ConfigPart;
+  readonly config: AgentConfig;
   readonly counters: AgentCounters;
   readonly inventory: InventoryKeeper;
   readonly tails: Tails;
@@ -184,22 +180,30 @@ async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
   const identity = await openIdentity(base, options.center);
   const listen: RpcServer['listen'] = (listener) => server.listen(listener);
   const machine = (): string => identity.membership?.machine ?? '';
-  const services = openServices(base, options, new ServiceSockets({ data, server: { listen }, machine, logger }));
+  const sockets = new ServiceSockets({ data, server: { listen }, machine, logger });
+  const services = openServices(base, options, sockets);
   const journal = await CommandJournal.open(store, base.clock.now());
   const commands = new CommandRunner({ ...base, journal, control: services });
   const tail = openTail();
   const machineName = (): string => identity.membership?.name ?? '';
   const tails = new Tails({ tail, channel: () => link.channel(), machineName, logger });
-  const config = noConfig();
+  // The link and the configuration know each other; this is what lets one be made first.
+  const revisions: LinkOptions['config'] & ConfigRefresh = {
+    of: (service) => config.of(service),
+    onChange: (listener) => config.onChange(listener),
+    refresh: (service, wanted) => {
+      config.refresh(service, wanted);
+    },
+  };
   const inventory = new InventoryKeeper(base);
   const sampler = new ResourceSampler({ dataDirectory: data, clock: base.clock });
   const resources = recentResources(sampler, base.clock);
-  const assignments = new Assignments({ control: services, config, logger });
+  const assignments = new Assignments({ control: services, config: revisions, logger });
   const link: Link = new Link({
     ...base,
     identity,
     commands,
-    config,
+    config: revisions,
     inventory,
     resources,
     epoch: await SessionEpoch.open(store),
@@ -208,9 +212,17 @@ async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
     processId: newId('p'),
     version: VERSION,
   });
+  const config = await AgentConfig.open({ ...base, center: link });
   const counters = await AgentCounters.open({ ...base, center: link });
-  const facts = factsOf({ base, identity, link, resources, config });
+  const facts = factsOf({ base, identity, link, resources, config: (service) => revisions.of(service) });
   const server = await openServer({ base, services, link, tail, facts, config, counters });
+  services.onChange(({ service, report }) => {
+    if (report) return;
+    void sockets.remove(service);
+    void config.forget(service).catch((error: unknown) => {
+      logger.warn('the configuration of a removed service is still on disk', { service, error });
+    });
+  });
   return { base, identity, services, commands, config, counters, inventory, tails, link, server };
 }
 
@@ -249,9 +261,7 @@ function factsOf({
   link,
   resources,
   config,
-}: Pick<Agent, 'base' | 'identity' | 'link' | 'config'> & {
-  readonly resources: FactsSource['resources'];
-}): FactsSource {
+}: Pick<Agent, 'base' | 'identity' | 'link'> & Pick<FactsSource, 'resources' | 'config'>): FactsSource {
   const startedMs = base.clock.now();
   return {
     agent: () => ({
@@ -264,7 +274,7 @@ function factsOf({
       certificateExpiresMs: identity.expiresMs,
     }),
     resources,
-    config: (service) => config.of(service),
+    config,
   };
 }
 
@@ -327,37 +337,6 @@ async function openForCalls({ base, server, identity }: Agent, options: RunAgent
   const listening = await listenLocally(server, { ...options, data: base.data });
   const { machine = '', name: machineName = '', center = '' } = identity.membership ?? {};
   return { machine, machineName, center, ...listening, pid: process.pid };
-}
-
-/** TEMPORARY */
-interface ConfigPart {
-  of(service: string): ConfigRevisions;
-  onChange(listener: (service: string) => void): () => void;
-  refresh(service: string, wanted: { readonly revision: number; readonly hash: string }): void;
-  handlers(): Parameters<typeof localServices>[1];
-  run(signal: AbortSignal): Promise<void>;
-}
-
-function noConfig(): ConfigPart {
-  const refuse = () => Promise.reject(new MusterError('unimplemented', 'configuration is asked for at the center'));
-  return {
-    of: () => ({ held: 0, applied: 0 }),
-    onChange: () => () => undefined,
-    refresh: () => undefined,
-    handlers: () => ({
-      get: refuse,
-      async *watch() {
-        await refuse();
-      },
-      reportApplied: refuse,
-      getDocument: refuse,
-      validate: refuse,
-      publish: refuse,
-      listRevisions: refuse,
-      getAdoption: refuse,
-    }),
-    run: aborted,
-  };
 }
 
 function openTail(): TailLog {

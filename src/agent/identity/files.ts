@@ -1,5 +1,5 @@
 import { createPrivateKey } from 'node:crypto';
-import { mkdir, rename } from 'node:fs/promises';
+import { mkdir, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isCode, messageOf, MusterError } from '../../kit/errors.js';
 import { readFileIfThere, syncDirectory, writeFileDurably } from '../../kit/files.js';
@@ -21,6 +21,8 @@ export interface Membership {
 export interface StoredIdentity {
   readonly membership: Membership;
   readonly identity: Identity;
+  /** When the certificate came here, wall-clock milliseconds: its own beginning may lie before that, for slow clocks. */
+  readonly obtainedMs: number;
 }
 
 /** Why a new key was made; each has its own file beside `key.pem`. */
@@ -62,7 +64,8 @@ export class IdentityFiles {
     if (!key) throw damaged('key.pem does not fit cert.pem');
     if (machineOf(certificatePem) !== membership.machine)
       throw damaged('cert.pem is of another machine than agent.json');
-    return { membership, identity: { certificatePem, caPem, privateKeyPem: key, site: membership.site } };
+    const { mtimeMs: obtainedMs } = await stat(this.#path('cert.pem'));
+    return { membership, identity: { certificatePem, caPem, privateKeyPem: key, site: membership.site }, obtainedMs };
   }
 
   /** Durably keeps a key that a certificate is about to be asked for. */

@@ -115,7 +115,7 @@ export class MachineIdentity implements IdentitySource {
     const jitter = random.next();
     let retry = this.#retry(RETRY_MAX_MS);
     for (;;) {
-      const dueMs = this.#held ? renewAtMs(this.#held.validity, jitter) - clock.now() : Infinity;
+      const dueMs = this.#dueMs(jitter) - clock.now();
       if (dueMs > 0 || this.problem() !== undefined) {
         await sleep(clock, Math.max(Math.min(dueMs, LOOK_INTERVAL_MS), 1000), signal);
         continue;
@@ -135,7 +135,7 @@ export class MachineIdentity implements IdentitySource {
   }
 
   async #renew(sign: Signer, signal: AbortSignal): Promise<void> {
-    const { files, logger } = this.#options;
+    const { files, logger, clock } = this.#options;
     const before = this.#held;
     const key = await generateKey();
     await files.writeNextKey(key, 'renew');
@@ -152,13 +152,17 @@ export class MachineIdentity implements IdentitySource {
       caPem: signed.ca,
       privateKeyPem: key,
     };
-    this.#take({ membership: before.stored.membership, identity });
+    this.#take({ membership: before.stored.membership, identity, obtainedMs: clock.now() });
     logger.info('certificate renewed', { expires: new Date(this.expiresMs ?? 0).toISOString() });
   }
 
   #take(stored: StoredIdentity): void {
     this.#held = { stored, validity: validityOf(stored.identity.certificatePem) };
     for (const listener of [...this.#listeners]) listener(stored.identity);
+  }
+
+  #dueMs(jitter: number): number {
+    return this.#held ? renewAtMs(this.#held.validity, this.#held.stored.obtainedMs, jitter) : Infinity;
   }
 
   #remainingMs(): number {

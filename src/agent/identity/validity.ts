@@ -15,10 +15,14 @@ export function validityOf(certificatePem: string): Validity {
     : { fromMs: 0, untilMs: 0 };
 }
 
-/** When to renew: at two thirds of the lifetime, plus up to a thirtieth so that a fleet that joined together does not renew together. */
-export function renewAtMs({ fromMs, untilMs }: Validity, fraction: number): number {
-  const lifetimeMs = untilMs - fromMs;
-  return fromMs + (lifetimeMs * 2) / 3 + (lifetimeMs / 30) * fraction;
+/**
+ * When to renew: at two thirds of the time the certificate has from when it was obtained, plus up to a thirtieth (`fraction` of it) so
+ * that a fleet that joined together does not renew together.
+ */
+export function renewAtMs({ fromMs, untilMs }: Validity, obtainedMs: number, fraction: number): number {
+  const startMs = obtainedMs > fromMs && obtainedMs < untilMs ? obtainedMs : fromMs;
+  const lifetimeMs = untilMs - startMs;
+  return startMs + (lifetimeMs * 2) / 3 + (lifetimeMs / 30) * fraction;
 }
 
 /** Why the machine's certificate cannot be used now and what to do; undefined when it can. */

@@ -22,6 +22,7 @@ export interface ServiceCertificatesOptions {
 interface Cached {
   readonly certificate: ServiceCertificate;
   readonly validity: Validity;
+  readonly renewAtMs: number;
 }
 
 /** Services of one machine are few; beyond this the oldest certificate is made anew when it is asked for. */
@@ -42,7 +43,7 @@ export class ServiceCertificates {
     return this.#turns.run(service, async () => {
       const cached = this.#cached.get(service);
       const nowMs = this.#options.clock.now();
-      if (cached && nowMs >= cached.validity.fromMs && nowMs < renewAtMs(cached.validity, 0)) return cached.certificate;
+      if (cached && nowMs >= cached.validity.fromMs && nowMs < cached.renewAtMs) return cached.certificate;
       try {
         return await this.#make(service);
       } catch (error) {
@@ -66,7 +67,11 @@ export class ServiceCertificates {
     const validity = validityOf(certificate);
     const made = { certificate, ca, privateKey, expiresMs: validity.untilMs };
     this.#cached.delete(service);
-    this.#cached.set(service, { certificate: made, validity });
+    this.#cached.set(service, {
+      certificate: made,
+      validity,
+      renewAtMs: renewAtMs(validity, this.#options.clock.now(), 0),
+    });
     const [oldest] = this.#cached.keys();
     if (oldest !== undefined && this.#cached.size > CERTIFICATES_CACHED_MAX) this.#cached.delete(oldest);
     return made;
