@@ -47,7 +47,7 @@ async function runLocal(io: Io, options: ActionOptions, action: Action, service:
   const instance = await withAgent(io, options, (agent) => callLocal(agent, action, service, io));
   await output.document(Instance.toJSON(instance));
   await output.line(
-    `${service}: ${stateText(instance, io.clock.now())}${instance.pid > 0 ? ` pid ${instance.pid}` : ''}`,
+    `${service}: ${stateText(instance, io.clock.now())}${instance.pid > 0 ? ` pid ${instance.pid}` : ''}${instance.reason === '' ? '' : `: ${instance.reason}`}`,
   );
 }
 

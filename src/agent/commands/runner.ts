@@ -226,5 +226,6 @@ function arrived({ command, action, service }: CommandOrder): CommandStatus {
 }
 
 function describe(report: InstanceReport): string {
-  return report.pid > 0 ? `${report.state}, pid ${report.pid}` : report.state;
+  const { state, pid, reason } = report;
+  return `${state}${pid > 0 ? `, pid ${pid}` : ''}${reason === '' ? '' : `: ${reason}`}`;
 }

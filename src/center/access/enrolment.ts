@@ -59,19 +59,20 @@ export class Enrolment {
   }
 
   /**
-   * Exchanges a token for a certificate. The token is used up, durably, before anything is signed.
+   * Exchanges a token for a certificate. The token is used up, durably, before anything is signed. Who gives no name gets the token's.
    * @throws as Tokens.check; precondition with reason CLOCK_SKEW; exists; invalid; exhausted after too many failures
    */
-  async join(order: JoinOrder): Promise<Joined> {
+  async join(asked: JoinOrder): Promise<Joined> {
     const { attempts, tokens, authority, logger } = this.#options;
-    attempts.assertAllowed(order.address);
+    attempts.assertAllowed(asked.address);
     let token: TokenRecord;
     try {
-      token = tokens.check(order.token);
+      token = tokens.check(asked.token);
     } catch (error) {
-      attempts.failed(order.address);
+      attempts.failed(asked.address);
       throw error;
     }
+    const order = asked.name === '' ? { ...asked, name: token.name } : asked;
     assertBoundName(token, order.name);
     assertClock(order.nowMs, this.#options.clock.now(), this.#lifetimeMs);
     const publicKey = await keyOfRequest(order.certificateRequest);
