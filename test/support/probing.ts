@@ -2,7 +2,6 @@ import { once } from 'node:events';
 import { createServer as createHttpServer, type RequestListener } from 'node:http';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
-import { connect } from 'node:net';
 import type { Answer, Probe } from '../../src/agent/probes/answer.js';
 import { systemClock, withTimeout } from '../../src/kit/clock.js';
 import { MusterError } from '../../src/kit/errors.js';
@@ -80,18 +79,4 @@ export function ask(probe: Probe): Promise<Answer> {
 export function askWithin(probe: Probe, timeoutMs: number): Promise<Answer> {
   const reason = (): Error => new MusterError('deadline', 'out of time');
   return withTimeout(systemClock, { timeoutMs, reason }, probe);
-}
-
-/** Whether something accepts connections there. */
-export function answers(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1');
-    socket.on('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.on('error', () => {
-      resolve(false);
-    });
-  });
 }
