@@ -144,7 +144,10 @@ export class FakeCenter {
     const session = new FakeSession(stream, first.value.frame.value);
     session.frames.push(first.value);
     const answer = this.onHello?.(session.hello, context);
-    if (answer === 'silence') await new Promise((resolve) => context.signal.addEventListener('abort', resolve));
+    if (answer === 'silence')
+      await new Promise((resolve) => {
+        context.signal.addEventListener('abort', resolve);
+      });
     if (answer && answer !== 'silence') {
       await stream.send({ frame: answer });
       return;

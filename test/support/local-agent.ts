@@ -42,8 +42,8 @@ export interface LocalAgent {
   readonly sockets: ServiceSockets;
   readonly listening: LocalListening;
   /** A client that is closed after the test. */
-  client<D extends Definition>(definition: D, options: ChannelOptions): Client<D>;
-  operator(): Client<typeof AgentService>;
+  readonly client: <D extends Definition>(definition: D, options: ChannelOptions) => Client<D>;
+  readonly operator: () => Client<typeof AgentService>;
 }
 
 export interface LocalAgentOptions {

@@ -33,6 +33,7 @@ interface Held {
 
 /** The wall clock may jump and machines sleep, so the time to renew is looked at this often at least. */
 const LOOK_INTERVAL_MS = 60_000;
+const LOOK_SHORTEST_MS = 1000;
 const RETRY_INITIAL_MS = 1000;
 const RETRY_MAX_MS = 300_000;
 
@@ -117,7 +118,7 @@ export class MachineIdentity implements IdentitySource {
     for (;;) {
       const dueMs = this.#dueMs(jitter) - clock.now();
       if (dueMs > 0 || this.problem() !== undefined) {
-        await sleep(clock, Math.max(Math.min(dueMs, LOOK_INTERVAL_MS), 1000), signal);
+        await this.#pause(Math.max(Math.min(dueMs, LOOK_INTERVAL_MS), LOOK_SHORTEST_MS), signal);
         continue;
       }
       try {
@@ -131,6 +132,21 @@ export class MachineIdentity implements IdentitySource {
         });
         await sleep(clock, Math.min(retry.next(), this.#remainingMs() / 4), signal);
       }
+    }
+  }
+
+  /** As sleep, but another identity ends it at once. @throws the signal's reason */
+  async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
+    const changed = new AbortController();
+    const stop = this.onChange(() => {
+      changed.abort();
+    });
+    try {
+      await sleep(this.#options.clock, delayMs, AbortSignal.any([signal, changed.signal]));
+    } catch (error) {
+      if (signal.aborted) throw error;
+    } finally {
+      stop();
     }
   }
 

@@ -296,7 +296,11 @@ test('a log that cannot be read is answered with why, and one that is cancelled 
         if (service === 'web') throw new MusterError('not_found', 'web has no log yet');
         reading += 1;
         yield { file: 'a.log', text: 'a', notice: false };
-        await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
+        await new Promise<void>((resolve) => {
+          signal.addEventListener('abort', () => {
+            resolve();
+          });
+        });
         reading -= 1;
       },
     },

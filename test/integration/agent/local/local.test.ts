@@ -15,6 +15,7 @@ import { listenLocally } from '../../../../src/agent/local/listening.js';
 import { isCode, MusterError } from '../../../../src/kit/errors.js';
 import { silentLogger } from '../../../../src/kit/logger.js';
 import { RpcServer } from '../../../../src/rpc/server.js';
+import type { Definition } from '../../../../src/rpc/types.js';
 import { createAuthority } from '../../../support/certificates.js';
 import { http, localAgent } from '../../../support/local-agent.js';
 import { waitFor } from '../../../support/waiting.js';
@@ -30,9 +31,8 @@ interface JsonInstance {
 }
 
 test('every method that is served has its line in the table of access, and no other has', () => {
-  const served = [AgentService, ConfigService, CounterService].flatMap((definition) =>
-    Object.values(definition).map(({ path }) => path.slice(1)),
-  );
+  const definitions: readonly Definition[] = [AgentService, ConfigService, CounterService];
+  const served = definitions.flatMap((definition) => Object.values(definition).map(({ path }) => path.slice(1)));
   assert.deepEqual(Object.keys(LOCAL_ACCESS).sort(), served.sort());
 });
 
