@@ -7,8 +7,12 @@ import { messageOf } from '../../kit/errors.js';
 export interface External {
   readonly command: readonly string[];
   readonly timeoutMs: number;
-  /** Where its output goes, for a program whose daemons may inherit it; collected where left out. */
-  readonly outputTo?: number;
+  /** Descriptors it gets. Output that has none is collected: not for a program whose daemons may inherit it. */
+  readonly stdin?: number;
+  readonly stdout?: number;
+  readonly stderr?: number;
+  /** Its descriptor 3. */
+  readonly extra?: number;
   readonly environment?: Readonly<Record<string, string>>;
 }
 
@@ -33,10 +37,10 @@ export const SYSTEM_ENVIRONMENT: Readonly<Record<string, string>> = {
 /** Runs it to its end. Never rejects. */
 export function runExternal(clock: Clock, external: External): Promise<ExternalResult> {
   const [program = '', ...args] = external.command;
-  const output = external.outputTo ?? 'pipe';
+  const { stdin = 'ignore', stdout = 'pipe', stderr = 'pipe', extra = 'ignore' } = external;
   return new Promise((resolve) => {
     const child = spawn(program, args, {
-      stdio: ['ignore', output, output],
+      stdio: [stdin, stdout, stderr, extra],
       env: { ...SYSTEM_ENVIRONMENT, ...external.environment },
       cwd: '/',
       detached: true,

@@ -156,7 +156,7 @@ class SysvUnit implements Unit {
     try {
       if (action === 'start') this.#logOffset = (await log.stat()).size;
       const command = ['service', this.#script, action];
-      return await runExternal(this.#clock, { command, timeoutMs: ACTION_TIMEOUT_MS, outputTo: log.fd });
+      return await runExternal(this.#clock, { command, timeoutMs: ACTION_TIMEOUT_MS, stdout: log.fd, stderr: log.fd });
     } finally {
       await log.close();
     }
