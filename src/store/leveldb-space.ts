@@ -1,10 +1,14 @@
 import { statfs } from 'node:fs/promises';
+import type { Clock } from '../kit/clock.js';
 import { formatSize } from '../kit/durations.js';
 import { MusterError, messageOf } from '../kit/errors.js';
 import type { Logger } from '../kit/logger.js';
 import type { Room } from './engine.js';
 
 const RETRY_AFTER_MS = 5000;
+/** With this many times the floor free, the file system is asked again only after ASK_EVERY_MS: no disk fills the difference in that time. */
+const PLENTY_FLOORS = 4;
+const ASK_EVERY_MS = 100;
 
 /** Bytes that this process may still write to the file system of `path`. */
 export async function freeBytesOf(path: string): Promise<number> {
@@ -18,12 +22,14 @@ export interface FloorOptions {
   readonly floorBytes: number;
   readonly freeBytes: (path: string) => Promise<number>;
   readonly logger: Logger;
+  readonly clock: Clock;
 }
 
 /** Refuses writes before the disk is full, because a LevelDB whose write failed with ENOSPC acknowledges later writes and loses them. */
 export class FreeSpaceFloor {
   readonly #options: FloorOptions;
   #refusing = false;
+  #asked = { atMs: -Infinity, free: 0 };
 
   constructor(options: FloorOptions) {
     this.#options = options;
@@ -33,12 +39,21 @@ export class FreeSpaceFloor {
   async room(): Promise<Room> {
     const { path, floorBytes, logger } = this.#options;
     if (floorBytes === 0) return { puts: Infinity, deletes: Infinity, refusal: () => this.#refusal(Infinity) };
-    const free = await this.#ask();
+    const free = await this.#free();
     if (this.#refusing && free > floorBytes) {
       this.#refusing = false;
       logger.info('there is disk space again, writes are accepted', { path, freeBytes: free, floorBytes });
     }
     return { puts: free - floorBytes, deletes: free - floorBytes / 2, refusal: () => this.#refusal(free) };
+  }
+
+  async #free(): Promise<number> {
+    const { floorBytes, clock } = this.#options;
+    const nowMs = clock.monotonic();
+    const { atMs, free } = this.#asked;
+    if (free < PLENTY_FLOORS * floorBytes || nowMs - atMs > ASK_EVERY_MS)
+      this.#asked = { atMs: nowMs, free: await this.#ask() };
+    return this.#asked.free;
   }
 
   async #ask(): Promise<number> {

@@ -158,6 +158,7 @@ async function openChecked(settings: Settings, db: Db, lock: DirectoryLock): Pro
       floorBytes: settings.freeSpaceFloorBytes,
       freeBytes: settings.freeBytes,
       logger,
+      clock,
     });
     const engine = new LevelEngine({ path, db, meta, lock, acknowledged, floor });
     await migrate(engine, schema, logger);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { ManualClock } from '../../../src/kit/clock.js';
 import { isCode } from '../../../src/kit/errors.js';
 import { Directory, failing, put, recordingLogger } from './support.js';
 
@@ -52,6 +53,24 @@ describe('the free-space floor', () => {
     await assert.rejects(store.write([put('a', '1')]), failing('unavailable', /stale handle/));
     failure = undefined;
     assert.equal(await store.write([put('a', '1')]), 1);
+  });
+
+  it('is asked for at every write near the floor, and now and then with plenty free', async (t) => {
+    const directory = await Directory.make(t);
+    const clock = new ManualClock();
+    let free = 5 * FLOOR;
+    let asked = 0;
+    const freeBytes = (): Promise<number> => {
+      asked += 1;
+      return Promise.resolve(free);
+    };
+    const store = await directory.open({ freeSpaceFloorBytes: FLOOR, freeBytes, clock });
+    for (let n = 0; n < 5; n += 1) await store.write([put('a', '1')]);
+    assert.equal(asked, 1);
+    free = 3 * FLOOR;
+    await clock.advance(101);
+    for (let n = 0; n < 5; n += 1) await store.write([put('a', '1')]);
+    assert.equal(asked, 6);
   });
 
   it('can be turned off', async (t) => {
