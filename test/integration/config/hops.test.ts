@@ -78,9 +78,9 @@ function startAgent(directory: string): Promise<AgentHost> {
 }
 
 async function snapshotOf(frame: Promise<IteratorResult<WatchResponse>>): Promise<Snapshot> {
-  const { value, done } = await frame;
-  assert.ok(done !== true && value.change?.$case === 'snapshot', JSON.stringify(value));
-  return value.change.value;
+  const next = await frame;
+  assert.ok(next.done !== true && next.value.change?.$case === 'snapshot', JSON.stringify(next));
+  return next.value.change.value;
 }
 
 describe('publishing configuration', () => {
