@@ -1,9 +1,6 @@
 import { isIP } from 'node:net';
 import { MusterError } from '../kit/errors.js';
 
-/** The ports of the processes, unless told otherwise. */
-export const DEFAULT_PORTS = { center: 7400, centerHttp: 7480, agent: 7500, agentHttp: 7580, queue: 7600 } as const;
-
 export type Address =
   | { readonly kind: 'unix'; readonly path: string }
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number };
