@@ -49,8 +49,9 @@ class Agent {
   }
 
   async run(): Promise<never> {
-    const backoff = new Backoff({ initialMs: 1000, maxMs: 10_000, multiplier: 2 }, systemRandom);
-    const channel = openChannel({ address, tls: { identity: this.#identity } });
+    // As the agent's link does; the first round before a welcome is spread as the bench needs it.
+    const backoff = new Backoff({ initialMs: count * 10, maxMs: 20_000, multiplier: 2 }, systemRandom);
+    const channel = openChannel({ address, tls: { identity: this.#identity }, connectTimeoutMs: 30_000 });
     const center = createClient(CenterService, channel);
     for (;;) {
       await sleep(systemClock, backoff.next());

@@ -61,8 +61,6 @@ async function join(io: Io, options: JoinOptions, center: string): Promise<void>
     token: options.token,
     name: options.name ?? hostname(),
     labels: options.label ?? {},
-    logger: servingLogger(options),
-    signal: io.signal,
   });
   await output.document({ machine: joined.machine, name: joined.name, site: joined.site, center });
   await output.line(`joined site ${joined.site} as machine ${joined.name} (${joined.machine})`);

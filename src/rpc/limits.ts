@@ -10,7 +10,7 @@ export interface Limits {
   readonly anonymousConnectionsMax: number;
   /** Memory of one HTTP/2 session, megabytes. Beyond it new calls on that connection are refused. */
   readonly sessionMemoryMaxMb: number;
-  /** TLS handshake, milliseconds. */
+  /** TLS handshake, milliseconds. Long enough for a fleet that comes back at once: a handshake given up is paid for and done again. */
   readonly handshakeTimeoutMs: number;
   /** From an open connection to its first byte of protocol, milliseconds. Then it is closed. */
   readonly firstByteTimeoutMs: number;
@@ -36,7 +36,7 @@ export const DEFAULT_LIMITS: Limits = {
   connectionsMax: 20_000,
   anonymousConnectionsMax: 256,
   sessionMemoryMaxMb: 64,
-  handshakeTimeoutMs: 10_000,
+  handshakeTimeoutMs: 30_000,
   firstByteTimeoutMs: 10_000,
   unaryDeadlineMs: 30_000,
   keepaliveIntervalMs: 20_000,

@@ -186,6 +186,7 @@ export class FakeCenter {
       now: new Date(),
       site: this.authority.site,
       machineName: 'web-1',
+      returnWithin: undefined,
     };
   }
 }

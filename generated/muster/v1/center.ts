@@ -344,6 +344,11 @@ export interface Welcome {
   site: string;
   /** The name the center knows the machine by. */
   machineName: string;
+  /**
+   * When the session is lost, come back at a random moment within this: a whole fleet that lost its center at once then returns at a
+   * pace that the center can take.
+   */
+  returnWithin: Duration | undefined;
 }
 
 /** The desired state of an instance. One with a lower or equal generation than the one held is ignored. */
@@ -2803,7 +2808,15 @@ export const Notice: MessageFns<Notice> = {
 };
 
 function createBaseWelcome(): Welcome {
-  return { session: "", heartbeatInterval: undefined, centerVersion: "", now: undefined, site: "", machineName: "" };
+  return {
+    session: "",
+    heartbeatInterval: undefined,
+    centerVersion: "",
+    now: undefined,
+    site: "",
+    machineName: "",
+    returnWithin: undefined,
+  };
 }
 
 export const Welcome: MessageFns<Welcome> = {
@@ -2825,6 +2838,9 @@ export const Welcome: MessageFns<Welcome> = {
     }
     if (message.machineName !== "") {
       writer.uint32(50).string(message.machineName);
+    }
+    if (message.returnWithin !== undefined) {
+      Duration.encode(message.returnWithin, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -2890,6 +2906,14 @@ export const Welcome: MessageFns<Welcome> = {
             message.machineName = reader.string();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.returnWithin = Duration.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2922,6 +2946,11 @@ export const Welcome: MessageFns<Welcome> = {
         : isSet(object.machine_name)
         ? globalThis.String(object.machine_name)
         : "",
+      returnWithin: isSet(object.returnWithin)
+        ? Duration.fromJSON(object.returnWithin)
+        : isSet(object.return_within)
+        ? Duration.fromJSON(object.return_within)
+        : undefined,
     };
   },
 
@@ -2945,6 +2974,9 @@ export const Welcome: MessageFns<Welcome> = {
     if (message.machineName !== "") {
       obj.machineName = message.machineName;
     }
+    if (message.returnWithin !== undefined) {
+      obj.returnWithin = Duration.toJSON(message.returnWithin);
+    }
     return obj;
   },
 
@@ -2961,6 +2993,9 @@ export const Welcome: MessageFns<Welcome> = {
     message.now = object.now ?? undefined;
     message.site = object.site ?? "";
     message.machineName = object.machineName ?? "";
+    message.returnWithin = (object.returnWithin !== undefined && object.returnWithin !== null)
+      ? Duration.fromPartial(object.returnWithin)
+      : undefined;
     return message;
   },
 };

@@ -38,9 +38,11 @@ export interface LinkOptions extends Omit<OutboxSources, 'control' | 'commands'>
 
 /** All in milliseconds. */
 export interface LinkTimings {
+  /** At least; the center of a large fleet asks for more. */
   readonly retryInitialMs: number;
-  /** A whole fleet is back within twice this after its center is. */
   readonly retryMaxMs: number;
+  /** Until a connection stands: long, because a center that comes back has many handshakes to do. */
+  readonly connectMs: number;
   readonly welcomeMs: number;
   /** A session that lived this long was stable: the next retry begins anew. */
   readonly stableMs: number;
@@ -53,7 +55,8 @@ export interface LinkTimings {
 const TIMINGS: LinkTimings = {
   retryInitialMs: 1000,
   retryMaxMs: 10_000,
-  welcomeMs: 15_000,
+  connectMs: 30_000,
+  welcomeMs: 30_000,
   stableMs: 10_000,
   lookMs: 2000,
   keepaliveIntervalMs: 10_000,
@@ -79,7 +82,8 @@ export type LinkState =
 export class Link implements CenterAccess {
   readonly #options: LinkOptions;
   readonly #timings: LinkTimings;
-  readonly #backoff: Backoff;
+  #backoff: Backoff;
+  #returnWithinMs = 0;
   readonly #listeners = new Set<(connected: boolean) => void>();
   #state: LinkState;
   #channel: { readonly address: string; readonly site: string; readonly channel: Channel } | undefined;
@@ -92,8 +96,21 @@ export class Link implements CenterAccess {
     this.#options = options;
     this.#timings = { ...TIMINGS, ...options.timings };
     this.#state = { at: 'offline', sinceMs: options.clock.now(), reason: 'the agent is starting' };
-    const { retryInitialMs: initialMs, retryMaxMs: maxMs } = this.#timings;
-    this.#backoff = new Backoff({ initialMs, maxMs, multiplier: 2 }, options.random);
+    this.#backoff = this.#newBackoff();
+  }
+
+  /** The first wait after a lost session is spread over what the center asked for, and never over less than our own. */
+  #newBackoff(): Backoff {
+    const { retryInitialMs, retryMaxMs } = this.#timings;
+    const initialMs = Math.max(retryInitialMs, this.#returnWithinMs);
+    return new Backoff({ initialMs, maxMs: Math.max(retryMaxMs, initialMs), multiplier: 2 }, this.#options.random);
+  }
+
+  #pace(returnWithinMs: number): void {
+    // A backoff that is already at that pace keeps its attempts: a center that dies right after each welcome must not be hurried.
+    if (returnWithinMs === this.#returnWithinMs) return;
+    this.#returnWithinMs = returnWithinMs;
+    this.#backoff = this.#newBackoff();
   }
 
   get state(): LinkState {
@@ -118,7 +135,14 @@ export class Link implements CenterAccess {
       this.#channel?.channel.close();
       const { keepaliveIntervalMs: intervalMs, keepaliveTimeoutMs: timeoutMs } = this.#timings;
       const keepalive = { intervalMs, timeoutMs };
-      const channel = openChannel({ address, tls: { identity }, keepalive, clock, peer: 'the center' });
+      const channel = openChannel({
+        address,
+        tls: { identity },
+        keepalive,
+        clock,
+        peer: 'the center',
+        connectTimeoutMs: this.#timings.connectMs,
+      });
       this.#channel = { address, site: membership.site, channel };
     }
     return this.#channel.channel;
@@ -234,6 +258,7 @@ export class Link implements CenterAccess {
     const { clock, logger } = this.#options;
     if (this.#redirect) this.#redirect = { ...this.#redirect, hops: 0, failures: 0 };
     this.#become({ at: 'live', sinceMs: clock.now(), session: welcome.session, address });
+    this.#pace(fromDuration(welcome.returnWithin) ?? 0);
     const skewMs = clock.now() - (fromDate(welcome.now) ?? clock.now());
     if (Math.abs(skewMs) > CLOCK_SKEW_MAX_MS) {
       const direction = skewMs > 0 ? 'ahead of' : 'behind';

@@ -11,7 +11,7 @@ import type { MachineRecord, Machines } from '../fleet/machines.js';
 import { callingMachine } from '../principals.js';
 import { decideAdmission, type SessionMark } from './admission.js';
 import { FrameReader } from './frames.js';
-import { heartbeatInterval, silenceLimit } from './pace.js';
+import { heartbeatInterval, returnWithin, silenceLimit } from './pace.js';
 import type { CommandOrder, Courier, Desired, GatewayListeners, TailOrder } from './parts.js';
 import { Session } from './session.js';
 import { assignmentFrame, commandFrame, fromWireHeld, fromWireUpdate, tailFrame } from './wire.js';
@@ -258,12 +258,17 @@ export class Gateway implements Courier {
     const { machines, instances, listeners, clock } = this.#options;
     const current = (): boolean => this.#isCurrent(session);
     const reader = new FrameReader({ session, current, machines, instances, listeners, clock });
-    const both = AbortSignal.any([signal, session.ended]);
-    await runTasks(both, [
-      () => write(session, stream, both),
-      async () => {
+    await runTasks(AbortSignal.any([signal, session.ended]), [
+      (ending) => {
+        // Whatever ends one side ends the session, and with it the outbox that the other side waits on.
+        ending.addEventListener('abort', () => {
+          session.end(new MusterError('unavailable', 'the stream ended'));
+        });
+        return write(session, stream, ending);
+      },
+      async (ending) => {
         await this.#greet(session, hello);
-        await reader.run(frames, both);
+        await reader.run(frames, ending);
       },
     ]);
   }
@@ -281,6 +286,7 @@ export class Gateway implements Courier {
         now: toDate(clock.now()),
         site,
         machineName: machines.get(machine)?.record.name ?? '',
+        returnWithin: toDuration(returnWithin(machines.size)),
       },
     });
     session.send({ $case: 'reportFull', value: {} });

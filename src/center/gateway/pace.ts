@@ -11,6 +11,17 @@ export function heartbeatInterval(machines: number, minMs = HEARTBEAT_MIN_MS): n
   return Math.round(Math.min(Math.max(scaled, minMs), Math.max(HEARTBEAT_MAX_MS, minMs)));
 }
 
+/** Sessions the center shall have to take up in a second when a whole fleet returns, at most about: each costs it a TLS handshake. */
+const RETURNS_PER_SECOND_MAX = 100;
+const RETURN_MIN_MS = 1000;
+const RETURN_MAX_MS = 60_000;
+
+/** Within which time `machines` machines shall spread their return after all have lost the center at once, milliseconds. */
+export function returnWithin(machines: number): number {
+  const scaled = (machines / RETURNS_PER_SECOND_MAX) * 1000;
+  return Math.round(Math.min(Math.max(scaled, RETURN_MIN_MS), RETURN_MAX_MS));
+}
+
 /** Silence after which a session is given up, and after which a machine without a session counts as offline. */
 export function silenceLimit(intervalMs: number): number {
   return intervalMs * BEATS_MISSED_MAX;
