@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import type { Clock } from '../kit/clock.js';
 
 export type Protocol = 'http2' | 'http1';
@@ -11,7 +11,7 @@ const PREFACE_START = Buffer.from('PRI');
  * A socket that stays silent for `timeoutMs` is destroyed.
  */
 export function sniff(
-  socket: Socket,
+  socket: Readable,
   limits: { readonly clock: Clock; readonly timeoutMs: number },
   decided: (protocol: Protocol) => void,
 ): void {

@@ -43,10 +43,10 @@ const CODE_OF = {
 const DETAILS_KEY = 'grpc-status-details-bin';
 
 /** A status travels in HTTP/2 headers, whose list both ends bound: what people wrote is cut, never refused. */
-const MESSAGE_CHARACTERS_MAX = 2048;
-const FIELDS_MAX = 32;
-const FIELD_CHARACTERS_MAX = 256;
-const METADATA_ENTRIES_MAX = 16;
+const MESSAGE_CHARACTERS_MAX = 1024;
+const FIELDS_MAX = 16;
+const FIELD_CHARACTERS_MAX = 200;
+const METADATA_ENTRIES_MAX = 8;
 
 /** A status as grpc-js sends it. */
 export interface StatusObject {
@@ -86,7 +86,7 @@ export function toStatus(error: MusterError): StatusObject {
     metadata: Object.fromEntries(
       Object.entries(error.metadata)
         .slice(0, METADATA_ENTRIES_MAX)
-        .map(([key, value]) => [key, cut(value, FIELD_CHARACTERS_MAX)]),
+        .map(([key, value]) => [cut(key, FIELD_CHARACTERS_MAX), cut(value, FIELD_CHARACTERS_MAX)]),
     ),
     fields: error.fields.slice(0, FIELDS_MAX).map(({ field, description }) => ({
       field: cut(field, FIELD_CHARACTERS_MAX),
