@@ -32,6 +32,7 @@ import { recentResources, type FactsSource } from './local/facts.js';
 import { localHttp } from './local/http.js';
 import { listenLocally, type LocalListening } from './local/listening.js';
 import { localServices } from './local/service.js';
+import { Logs } from './logs/logs.js';
 import { Probing } from './probes/factory.js';
 import { readBootId } from './resources/boot.js';
 import { InventoryKeeper } from './resources/inventory.js';
@@ -160,6 +161,18 @@ function openServices(base: Base, options: RunAgentOptions, sockets: ServiceSock
   });
 }
 
+function openLogs({ data, clock, logger }: Base, services: Services): Logs {
+  return new Logs({
+    dataDirectory: data,
+    clock,
+    logger,
+    services: () =>
+      services.list().map(({ service, logDirectory }) => {
+        return { service, root: logDirectory, logs: services.manifest(service).logs };
+      }),
+  });
+}
+
 /** The parts that need to be run, and ended in order. */
 interface Agent {
   readonly base: Base;
@@ -169,6 +182,7 @@ interface Agent {
   readonly config: AgentConfig;
   readonly counters: AgentCounters;
   readonly inventory: InventoryKeeper;
+  readonly logs: Logs;
   readonly tails: Tails;
   readonly link: Link;
   readonly server: RpcServer;
@@ -184,7 +198,8 @@ async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
   const services = openServices(base, options, sockets);
   const journal = await CommandJournal.open(store, base.clock.now());
   const commands = new CommandRunner({ ...base, journal, control: services });
-  const tail = openTail();
+  const logs = openLogs(base, services);
+  const tail: TailLog = ({ service, lines, follow }, signal) => logs.tail(service, { lines, follow }, signal);
   const machineName = (): string => identity.membership?.name ?? '';
   const tails = new Tails({ tail, channel: () => link.channel(), machineName, logger });
   // The link and the configuration know each other; this is what lets one be made first.
@@ -223,7 +238,7 @@ async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
       logger.warn('the configuration of a removed service is still on disk', { service, error });
     });
   });
-  return { base, identity, services, commands, config, counters, inventory, tails, link, server };
+  return { base, identity, services, commands, config, counters, inventory, logs, tails, link, server };
 }
 
 interface LocalParts extends Pick<Agent, 'base' | 'services' | 'link' | 'config' | 'counters'> {
@@ -287,6 +302,7 @@ async function runParts(agent: Agent, options: RunAgentOptions): Promise<void> {
     (signal) => endInOrder(agent, options, { signal, end: inner }),
     (signal) => services.run(signal),
     (signal) => agent.inventory.run(signal),
+    (signal) => agent.logs.run(signal),
     (signal) => agent.config.run(signal),
     (signal) => agent.counters.run(signal),
     (signal) => agent.identity.keepRenewed(renew, signal),
@@ -337,10 +353,4 @@ async function openForCalls({ base, server, identity }: Agent, options: RunAgent
   const listening = await listenLocally(server, { ...options, data: base.data });
   const { machine = '', name: machineName = '', center = '' } = identity.membership ?? {};
   return { machine, machineName, center, ...listening, pid: process.pid };
-}
-
-function openTail(): TailLog {
-  return () => {
-    throw new MusterError('unimplemented', 'no logs yet');
-  };
 }
