@@ -98,7 +98,7 @@ function promiseOfReady(): {
   };
   const promise = once(controller.signal, 'abort').then(() => {
     if (outcome && 'ready' in outcome) return outcome.ready;
-    throw outcome?.error ?? new Error('the center did not start');
+    throw new Error('the center did not start', { cause: outcome?.error });
   });
   promise.catch(() => undefined);
   return {

@@ -3,7 +3,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { CenterService, CreateTokenRequest } from '../../../generated/muster/v1/center.js';
-import { Instance } from '../../../generated/muster/v1/types.js';
+import type { Instance } from '../../../generated/muster/v1/types.js';
 import { MusterError } from '../../../src/kit/errors.js';
 import { certificateRequest, generateKey } from '../../../src/rpc/certificate-request.js';
 import { namedPrincipal, readCertificates } from '../../../src/rpc/certificates.js';

@@ -49,7 +49,7 @@ describe('sessions', () => {
   });
 
   it('refuses a first frame that is no hello, and frames out of sequence', async (t) => {
-    const center = await TestCenter.start(t);
+    const center = await TestCenter.start(t, { heartbeatMs: 600_000 });
     const one = await agent(t, center, 'a');
     const stream = await one.connect();
     await stream.send({ $case: 'heartbeat', value: { resources: undefined } }, 7);

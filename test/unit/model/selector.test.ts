@@ -106,7 +106,7 @@ describe('selector', () => {
       { a: 'x'.repeat(200) },
     ]) {
       assert.throws(() => {
-        assertLabels(labels as Record<string, string>);
+        assertLabels(labels);
       }, MusterError);
     }
   });
