@@ -61,7 +61,10 @@ export class Logs {
   readonly #exclusive = new KeyedMutex();
   readonly #followers = new Map<string, Set<(cut: Cut) => void>>();
   readonly #fallbackSaid = new Set<string>();
-  readonly #recovered: { readonly promise: Promise<void>; readonly resolve: () => void };
+  /** Rotations may have been left unfinished, by an earlier agent or by a failure: no file is rotated before they are finished. */
+  #interrupted = true;
+  #recovering: Promise<void> | undefined;
+  #checking: Promise<void> | undefined;
 
   constructor(options: LogsOptions) {
     this.#options = options;
@@ -74,41 +77,25 @@ export class Logs {
         this.#sayFallback(place);
       },
     };
-    let resolve = (): void => undefined;
-    const promise = new Promise<void>((done) => {
-      resolve = done;
-    });
-    this.#recovered = { promise, resolve };
   }
 
-  /** Finishes what an earlier agent left, then looks after the logs until the signal aborts. */
+  /** Looks after the logs until the signal aborts. Never rejects. */
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, logger } = this.#options;
-    try {
-      for (const entry of await this.#journal.load()) {
-        await recover(this.#tools, entry).catch((error: unknown) => {
-          logger.error('an interrupted log rotation could not be finished', { file: entry.name, error });
-        });
-      }
-    } finally {
-      this.#recovered.resolve();
-    }
     while (!signal.aborted) {
       await this.check();
-      await sleep(clock, CHECK_EVERY_MS, signal).catch(() => undefined);
+      await sleep(this.#options.clock, CHECK_EVERY_MS, signal).catch(() => undefined);
     }
   }
 
-  /** One look at all services. Never rejects: what fails is logged, and tried again at the next look. */
+  /**
+   * One look at all services; calls during a look join it. The first one finishes what an earlier agent left.
+   * Never rejects: what fails is logged, and tried again at the next look.
+   */
   async check(): Promise<void> {
-    for (const logged of this.#options.services()) {
-      await this.#lookAfter(logged).catch((error: unknown) => {
-        this.#options.logger.error('logs could not be looked after', { service: logged.service, error });
-      });
-    }
-    await this.#keepSpace().catch((error: unknown) => {
-      this.#options.logger.error('space for logs could not be made', { error });
+    this.#checking ??= this.#check().finally(() => {
+      this.#checking = undefined;
     });
+    await this.#checking;
   }
 
   /**
@@ -135,7 +122,7 @@ export class Logs {
         { reason: 'LOG_UNKNOWN' },
       );
     }
-    await this.#recovered.promise;
+    await this.#recover();
     const key = join(logged.root, name);
     const tail = new Tail({ root: logged.root, name, clock: this.#options.clock }, options, (work) =>
       this.#exclusive.run(key, work),
@@ -152,11 +139,46 @@ export class Logs {
     }
   }
 
+  async #check(): Promise<void> {
+    await this.#recover();
+    for (const logged of this.#options.services()) {
+      await this.#lookAfter(logged).catch((error: unknown) => {
+        this.#options.logger.error('logs could not be looked after', { service: logged.service, error });
+      });
+    }
+    await this.#keepSpace().catch((error: unknown) => {
+      this.#options.logger.error('space for logs could not be made', { error });
+    });
+  }
+
+  #recover(): Promise<void> {
+    if (!this.#interrupted) return Promise.resolve();
+    this.#recovering ??= this.#finishInterrupted().finally(() => {
+      this.#recovering = undefined;
+    });
+    return this.#recovering;
+  }
+
+  async #finishInterrupted(): Promise<void> {
+    try {
+      for (const entry of await this.#journal.load()) {
+        const key = join(entry.root, entry.name);
+        await this.#exclusive.run(key, async () => {
+          const cut = await recover(this.#tools, entry);
+          if (cut) this.#tellFollowers(key, cut);
+        });
+      }
+      this.#interrupted = false;
+    } catch (error) {
+      this.#options.logger.error('an interrupted log rotation could not be finished; it is tried again', { error });
+    }
+  }
+
   async #lookAfter(logged: LoggedService): Promise<void> {
     const files = await this.#files(logged);
     let changed = false;
     for (const file of files.filter(({ name }) => isDeclared(logged, name))) {
-      if (file.bytes <= logged.logs.maxSizeBytes) continue;
+      if (file.bytes <= logged.logs.maxSizeBytes || this.#interrupted) continue;
       changed = (await this.#rotate(logged, file, nextNumber(rotatedAmong(files), file.name))) || changed;
     }
     await this.#prune(logged, changed ? await this.#files(logged) : files);
@@ -166,21 +188,19 @@ export class Logs {
     const place: LogPlace = { service: logged.service, root: logged.root, name: file.name };
     const key = join(logged.root, file.name);
     const anyLine = file.bytes > logged.logs.maxSizeBytes * ENDLESS_LINE_FACTOR;
+    this.#interrupted = true;
     const cut = await rotate(this.#tools, place, { number, anyLine }, (work) =>
       this.#exclusive.run(key, async () => {
-        const result = await work();
-        const done = result as Cut | undefined;
+        const done = await work();
         if (done) this.#tellFollowers(key, done);
-        return result;
+        return done;
       }),
     );
-    if (cut)
-      this.#options.logger.info('a log was rotated', {
-        service: logged.service,
-        to: cut.rotated,
-        bytes: cut.end - cut.from,
-      });
-    return cut !== undefined;
+    this.#interrupted = false;
+    if (!cut) return false;
+    const { rotated, from, end } = cut;
+    this.#options.logger.info('a log was rotated', { service: logged.service, to: rotated, bytes: end - from });
+    return true;
   }
 
   #tellFollowers(key: string, cut: Cut): void {

@@ -52,7 +52,7 @@ export async function rotate(
   tools: RotationTools,
   place: LogPlace,
   order: { readonly number: number; readonly anyLine: boolean },
-  exclusive: <T>(work: () => Promise<T>) => Promise<T>,
+  exclusive: (work: () => Promise<Cut | undefined>) => Promise<Cut | undefined>,
 ): Promise<Cut | undefined> {
   return inParent(place.root, place.name, async (parent, base) => {
     const live = await openRegular(parent, base, O_RDWR);
@@ -84,27 +84,33 @@ export async function rotate(
   });
 }
 
-/** Carries an interrupted rotation to one end or the other. */
-export async function recover(tools: RotationTools, entry: RotationEntry): Promise<void> {
+/** Carries an interrupted rotation to one end or the other. @returns what was cut now */
+export async function recover(tools: RotationTools, entry: RotationEntry): Promise<Cut | undefined> {
+  let cut: Cut | undefined;
   try {
-    await inParent(entry.root, entry.name, async (parent) => {
-      if (entry.step === 'copy') {
-        await rm(pathIn(parent, unfinishedName(entry.target)), { force: true });
-        await rm(pathIn(parent, entry.target), { force: true });
-        return;
-      }
-      const live = await openRegular(parent, entry.base, O_RDWR);
-      try {
-        if ((await live.stat()).ino === entry.inode) await finishCut(tools, parent, live, entry);
-      } finally {
-        await live.close();
-      }
-    });
+    cut = await inParent(entry.root, entry.name, (parent) =>
+      entry.step === 'copy' ? undo(parent, entry) : finish(tools, parent, entry),
+    );
   } catch (error) {
     // The service took its file away: what was copied is all there is.
     if (errnoOf(error) !== 'ENOENT') throw error;
   }
   await tools.journal.clear(entry);
+  return cut;
+}
+
+async function undo(parent: FileHandle, { target }: RotationEntry): Promise<undefined> {
+  await rm(pathIn(parent, unfinishedName(target)), { force: true });
+  await rm(pathIn(parent, target), { force: true });
+}
+
+async function finish(tools: RotationTools, parent: FileHandle, entry: RotationEntry): Promise<Cut | undefined> {
+  const live = await openRegular(parent, entry.base, O_RDWR);
+  try {
+    return (await live.stat()).ino === entry.inode ? await finishCut(tools, parent, live, entry) : undefined;
+  } finally {
+    await live.close();
+  }
 }
 
 async function copyOut(parent: FileHandle, live: FileHandle, { target, from, end }: RotationEntry): Promise<void> {
