@@ -31,6 +31,7 @@ interface Said {
 class HostProcess {
   readonly #child: ChildProcess;
   readonly #ended: Promise<unknown>;
+  readonly #paused: Promise<void>;
   said: Said = {};
 
   constructor(args: readonly string[], env: Record<string, string> = {}) {
@@ -42,15 +43,19 @@ class HostProcess {
     const { stdout, stdin } = this.#child;
     assert.ok(stdout && stdin);
     stdin.on('error', () => undefined);
-    createInterface({ input: stdout }).on('line', (line) => {
-      this.said = { ...this.said, ...(JSON.parse(line) as Said) };
+    const lines = createInterface({ input: stdout });
+    this.#paused = new Promise((resolve) => {
+      lines.on('line', (line) => {
+        this.said = { ...this.said, ...(JSON.parse(line) as Said) };
+        if (this.said.paused !== undefined) resolve();
+      });
     });
   }
 
   /** Stops counting; resolves with what was counted, all of it acknowledged. */
   async pause(): Promise<number> {
     this.#child.stdin?.write('pause\n');
-    await waitFor('the service to pause', () => this.said.paused !== undefined);
+    await this.#paused;
     return this.said.paused ?? 0;
   }
 
@@ -96,16 +101,17 @@ class Site {
     this.#services.rough = this.#startService('rough');
   }
 
-  /** Kills it once all it counted is acknowledged: nothing may be lost. */
+  /** Kills it, and the agent with it, at the moment when all it counted is acknowledged: nothing may be lost. */
   async killExact(): Promise<void> {
     await waitFor('something to be counted', () => (this.#services.exact.said.acknowledged ?? 0) > 0);
-    await this.#end('exact');
+    await this.#end('exact', this.#agent);
+    this.#agent = this.#startAgent();
     this.#services.exact = this.#startService('exact');
   }
 
-  async #end(service: Service): Promise<void> {
+  async #end(service: Service, also?: HostProcess): Promise<void> {
     const counted = await this.#services[service].pause();
-    await this.#services[service].kill();
+    await Promise.all([also?.kill(), this.#services[service].kill()]);
     this.#atLeast[service] += counted;
     this.#atMost[service] += counted;
   }
