@@ -4,7 +4,7 @@ import { defaultDataDirectory, PORTS } from '../model/places.js';
 import { labelArgument, portArgument } from './arguments.js';
 import type { Io } from './io.js';
 import { Output } from './output.js';
-import { addServingOptions, servingLogger, servingSignal, type ServingOptions } from './serving.js';
+import { addServingOptions, serving, servingLogger, type ServingOptions } from './serving.js';
 
 interface AgentOptions extends ServingOptions {
   readonly data?: string;
@@ -32,23 +32,25 @@ function dataOf(io: Io, options: AgentOptions): string {
 async function serve(io: Io, options: AgentOptions): Promise<void> {
   const { runAgent } = await import('../agent/main.js');
   const output = new Output(io, options);
-  await runAgent({
-    data: dataOf(io, options),
-    ...(options.services === undefined ? {} : { services: options.services }),
-    ...(options.defaultUser === undefined ? {} : { defaultUser: options.defaultUser }),
-    ...(options.center === undefined ? {} : { center: options.center }),
-    ...(options.loopback ? { loopbackGrpc: options.grpcPort, loopbackHttp: options.httpPort } : {}),
-    stopServicesOnExit: options.stopServicesOnExit === true,
-    logger: servingLogger(options),
-    signal: servingSignal(io, options),
-    onReady: async (ready) => {
-      await output.document(ready);
-      await output.line(
-        `agent ${ready.center === '' ? 'has not joined a center: services run, and "muster agent join CENTER --token TOKEN" joins' : `of ${ready.machineName}, center ${ready.center}`}`,
-      );
-      await output.line(`on this machine: muster --agent-socket ${ready.socket} services`);
-    },
-  });
+  await serving(io, options, (signal) =>
+    runAgent({
+      data: dataOf(io, options),
+      ...(options.services === undefined ? {} : { services: options.services }),
+      ...(options.defaultUser === undefined ? {} : { defaultUser: options.defaultUser }),
+      ...(options.center === undefined ? {} : { center: options.center }),
+      ...(options.loopback ? { loopbackGrpc: options.grpcPort, loopbackHttp: options.httpPort } : {}),
+      stopServicesOnExit: options.stopServicesOnExit === true,
+      logger: servingLogger(options),
+      signal,
+      onReady: async (ready) => {
+        await output.document(ready);
+        await output.line(
+          `agent ${ready.center === '' ? 'has not joined a center: services run, and "muster agent join CENTER --token TOKEN" joins' : `of ${ready.machineName}, center ${ready.center}`}`,
+        );
+        await output.line(`on this machine: muster --agent-socket ${ready.socket} services`);
+      },
+    }),
+  );
 }
 
 async function join(io: Io, options: JoinOptions, center: string): Promise<void> {

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { defaultDataDirectory, PORTS } from '../model/places.js';
 import type { Io } from './io.js';
 import { Output } from './output.js';
-import { addServingOptions, servingLogger, servingSignal, type ServingOptions } from './serving.js';
+import { addServingOptions, serving, servingLogger, type ServingOptions } from './serving.js';
 
 interface CenterOptions extends ServingOptions {
   readonly data?: string;
@@ -17,21 +17,23 @@ async function serve(io: Io, options: CenterOptions): Promise<void> {
   const { runCenter } = await import('../center/main.js');
   const output = new Output(io, options);
   const data = options.data ?? defaultDataDirectory('center', io.places);
-  await runCenter({
-    data,
-    listen: options.listen,
-    ...(options.advertise === undefined ? {} : { advertise: options.advertise }),
-    ...(options.redirect === undefined ? {} : { redirect: options.redirect }),
-    logger: servingLogger(options),
-    signal: servingSignal(io, options),
-    onReady: async (ready) => {
-      await output.document(ready);
-      await output.line(`center of site ${ready.site} listens on ${ready.address}; its data is in ${data}`);
-      await output.line(`operators on this machine: muster --socket ${join(data, 'admin.sock')} status`);
-      if (ready.joinCommand !== undefined)
-        await output.line(`paste this on a machine (single use, 15 minutes):\n  ${ready.joinCommand}`);
-    },
-  });
+  await serving(io, options, (signal) =>
+    runCenter({
+      data,
+      listen: options.listen,
+      ...(options.advertise === undefined ? {} : { advertise: options.advertise }),
+      ...(options.redirect === undefined ? {} : { redirect: options.redirect }),
+      logger: servingLogger(options),
+      signal,
+      onReady: async (ready) => {
+        await output.document(ready);
+        await output.line(`center of site ${ready.site} listens on ${ready.address}; its data is in ${data}`);
+        await output.line(`operators on this machine: muster --socket ${join(data, 'admin.sock')} status`);
+        if (ready.joinCommand !== undefined)
+          await output.line(`paste this on a machine (single use, 15 minutes):\n  ${ready.joinCommand}`);
+      },
+    }),
+  );
 }
 
 export function register(program: Command, io: Io): void {

@@ -21,13 +21,24 @@ export function servingLogger(options: ServingOptions): Logger {
   return createLogger(options.logLevel);
 }
 
-/** Aborts with the command's signal, and with --exit-with-parent also when standard input ends: the pipe closes however the parent dies. */
-export function servingSignal(io: Io, options: ServingOptions): AbortSignal {
-  if (options.exitWithParent !== true) return io.signal;
+/**
+ * Runs a server until the command's signal aborts, and with --exit-with-parent also when standard input ends: that pipe closes however the parent
+ * dies. Lets go of standard input at the end, which would keep the process alive.
+ */
+export async function serving(
+  io: Io,
+  options: ServingOptions,
+  serve: (signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  if (options.exitWithParent !== true) return serve(io.signal);
   const controller = new AbortController();
   const end = (): void => {
     controller.abort(new Error('the parent process is gone'));
   };
   io.stdin.on('end', end).on('close', end).on('error', end).resume();
-  return AbortSignal.any([io.signal, controller.signal]);
+  try {
+    await serve(AbortSignal.any([io.signal, controller.signal]));
+  } finally {
+    io.stdin.destroy();
+  }
 }

@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
 import { readFile, rename, rm } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import type { Clock } from '../../kit/clock.js';
 import { errnoOf, MusterError } from '../../kit/errors.js';
 
 const PROGRAM = fileURLToPath(new URL('../../../../bin/muster.js', import.meta.url));
@@ -53,15 +54,17 @@ export class Child {
     return !this.#over;
   }
 
-  /** Asks it to stop and waits for its end. */
-  async stop(): Promise<void> {
+  /** Asks it to stop and waits for its end; one that does not end within `graceMs` is ended by force. False: force was needed. */
+  async stop(clock: Clock, graceMs: number): Promise<boolean> {
     if (this.running) this.#process.kill('SIGTERM');
+    let inTime = true;
+    const force = clock.after(graceMs, () => {
+      inTime = false;
+      this.#process.kill('SIGKILL');
+    });
     await this.ended;
-  }
-
-  /** Ends it at once. */
-  kill(): void {
-    if (this.running) this.#process.kill('SIGKILL');
+    force.cancel();
+    return inTime;
   }
 
   /** What it said last, as the failure to report when it ended although nobody asked. */

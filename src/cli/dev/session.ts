@@ -5,6 +5,7 @@ import { userInfo, hostname } from 'node:os';
 import { join } from 'node:path';
 import { CenterService, CreateTokenRequest } from '../../../generated/muster/v1/center.js';
 import { sleep } from '../../kit/clock.js';
+import { formatDuration } from '../../kit/durations.js';
 import { isCode, messageOf, MusterError } from '../../kit/errors.js';
 import { aborted, runTasks } from '../../kit/tasks.js';
 import { adminSocket, PORTS } from '../../model/places.js';
@@ -24,6 +25,8 @@ export interface DevOptions {
 /** How long a part may take to answer for the first time. */
 const READY_DEADLINE_MS = 60_000;
 const POLL_MS = 100;
+/** Longer than any service's grace in the sample; an agent stops its services first. */
+const STOP_GRACE_MS = 60_000;
 
 interface Places {
   readonly center: string;
@@ -91,9 +94,12 @@ async function guard(children: readonly Child[], signal: AbortSignal): Promise<v
   if (first instanceof Child) throw await first.failure();
 }
 
-async function stopAll(output: Output, children: readonly Child[]): Promise<void> {
+async function stopAll(io: Io, output: Output, children: readonly Child[]): Promise<void> {
   await output.line(`stopping ${children.map((child) => child.name).join(', then ')} ...`);
-  for (const child of children) await child.stop();
+  for (const child of children) {
+    if (await child.stop(io.clock, STOP_GRACE_MS)) continue;
+    await output.note(`the ${child.name} did not end within ${formatDuration(STOP_GRACE_MS)} and was ended by force`);
+  }
 }
 
 /**
@@ -130,7 +136,7 @@ export async function runDev(io: Io, options: DevOptions): Promise<void> {
     }
   } finally {
     channel.close();
-    await stopAll(output, children);
+    await stopAll(io, output, children);
   }
   await output.line(`stopped: nothing is left running; what it knew is kept in ${options.data}`);
 }
