@@ -1,0 +1,177 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { Alerts, planAlerts, type AlertRecord, type Judgement } from '../../../../src/center/alerts/alerts.js';
+import { judgeMachine, keyText, type MachineFacts, type Verdict } from '../../../../src/center/alerts/rules.js';
+import type { InstanceView } from '../../../../src/center/fleet/instances.js';
+import { Table } from '../../../../src/center/table.js';
+import { ManualClock } from '../../../../src/kit/clock.js';
+import { silentLogger } from '../../../../src/kit/logger.js';
+import type { CheckResult, Health, InstanceReport } from '../../../../src/model/instance.js';
+import { openMemoryStore } from '../../../../src/store/memory.js';
+
+function check(name: string, health: Health): CheckResult {
+  return { name, kind: 'tcp', health, sinceMs: 0, lastRunMs: 0, tookMs: 0, output: '', streak: 1 };
+}
+
+function instance(report: Partial<InstanceReport>, unknownSinceMs?: number): InstanceView {
+  return {
+    machine: 'm-1',
+    configHeld: 0,
+    configApplied: 0,
+    unknownSinceMs,
+    report: {
+      service: 'orders',
+      version: '1.0.0',
+      driver: 'process',
+      state: 'RUNNING',
+      sinceMs: 0,
+      health: 'PASSING',
+      pid: 1,
+      wanted: true,
+      reason: '',
+      exitCode: undefined,
+      exitSignal: '',
+      restarts: 0,
+      checks: [],
+      generation: 0,
+      logDirectory: '',
+      startedMs: 0,
+      ...report,
+    },
+  };
+}
+
+const well: MachineFacts = {
+  machine: 'm-1',
+  name: 'web-1',
+  online: true,
+  silentMs: 0,
+  graceMs: 15_000,
+  lastContactMs: 1000,
+  clockSkewMs: 0,
+  duplicate: undefined,
+  instances: [],
+  failedAssignments: [],
+};
+
+/** `!kind` for what is wrong, `?kind` for what nobody can say. */
+function verdicts(facts: Partial<MachineFacts>): string[] {
+  return judgeMachine({ ...well, ...facts }).map((verdict) =>
+    verdict.is === 'wrong' ? `!${verdict.finding.kind}` : `?${verdict.key.kind}`,
+  );
+}
+
+describe('what is wrong with a machine', () => {
+  it('is nothing when all is well', () => {
+    assert.deepEqual(verdicts({ instances: [instance({ checks: [check('ping', 'PASSING')] })] }), []);
+  });
+
+  it('is its silence, after the grace', () => {
+    assert.deepEqual(verdicts({ online: false, silentMs: 14_999 }), ['?machine_offline']);
+    assert.deepEqual(verdicts({ online: false, silentMs: 15_000 }), ['!machine_offline']);
+  });
+
+  it('is a clock that is off by more than half a minute', () => {
+    assert.deepEqual(verdicts({ clockSkewMs: -30_000 }), []);
+    assert.deepEqual(verdicts({ clockSkewMs: -30_001 }), ['!clock_skew']);
+  });
+
+  it('is a duplicate, until it was quiet for five minutes', () => {
+    assert.deepEqual(verdicts({ duplicate: { agoMs: 299_000, address: 'x' } }), ['!duplicate_identity']);
+    assert.deepEqual(verdicts({ duplicate: { agoMs: 301_000, address: 'x' } }), []);
+  });
+
+  it('is a port or ping that fails for good, and not one that has just begun to or has not run yet', () => {
+    const judged = (name: string, health: Health, wanted = true): string[] =>
+      verdicts({ instances: [instance({ wanted, checks: [check(name, health)] })] });
+    assert.deepEqual(judged('port http', 'CRITICAL'), ['!port_down']);
+    assert.deepEqual(judged('ping', 'CRITICAL'), ['!ping_failing']);
+    assert.deepEqual(judged('ping', 'WARNING'), ['?ping_failing']);
+    assert.deepEqual(judged('ping', 'UNKNOWN'), ['?ping_failing']);
+    assert.deepEqual(judged('ping', 'CRITICAL', false), []);
+  });
+
+  it('is a service in FATAL', () => {
+    assert.deepEqual(verdicts({ instances: [instance({ state: 'FATAL' })] }), ['!service_fatal']);
+  });
+
+  it('is a service that others stopped, not one that is to rest', () => {
+    const stopped = { state: 'STOPPED', reason: 'stopped by systemctl' } as const;
+    assert.deepEqual(verdicts({ instances: [instance(stopped)] }), ['!service_stopped']);
+    assert.deepEqual(verdicts({ instances: [instance({ ...stopped, wanted: false })] }), []);
+  });
+
+  it('cannot be said of the instances of a machine that is away', () => {
+    const away = instance({ state: 'FATAL', checks: [check('ping', 'CRITICAL')] }, 5000);
+    assert.deepEqual(verdicts({ instances: [away] }).sort(), ['?ping_failing', '?service_fatal', '?service_stopped']);
+  });
+});
+
+const pingKey = { kind: 'ping_failing', machine: 'm-1', service: 'orders', check: 'ping' };
+const failing: Verdict = { is: 'wrong', finding: { ...pingKey, severity: 'CRITICAL', message: 'fails' } };
+const unsure: Verdict = { is: 'unsure', key: pingKey };
+
+function judgement(list: readonly Verdict[], awaySinceMs?: number): Judgement {
+  return { machineName: 'web-1', awaySinceMs, verdicts: list };
+}
+
+describe('alerts', () => {
+  it('are raised once, kept while unsure, marked while the machine is away, and cleared', () => {
+    const [raised] = planAlerts([], judgement([failing]), 1000);
+    assert.ok(raised);
+    assert.deepEqual(planAlerts([raised], judgement([failing]), 2000), []);
+    assert.deepEqual(planAlerts([raised], judgement([unsure]), 2000), []);
+    const [marked] = planAlerts([raised], judgement([unsure], 1500), 2000);
+    assert.equal(marked?.unknownSinceMs, 1500);
+    assert.ok(marked);
+    const [unmarked] = planAlerts([marked], judgement([failing]), 3000);
+    assert.deepEqual([unmarked?.unknownSinceMs, unmarked?.raisedMs], [undefined, 1000]);
+    const [cleared] = planAlerts([raised], judgement([]), 4000);
+    assert.deepEqual([cleared?.clearedMs, cleared?.id], [4000, raised.id]);
+  });
+
+  it('are not raised by what is unsure', () => {
+    assert.deepEqual(planAlerts([], judgement([unsure]), 1000), []);
+  });
+
+  it('never has two open with one key, whatever happens', () => {
+    const verdict = fc.constantFrom('wrong', 'unsure', 'well');
+    fc.assert(
+      fc.property(fc.array(verdict, { maxLength: 20 }), (steps) => {
+        const all = new Map<string, AlertRecord>();
+        steps.forEach((step, index) => {
+          const open = [...all.values()].filter(({ clearedMs }) => clearedMs === undefined);
+          const list = step === 'wrong' ? [failing] : step === 'unsure' ? [unsure] : [];
+          for (const alert of planAlerts(open, judgement(list), index)) all.set(alert.id, alert);
+          const keys = [...all.values()].filter(({ clearedMs }) => clearedMs === undefined).map(keyText);
+          assert.equal(new Set(keys).size, keys.length);
+          assert.equal(keys.length > 0, step === 'wrong' || (step === 'unsure' && open.length > 0));
+        });
+      }),
+    );
+  });
+
+  it('outlive a restart and are seen only once durable', async () => {
+    const store = await openMemoryStore();
+    const clock = new ManualClock();
+    let list: Verdict[] = [failing];
+    const open = async (): Promise<Alerts> => {
+      const table = await Table.open<AlertRecord>({ store, prefix: 'alert/', clock, logger: silentLogger });
+      return new Alerts({ table, clock, logger: silentLogger, judge: () => judgement(list), ripening: () => [] });
+    };
+    const first = await open();
+    await Promise.all([first.look('m-1'), first.look('m-1'), first.look('m-1')]);
+    assert.equal(first.open().length, 1);
+    const second = await open();
+    assert.deepEqual(
+      second.open().map(({ id }) => id),
+      first.open().map(({ id }) => id),
+    );
+    list = [];
+    await second.look('m-1');
+    assert.deepEqual(second.open(), []);
+    assert.equal(second.list().length, 1);
+    await store.close();
+  });
+});
