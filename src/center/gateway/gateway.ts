@@ -312,8 +312,8 @@ export class Gateway implements Courier {
   async #lost(machine: string): Promise<void> {
     const { machines, instances, listeners } = this.#options;
     instances.contactLost(machine, machines.get(machine)?.lastContactMs);
-    await machines.disconnected(machine);
-    await listeners.contactLost(machine);
+    // Since when it is silent has to be known by the time it is seen to be offline: together, before anything is awaited.
+    await Promise.all([listeners.contactLost(machine), machines.disconnected(machine)]);
   }
 }
 

@@ -6,7 +6,19 @@ import { systemClock } from '../../../src/kit/clock.js';
 import { freePort, must, system, unless } from '../../support/debian.js';
 import { Site, type TestAgent } from '../../support/site.js';
 import { waitFor } from '../../support/waiting.js';
-import { alive, allWell, cleared, curl, localInstance, passing, pidOf, raised, running, stopped } from './observe.js';
+import {
+  alertsOf,
+  alive,
+  allWell,
+  cleared,
+  curl,
+  localInstance,
+  passing,
+  pidOf,
+  raised,
+  running,
+  stopped,
+} from './observe.js';
 
 /** How soon a new agent must have its services back. */
 const ADOPTED_WITHIN_MS = 5000;
@@ -145,6 +157,8 @@ describe("Debian's redis-server under driver process", { skip: unless('redis-ser
     const seen = await site.instance('redis', 'PASSING', passing);
     assert.equal(seen.pid, before.pid);
     assert.ok((seen.restarts ?? 0) <= (before.restarts ?? 0), 'it was not started again');
+    const offline = (await alertsOf(site)).filter((alert) => alert.kind === 'machine_offline');
+    assert.deepEqual(offline, [], 'a machine that is back within its grace was never called offline');
   });
 
   it('is stopped for good: it stays so over a restart of the agent', async () => {
