@@ -4,7 +4,7 @@ import {
   type Client as GrpcClient,
   type Metadata,
 } from '@grpc/grpc-js';
-import type { EventEmitter } from 'node:events';
+import { setMaxListeners, type EventEmitter } from 'node:events';
 import type { Timer } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
 import type { Channel, Lease } from './channel.js';
@@ -46,7 +46,11 @@ export class ActiveClientCall {
     this.#channel = channel;
     this.#options = options;
     this.#lease = channel.lease(this.#cancelled);
-    signal?.addEventListener('abort', this.#aborted, { once: true });
+    if (signal) {
+      // One signal may end any number of calls; that is no leak, and Node.js is not to warn of one.
+      setMaxListeners(0, signal);
+      signal.addEventListener('abort', this.#aborted, { once: true });
+    }
     if (!this.#lease.connected()) {
       this.#connecting = channel.clock.after(channel.connectTimeoutMs, () => {
         if (!this.#lease.connected()) this.cancel(notConnected(channel));

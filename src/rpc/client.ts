@@ -20,7 +20,6 @@ import {
 } from './types.js';
 
 export { openChannel, Channel, type ChannelOptions } from './channel.js';
-export type { ClientTls } from './tls-client.js';
 
 /** One method as every shape needs it; the message types are checked where the client is made. */
 interface Method {

@@ -6,7 +6,7 @@ import type {
   UntypedHandleCall,
   sendUnaryData,
 } from '@grpc/grpc-js';
-import type { EventEmitter } from 'node:events';
+import { setMaxListeners, type EventEmitter } from 'node:events';
 import { sleep, systemClock, type Clock, type Timer } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
 import { newId } from '../kit/ids.js';
@@ -63,6 +63,8 @@ class ActiveCall {
 
   constructor(call: SurfaceCall, method: string, options: DispatchOptions & { readonly unary: boolean }) {
     this.method = method;
+    // A handler may hang as much on its signal as it likes; Node.js is not to take that for a leak.
+    setMaxListeners(0, this.signal);
     const deadline = call.getDeadline();
     const deadlineMs = typeof deadline === 'number' ? deadline : deadline.getTime();
     // grpc-js reports the deadline and the caller's leaving alike; the clock tells them apart.

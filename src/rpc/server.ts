@@ -5,6 +5,7 @@ import {
   type ServiceDefinition,
   type UntypedHandleCall,
 } from '@grpc/grpc-js';
+import { setMaxListeners } from 'node:events';
 import { sleep, systemClock, type Clock } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
 import type { Logger } from '../kit/logger.js';
@@ -19,10 +20,10 @@ import { reflectionImplementations } from './reflection-service.js';
 
 export { implement, type Implementation } from './implementation.js';
 export { notAnonymous, type Authorize } from './dispatch.js';
-export type { HttpHandler, HttpHandlerFor } from './http-guard.js';
-export type { Bound, Listener, LoopbackListener, TlsListener, UnixListener } from './listeners.js';
-export { DEFAULT_LIMITS, type Limits } from './limits.js';
-export type { HealthState, ServingState } from './health-service.js';
+export type { HttpHandlerFor } from './http-guard.js';
+export type { Bound, Listener } from './listeners.js';
+export type { Limits } from './limits.js';
+export type { HealthState } from './health-service.js';
 
 export interface RpcServerOptions {
   readonly services: readonly Implementation[];
@@ -59,6 +60,7 @@ export class RpcServer {
 
   constructor(options: RpcServerOptions) {
     this.#options = options;
+    setMaxListeners(0, this.#draining.signal);
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.#clock = options.clock ?? systemClock;
     this.health = new HealthState(options.services.map(({ service }) => service));

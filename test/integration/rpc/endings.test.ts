@@ -78,6 +78,29 @@ describe('cancellation', () => {
     assert.equal(hanging.started, 0);
   });
 
+  it('ends many calls by one signal, without a warning of leaks', async (t) => {
+    const warnings: Error[] = [];
+    const warned = (warning: Error): void => void warnings.push(warning);
+    process.on('warning', warned);
+    t.after(() => process.off('warning', warned));
+    const { client, server } = await shapes(t, {
+      handlers: {
+        echo: async (_, { signal, draining }) => {
+          draining?.addEventListener('abort', () => undefined);
+          for (let index = 0; index < 20; index += 1) signal.addEventListener('abort', () => undefined);
+          await aborted(signal);
+          throw signal.reason as Error;
+        },
+      },
+    });
+    const controller = new AbortController();
+    const calls = [...Array(30).keys()].map(() => failureOf(client.echo({ text: '' }, { signal: controller.signal })));
+    await waitFor('the calls to run', () => server.activeCalls === 30);
+    controller.abort();
+    await Promise.all(calls);
+    assert.deepEqual(warnings, []);
+  });
+
   it('carries the reason of the signal to the caller', async (t) => {
     const { client } = await shapes(t, { handlers: new Hanging().handlers });
     const controller = new AbortController();
@@ -212,6 +235,22 @@ describe('an upload that is not finished', () => {
     assert.equal((await call).code, 'unavailable');
     await waitFor('the handler to end', () => seen.ends.length === 1);
     assert.deepEqual(seen.ends, ['cancelled']);
+  });
+});
+
+describe('the end of a caller who may no longer call', () => {
+  it('ends the calls of that caller and of nobody else', async (t) => {
+    const hanging = new Hanging();
+    const { client, server, path } = await shapes(t, { handlers: hanging.handlers });
+    const other = await server.listen({ kind: 'unix', path: `${path}2`, principal: { kind: 'queue', name: 'q' } });
+    const ended = failureOf(textsOf(client.count({ text: '' })));
+    const others = shapesClient(t, { address: other.address }).client.count({ text: '' })[Symbol.asyncIterator]();
+    await others.next();
+    await waitFor('the handlers to run', () => hanging.started >= 1 && server.activeCalls === 2);
+    server.endCalls((principal) => principal.kind === 'operator', new MusterError('denied', 'you are out'));
+    assert.equal((await ended).code, 'denied');
+    assert.equal(server.activeCalls, 1);
+    await others.return?.();
   });
 });
 

@@ -105,6 +105,37 @@ describe('a unix socket', () => {
     await assert.rejects(run(process.execPath, ['-e', dial], { uid: 65_533, gid: 65_533 }), { stdout: 'EACCES\n' });
   });
 
+  it('says what this user may not do', async (t) => {
+    if (process.getuid?.() !== 0) {
+      t.skip('needs root');
+      return;
+    }
+    const directory = await temporaryDirectory(t);
+    await chmod(directory, 0o755);
+    const writable = join(directory, 'writable');
+    await mkdir(writable);
+    await chmod(writable, 0o777);
+    const module = new URL('../../../src/rpc/unix-socket.ts', import.meta.url).href;
+    const listen = async (options: object): Promise<string> => {
+      const program = `
+        import { createServer } from 'node:net';
+        const { listenOnUnixSocket } = await import(${JSON.stringify(module)});
+        await listenOnUnixSocket(createServer(), ${JSON.stringify(options)}).then(
+          () => console.log('listening'), (error) => console.log(error.code + ': ' + error.message));
+        process.exit(0);`;
+      const args = ['--import', 'tsx', '--input-type=module', '-e', program];
+      const { stdout } = await run(process.execPath, args, {
+        uid: 65_534,
+        gid: 65_534,
+        env: { ...process.env, TMPDIR: writable },
+      });
+      return stdout;
+    };
+    assert.match(await listen({ path: join(directory, 's') }), /^denied: .*no permission to write in/);
+    assert.match(await listen({ path: join(writable, 's'), uid: 0 }), /^denied: .*another user: run as root/);
+    await assert.rejects(lstat(join(writable, 's')));
+  });
+
   it('replaces the file of a dead process, and only that', async (t) => {
     const directory = await temporaryDirectory(t);
     const path = join(directory, 's');
