@@ -6,7 +6,9 @@ import { newId } from '../kit/ids.js';
 import type { Logger } from '../kit/logger.js';
 import { systemRandom } from '../kit/random.js';
 import { aborted, runTasks, stopped, type Task } from '../kit/tasks.js';
+import { PORTS } from '../model/places.js';
 import { VERSION } from '../model/version.js';
+import { formatAddress, parseAddress } from '../rpc/addresses.js';
 import type { Channel } from '../rpc/client.js';
 import { readDescriptors } from '../rpc/descriptors.js';
 import { RpcServer } from '../rpc/server.js';
@@ -39,6 +41,7 @@ import { InventoryKeeper } from './resources/inventory.js';
 import { ResourceSampler } from './resources/sampler.js';
 import { createDrivers } from './services/drivers.js';
 import { Services } from './services/services.js';
+import { closedOnTheWay } from './sockets/reachable.js';
 import { ServiceSockets } from './sockets/service-sockets.js';
 
 /** The composition root of the agent: the only file that knows all its parts. */
@@ -82,7 +85,7 @@ const DEFAULT_USER = 'nobody';
  */
 export async function runAgent(options: RunAgentOptions): Promise<void> {
   const data = resolve(options.data);
-  await makeDirectories(data, options.services);
+  await makeDirectories(data, options);
   const store = await openLevelStore({
     path: join(data, 'state'),
     schema: { name: 'agent', migrations: [] },
@@ -109,7 +112,7 @@ export function joinAgent(options: JoinAgentOptions): Promise<Membership> {
 }
 
 /** Other users may pass through to their own service's socket and directories, and see nothing on the way. */
-async function makeDirectories(data: string, services: string | undefined): Promise<void> {
+async function makeDirectories(data: string, { services, logger }: RunAgentOptions): Promise<void> {
   await mkdir(data, { recursive: true, mode: 0o711 });
   for (const part of ['state', 'identity']) await mkdir(join(data, part), { recursive: true, mode: 0o700 });
   const open = [data, join(data, 'run'), join(data, 'run', 'services')];
@@ -118,6 +121,12 @@ async function makeDirectories(data: string, services: string | undefined): Prom
     await chmod(directory, 0o711);
   }
   await mkdir(services ?? join(data, 'manifests'), { recursive: true, mode: 0o755 });
+  const closed = await closedOnTheWay(data);
+  if (closed === undefined || process.getuid?.() !== 0) return;
+  logger.warn(
+    `services that run as other users cannot reach their sockets and directories: ${closed} is closed to them. ` +
+      `Use a data directory elsewhere, or open it with chmod o+x ${closed}`,
+  );
 }
 
 interface Base {
@@ -137,8 +146,8 @@ async function openIdentity(
   const identity = new MachineIdentity({ files, clock, random, logger });
   await identity.refresh();
   const { membership } = identity;
-  if (membership && center !== undefined && center !== membership.center) {
-    await files.writeMembership({ ...membership, center });
+  if (membership && center !== undefined) {
+    await files.writeMembership({ ...membership, center: formatAddress(parseAddress(center, PORTS.centerGrpc)) });
     await identity.refresh();
   }
   return identity;

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { isCode, messageOf, MusterError } from '../../kit/errors.js';
 import { readFileIfThere, syncDirectory, writeFileDurably } from '../../kit/files.js';
 import { Secret } from '../../kit/secret.js';
+import { parseAddress } from '../../rpc/addresses.js';
 import { namedPrincipal, readCertificates } from '../../rpc/certificates.js';
 import type { Identity } from '../../rpc/identity.js';
 
@@ -161,6 +162,11 @@ function readMembership(text: string): Membership {
     typeof name !== 'string'
   ) {
     throw damaged('agent.json lacks site, center, machine or name');
+  }
+  try {
+    parseAddress(center);
+  } catch (error) {
+    throw damaged(`the center in agent.json: ${messageOf(error)}`, error);
   }
   return { site, center, machine, name, labels: textsOf(labels) };
 }

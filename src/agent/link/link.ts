@@ -6,6 +6,7 @@ import { isCode, messageOf } from '../../kit/errors.js';
 import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
 import type { Resources } from '../../model/machine.js';
+import { parseAddress } from '../../rpc/addresses.js';
 import { createClient, openChannel, type Channel } from '../../rpc/client.js';
 import { fromDate, fromDuration } from '../../wire/time.js';
 import { runTasks } from '../../kit/tasks.js';
@@ -148,7 +149,7 @@ export class Link implements CenterAccess {
     return this.#channel.channel;
   }
 
-  /** Keeps connected until the signal aborts; then says goodbye. Never rejects but for a store that fails. */
+  /** Keeps connected until the signal aborts; then says goodbye. */
   async run(signal: AbortSignal): Promise<void> {
     const end = (why: Farewell) => (): void => void this.#session?.end(why);
     const stop = end('stopping');
@@ -180,7 +181,7 @@ export class Link implements CenterAccess {
     }
   }
 
-  /** One try; returns how long to wait before the next, milliseconds. */
+  /** One try; returns how long to wait before the next, milliseconds. Whatever fails, the agent goes on without a center. */
   async #once(signal: AbortSignal): Promise<number> {
     const { identity, clock } = this.#options;
     await identity.refresh();
@@ -190,11 +191,10 @@ export class Link implements CenterAccess {
       this.#offline(problem ?? 'this machine has not joined a site');
       return this.#timings.lookMs;
     }
-    const frame = await this.#hello();
-    if (signal.aborted) return 0;
     const startedMs = clock.monotonic();
     try {
-      return this.#left(await this.#dial(channel, frame));
+      const hello = await this.#hello();
+      return signal.aborted ? 0 : this.#left(await this.#dial(channel, hello));
     } catch (error) {
       return this.#lost(error, clock.monotonic() - startedMs);
     } finally {
@@ -278,6 +278,10 @@ export class Link implements CenterAccess {
   /** Returns the wait before dialing there: none, unless the centers send the machine round in a circle. */
   #follow(address: string): number {
     const hops = (this.#redirect?.hops ?? 0) + 1;
+    if (!isAddress(address)) {
+      this.#offline(`the center sends this machine to "${address}", which is not HOST:PORT: look at its --redirect`);
+      return this.#backoff.next();
+    }
     if (hops > REDIRECTS_MAX) {
       this.#redirect = undefined;
       this.#offline(
@@ -314,6 +318,14 @@ export class Link implements CenterAccess {
     const connected = next.at === 'live';
     if (connected === (before.at === 'live')) return;
     for (const listener of [...this.#listeners]) listener(connected);
+  }
+}
+
+function isAddress(text: string): boolean {
+  try {
+    return parseAddress(text).kind === 'tcp';
+  } catch {
+    return false;
   }
 }
 

@@ -53,11 +53,6 @@ export class ServiceCertificates {
     });
   }
 
-  /** The machine's identity changed, or the service is gone. */
-  forget(service: string): void {
-    this.#cached.delete(service);
-  }
-
   async #make(service: string): Promise<ServiceCertificate> {
     const privateKey = await generateKey();
     const { certificate, ca } = await this.#options.sign(service, certificateRequest(privateKey));

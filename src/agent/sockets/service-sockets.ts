@@ -1,5 +1,4 @@
 import { lstat } from 'node:fs/promises';
-import { isCode, errnoOf } from '../../kit/errors.js';
 import type { Logger } from '../../kit/logger.js';
 import { KeyedMutex } from '../../kit/tasks.js';
 import { serviceSocket } from '../../model/places.js';
@@ -63,7 +62,7 @@ export class ServiceSockets {
     });
   }
 
-  /** Removes a service's socket and cuts who is connected; fine where there is none. */
+  /** Removes a service's socket and cuts who is connected; fine where there is none. Never rejects: what goes wrong is logged. */
   async remove(service: string): Promise<void> {
     await this.#turns.run(service, () => this.#close(service));
   }
@@ -75,7 +74,6 @@ export class ServiceSockets {
     try {
       await open.bound.close();
     } catch (error) {
-      if (!isCode(error) && errnoOf(error) === undefined) throw error;
       this.#options.logger.warn('a service socket could not be removed', { service, error });
     }
   }

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { MusterError } from '../../../../src/kit/errors.js';
+import { openMemoryStore } from '../../../../src/store/memory.js';
+import type { Store } from '../../../../src/store/port.js';
 import { FakeCenter, type FakeCenterOptions } from '../../../support/fake-center.js';
 import {
   linkedAgent,
@@ -181,6 +183,35 @@ test('a redirect is followed; when that center is gone the own one is asked agai
   );
   center.onHello = undefined;
   await center.session(2);
+});
+
+test('a redirect to nowhere is said, and the own center asked again', async (t) => {
+  const { center, agent } = await site(t, {
+    onHello: () => ({ $case: 'redirect', value: { address: 'not an address' } }),
+  });
+  await until('it is said', () => agent.link.state.at === 'offline' && /not HOST:PORT/.test(agent.link.state.reason));
+  center.onHello = undefined;
+  await center.session();
+});
+
+test('a disk without room keeps the agent from connecting, not from living', async (t) => {
+  const store = await openMemoryStore();
+  let full = true;
+  const write: Store['write'] = (mutations) =>
+    full ? Promise.reject(new MusterError('exhausted', 'the disk is full')) : store.write(mutations);
+  const tight: Store = {
+    revision: 0,
+    failed: store.failed,
+    get: (key) => store.get(key),
+    range: (range) => store.range(range),
+    watch: (prefix, signal) => store.watch(prefix, signal),
+    close: () => store.close(),
+    write,
+  };
+  const { center, agent } = await site(t, {}, { store: tight });
+  await until('it is said', () => agent.link.state.at === 'offline' && /disk is full/.test(agent.link.state.reason));
+  full = false;
+  await center.session();
 });
 
 test('a center that accepts and then says nothing is given up', async (t) => {
