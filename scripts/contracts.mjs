@@ -15,7 +15,7 @@ const GENERATED = join(root, 'generated');
 async function generateInto(base) {
   await mustRun(tool('buf'), ['generate', '--output', base]);
   const descriptors = join(base, 'generated', DESCRIPTORS);
-  await mustRun(tool('buf'), ['build', '--as-file-descriptor-set', '--exclude-source-info', '--output', descriptors]);
+  await mustRun(tool('buf'), ['build', '--as-file-descriptor-set', '--output', descriptors]);
 }
 
 /**
