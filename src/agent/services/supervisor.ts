@@ -109,6 +109,8 @@ export class Supervisor {
       this.#event({ kind: 'found', running: found, upForMs: this.#options.clock.now() - found.startedMs });
       if (!wanted) this.#event({ kind: 'want', run: false });
     } else if (wanted) this.#begin(record?.rest);
+    // Others may start what rests.
+    this.#schedule();
   }
 
   /** Starts it, unless it ended during this boot and is to rest. */
@@ -308,7 +310,7 @@ export class Supervisor {
     if (at !== 'STARTING' && at !== 'RUNNING' && at !== 'STOPPING') return;
     this.#exit = seen.exit;
     const upMs = this.#startedMs === undefined ? undefined : this.#options.clock.now() - this.#startedMs;
-    const after = upMs === undefined || at === 'STOPPING' ? '' : ` after ${formatDuration(upMs)}`;
+    const after = upMs === undefined || at === 'STOPPING' || seen.rest ? '' : ` after ${formatDuration(upMs)}`;
     const words = at === 'STARTING' && seen.exit.code !== 0 ? await lastWords(unit) : '';
     this.#event({ kind: 'ended', exit: seen.exit, reason: `${seen.reason}${after}${words}`, rest: seen.rest });
   }

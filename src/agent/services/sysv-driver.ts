@@ -25,7 +25,7 @@ export interface SysvDriverOptions {
 const ACTION_TIMEOUT_MS = 120_000;
 const STATUS_TIMEOUT_MS = 15_000;
 /** While its pid lives, asking the script itself can wait this long. */
-const ASK_SCRIPT_EVERY_MS = 15_000;
+const ASK_SCRIPT_EVERY_MS = 10_000;
 const NOT_EXECUTABLE = 127;
 
 /** Exit codes of `status`, LSB 3.1 section 20.2. */
@@ -44,7 +44,7 @@ export function judgeStatus(code: number | undefined, output: string, running: R
 
 /** Services as init scripts, called as `service NAME start|stop|status`. */
 export class SysvDriver implements ServiceDriver {
-  readonly pace = { runningMs: 1000, idleMs: 15_000 };
+  readonly pace = { runningMs: 1000, idleMs: 10_000 };
   readonly #options: SysvDriverOptions;
 
   constructor(options: SysvDriverOptions) {
