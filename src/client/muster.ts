@@ -3,7 +3,7 @@ import { ConfigService } from '../../generated/muster/v1/config.js';
 import type { ConfigValues } from '../config/values.js';
 import { flush } from '../counter/default.js';
 import { backgroundClock, systemClock, withTimeout } from '../kit/clock.js';
-import { MusterError } from '../kit/errors.js';
+import { messageOf, MusterError } from '../kit/errors.js';
 import { systemRandom } from '../kit/random.js';
 import { aborted, stopped } from '../kit/tasks.js';
 import { createClient, openChannel, type Channel } from '../rpc/client.js';
@@ -57,6 +57,7 @@ export class Muster {
   readonly #timeoutMs: number;
   readonly #state: ConfigState;
   readonly #channel: Channel | undefined;
+  readonly #sender: ReportSender | undefined;
   readonly #stop = new AbortController();
   readonly #first: Promise<void>;
   #following: Promise<void> = Promise.resolve();
@@ -72,8 +73,10 @@ export class Muster {
       address === undefined
         ? undefined
         : openChannel({ address, peer: 'the agent', clock: backgroundClock, background: true });
-    const sender = this.#channel && this.#reportSender(this.#channel);
-    this.#state = new ConfigState(backgroundClock, (revision, error) => sender?.report({ revision, error }));
+    this.#sender = this.#channel && this.#reportSender(this.#channel);
+    this.#state = new ConfigState(backgroundClock, (revision, error) => {
+      this.#sender?.report({ revision, error });
+    });
     this.#first = this.#channel ? this.#follow(this.#channel) : Promise.resolve();
   }
 
@@ -115,6 +118,14 @@ export class Muster {
   // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- names the type of what the listener gets, as config() does
   onChange<T extends object = ConfigValues>(listener: (config: T, info: ChangeInfo) => unknown): () => void {
     return this.#state.onChange((values, info) => listener(this.#lay(values, {}) as T, info));
+  }
+
+  /**
+   * Says that the configuration in use cannot be used after all, for example the first one, which nobody was asked about. The operator
+   * sees why; config() stays as it is.
+   */
+  refuse(why: unknown): void {
+    if (this.revision > 0) this.#sender?.report({ revision: this.revision, error: messageOf(why) || 'refused' });
   }
 
   /**

@@ -1,11 +1,7 @@
+import type { AppliedReport } from '../config/applied.js';
 import { Backoff } from '../kit/backoff.js';
 import { sleep, type Clock } from '../kit/clock.js';
 import type { Random } from '../kit/random.js';
-
-export interface AppliedReport {
-  readonly revision: number;
-  readonly error: string;
-}
 
 export interface ReportSenderOptions {
   readonly send: (report: AppliedReport, signal: AbortSignal) => Promise<void>;

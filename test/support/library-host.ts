@@ -22,6 +22,7 @@ if (mode === 'end') {
   new Counter('runs').increment();
   say({ certificate: await muster.certificate().then(() => 'given', String) });
 } else {
+  if (process.argv[3] === 'refuse') muster.refuse(new Error('not this one'));
   muster.onChange<Settings>((config, { revision }) => {
     if (typeof config.greeting !== 'string') throw new TypeError('greeting must be text');
     say({ changed: config, revision, still: muster.config() });

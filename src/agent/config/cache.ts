@@ -1,3 +1,4 @@
+import { appliedAfter } from '../../config/applied.js';
 import { hashValues } from '../../config/canonical.js';
 import type { ConfigSnapshot } from '../../config/wire.js';
 import { sleep, type Clock } from '../../kit/clock.js';
@@ -146,7 +147,7 @@ export class ConfigCache {
         `revision ${revision} was never offered to ${service}: the newest is ${this.held(service)}`,
       );
     }
-    const applied = error === '' ? Math.max(revision, this.applied(service)) : this.applied(service);
+    const applied = appliedAfter(this.applied(service), { revision, error });
     await this.#putReport(service, { revision, error: error.slice(0, ERROR_MAX), applied, sent: false });
     this.#work();
   }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { appliedAfter, type AppliedReport } from '../../config/applied.js';
 import { parseConfig } from '../../config/document.js';
 import type { Clock } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
@@ -12,7 +13,7 @@ import {
   etagOf,
   revisionId,
   scopeId,
-  type AppliedReport,
+  type StoredReport,
   type ConfigDocument,
   type ConfigHead,
   type PublishedRequest,
@@ -76,9 +77,9 @@ export class Configs implements ConfigSource {
   readonly #heads: Documents<ConfigHead>;
   readonly #documents: Documents<ConfigDocument>;
   readonly #revisions: Documents<ConfigDocument>;
-  readonly #reports: Documents<AppliedReport>;
+  readonly #reports: Documents<StoredReport>;
   readonly #entries = new Map<string, Entry>();
-  readonly #applied = new Map<string, AppliedReport>();
+  readonly #applied = new Map<string, StoredReport>();
   readonly #listeners = new Set<(service: string) => void>();
   readonly #publishing = new KeyedMutex();
 
@@ -89,7 +90,7 @@ export class Configs implements ConfigSource {
     this.#heads = new Documents<ConfigHead>(store, 'config/head/');
     this.#documents = new Documents<ConfigDocument>(store, 'config/document/');
     this.#revisions = new Documents<ConfigDocument>(store, 'config/revision/');
-    this.#reports = new Documents<AppliedReport>(store, 'config/applied/');
+    this.#reports = new Documents<StoredReport>(store, 'config/applied/');
   }
 
   /** @throws as Store.range */
@@ -192,24 +193,18 @@ export class Configs implements ConfigSource {
   }
 
   /** Notes what a service on a machine said; `error` is empty when it took the revision. Resolves once durable. */
-  async reportApplied(
-    { service, machine }: ScopeName,
-    report: { readonly revision: number; readonly error: string },
-  ): Promise<void> {
+  async reportApplied({ service, machine }: ScopeName, report: AppliedReport): Promise<void> {
     // A report of what was never published can only come from a machine that is confused: nothing to note.
     if (report.revision < 1 || report.revision > this.newest(service)) return;
     const id = scopeId(service, machine);
     const before = this.#applied.get(id);
     const reportedMs = this.#clock.now();
-    const next: AppliedReport =
-      report.error === ''
-        ? { applied: report.revision, error: '', failed: 0, reportedMs }
-        : {
-            applied: before?.applied ?? 0,
-            error: report.error.slice(0, ERROR_MAX),
-            failed: report.revision,
-            reportedMs,
-          };
+    const next: StoredReport = {
+      applied: appliedAfter(before?.applied ?? 0, report),
+      error: report.error.slice(0, ERROR_MAX),
+      failed: report.error === '' ? 0 : report.revision,
+      reportedMs,
+    };
     await this.#reports.put(id, next);
     this.#applied.set(id, next);
   }
@@ -225,7 +220,7 @@ export class Configs implements ConfigSource {
         online: machine.online,
         desired: this.merged(service, machine.id).revision,
         held: configHeld,
-        applied: Math.max(report?.applied ?? 0, configApplied),
+        applied: report?.applied ?? configApplied,
         error: report?.error ?? '',
         reportedMs: report?.reportedMs,
       };

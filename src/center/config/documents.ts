@@ -30,8 +30,8 @@ export interface PublishedRequest {
 }
 
 /** `config/applied/SERVICE:MACHINE`: what the service there said last. */
-export interface AppliedReport {
-  /** Newest revision it took; 0 if none yet. */
+export interface StoredReport {
+  /** Revision it runs with; 0 if none. */
   readonly applied: number;
   /** Why it did not take `failed`; empty when it took what it has. */
   readonly error: string;

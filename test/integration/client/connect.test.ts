@@ -21,9 +21,9 @@ interface Program {
   readonly ended: Promise<number | null>;
 }
 
-function run(t: TestContext, mode: 'end' | 'follow', agent: string): Program {
+function run(t: TestContext, mode: 'end' | 'follow' | 'follow refuse', agent: string): Program {
   const env = { ...process.env, MUSTER_AGENT: agent };
-  const child = spawn(process.execPath, ['--import', 'tsx', HOST, mode], {
+  const child = spawn(process.execPath, ['--import', 'tsx', HOST, ...mode.split(' ')], {
     env,
     stdio: ['pipe', 'pipe', 'pipe'],
   });
@@ -132,6 +132,20 @@ describe('a program that links the library', () => {
     });
     await saw('the change after the restart', { changed: { greeting: 'Moin' }, revision: 4 });
     await waitFor('it to be applied', () => site.agent.config.of('orders').applied === 4);
+    program.end();
+    assert.equal(await program.ended, 0, program.complained());
+  });
+
+  it('may take back that it uses the first configuration', async (t) => {
+    const { site, publish } = await startSite(t);
+    await publish('greeting: Hello');
+    await waitFor('the agent to hold it', () => site.agent.config.of('orders').held === 1);
+    site.center.fleet.facts.push({ machine: MACHINE, service: 'orders', configHeld: 1, configApplied: 0 });
+    const program = run(t, 'follow refuse', site.socket);
+    const { applied } = await waitFor('the refusal to arrive', () =>
+      site.center.configs.adoption('orders').find(({ error }) => error === 'not this one'),
+    );
+    assert.equal(applied, 0);
     program.end();
     assert.equal(await program.ended, 0, program.complained());
   });

@@ -124,6 +124,9 @@ describe("the center's configurations", () => {
     await configs.reportApplied({ service: 'orders', machine: 'm-1' }, { revision: 2, error: '' });
     await configs.reportApplied({ service: 'orders', machine: 'm-2' }, { revision: 1, error: '' });
     await configs.reportApplied({ service: 'orders', machine: 'm-2' }, { revision: 2, error: 'x'.repeat(5_000) });
+    await configs.reportApplied({ service: 'orders', machine: 'm-1' }, { revision: 2, error: 'on second thoughts' });
+    assert.equal(configs.adoption('orders')[0]?.applied, 0);
+    await configs.reportApplied({ service: 'orders', machine: 'm-1' }, { revision: 2, error: '' });
     // What was never published is not noted.
     await configs.reportApplied({ service: 'orders', machine: 'm-1' }, { revision: 3, error: 'what?' });
     await configs.reportApplied({ service: 'nothing', machine: 'm-1' }, { revision: 1, error: '' });
