@@ -100,7 +100,8 @@ function report(io: Io, argv: readonly string[], error: unknown): number {
 export async function runCli(argv: readonly string[], io: Io): Promise<number> {
   const program = newProgram(io);
   try {
-    await load(program, io, commandWord(argv));
+    // The version needs no command, and is asked for by scripts.
+    if (!argv.includes('--version')) await load(program, io, commandWord(argv));
     if (argv.length === 0) {
       program.outputHelp();
       return EXIT_USAGE;
