@@ -65,7 +65,7 @@ interface Core {
 
 async function openCore({ store, authority, clock, logger }: CenterOptions): Promise<Core> {
   const tables = await openTables(store, clock, logger);
-  const machines = new Machines({ table: tables.machines, inventories: tables.inventories, clock });
+  const machines = new Machines({ table: tables.machines, inventories: tables.inventories, clock, logger });
   const instances = new Instances(tables.instances, clock, (machine) => machines.get(machine)?.lastContactMs);
   const revocations = new Revocations(tables.revoked, clock);
   const tokens = new Tokens({ table: tables.tokens, caHash: authority.caHash, clock });

@@ -69,10 +69,6 @@ export function cancelled(command: CommandRecord, by: string, nowMs: number): Co
   return ended(command, 'CANCELLED', `cancelled by ${by} before it was sent`, nowMs);
 }
 
-export function failed(command: CommandRecord, message: string, nowMs: number): CommandRecord {
-  return ended(command, 'FAILED', message, nowMs);
-}
-
 /** Contact with its machine is lost: nobody can say how far it is. A command that was never sent just waits on. */
 export function contactLost(command: CommandRecord, nowMs: number): CommandRecord {
   if (command.outcome !== 'DELIVERED' && command.outcome !== 'STARTED') return command;

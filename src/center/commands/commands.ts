@@ -190,13 +190,17 @@ export class Commands {
 
   /** Expires what waits too long and bounds the history, until the signal aborts. */
   async watchOver(signal: AbortSignal): Promise<void> {
-    const { clock } = this.#options;
+    const { clock, logger } = this.#options;
     for (;;) {
       await sleep(clock, SWEEP_INTERVAL_MS, signal);
       const nowMs = clock.monotonic();
       const due = [...this.#deadlines].filter(([, deadlineMs]) => deadlineMs <= nowMs);
-      await Promise.all(due.map(([id]) => this.#expire(id)));
-      await this.#forgetOld();
+      try {
+        await Promise.all(due.map(([id]) => this.#expire(id)));
+        await this.#forgetOld();
+      } catch (error) {
+        logger.error('could not store that commands expired, trying again', { error });
+      }
     }
   }
 
@@ -274,8 +278,8 @@ export class Commands {
   /** Only what was never sent expires here; what was sent its agent decides. */
   async #expire(id: string): Promise<void> {
     const { clock } = this.#options;
-    this.#deadlines.delete(id);
     await this.#change(id, (command) => (command.outcome === 'QUEUED' ? expired(command, clock.now()) : command));
+    this.#deadlines.delete(id);
   }
 
   /** The one place where a command changes. A settled command stays as it is. */

@@ -1,6 +1,7 @@
 import { sleep, type Clock } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
 import { MACHINE_NAME_PATTERN, newId } from '../../kit/ids.js';
+import type { Logger } from '../../kit/logger.js';
 import { didYouMean } from '../../kit/suggest.js';
 import type { Inventory, Resources } from '../../model/machine.js';
 import { assertLabels } from '../../model/selector.js';
@@ -60,6 +61,7 @@ export interface MachinesOptions {
   readonly table: Table<MachineRecord>;
   readonly inventories: Table<Inventory>;
   readonly clock: Clock;
+  readonly logger: Logger;
 }
 
 /** The machines of the site: who has joined, what they are, and which are in contact now. */
@@ -69,15 +71,17 @@ export class Machines {
   readonly #table: Table<MachineRecord>;
   readonly #inventories: Table<Inventory>;
   readonly #clock: Clock;
+  readonly #logger: Logger;
   /** Machines in contact now. */
   readonly #contacts = new Map<string, Contact>();
   /** Names of machines whose join is being written. */
   readonly #joining = new Set<string>();
 
-  constructor({ table, inventories, clock }: MachinesOptions) {
+  constructor({ table, inventories, clock, logger }: MachinesOptions) {
     this.#table = table;
     this.#inventories = inventories;
     this.#clock = clock;
+    this.#logger = logger;
     this.changes = new Changes(clock);
     table.changes.listen((id) => {
       this.changes.emit(id);
@@ -228,7 +232,11 @@ export class Machines {
   async run(signal: AbortSignal): Promise<void> {
     for (;;) {
       await sleep(this.#clock, CONTACT_WRITE_INTERVAL_MS, signal);
-      await Promise.all([...this.#contacts].map(([id, { lastMs }]) => this.#saveContact(id, lastMs)));
+      try {
+        await Promise.all([...this.#contacts].map(([id, { lastMs }]) => this.#saveContact(id, lastMs)));
+      } catch (error) {
+        this.#logger.error('could not store when machines were last heard, trying again', { error });
+      }
     }
   }
 

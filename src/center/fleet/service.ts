@@ -38,8 +38,8 @@ export interface FleetParts {
 }
 
 /** Values of one frame of a watch. */
-const MACHINES_PER_FRAME = 250;
-const INSTANCES_PER_FRAME = 100;
+const MACHINES_PER_FRAME = 50;
+const INSTANCES_PER_FRAME = 25;
 
 function selectorOf(text: string, machines: Machines): Selector {
   const selector = parseSelector(text);

@@ -3,11 +3,11 @@ import type { Clock } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
 import { untilAborted } from '../../rpc/streams.js';
 import { fromWireInventory, fromWireResources } from '../../wire/machine.js';
-import type { Instances } from '../fleet/instances.js';
+import { instanceId, type Instances } from '../fleet/instances.js';
 import type { Machines } from '../fleet/machines.js';
 import type { GatewayListeners, StillCurrent } from './parts.js';
 import type { Session } from './session.js';
-import { fromWireApplied, fromWireInstanceOf, fromWireUpdate } from './wire.js';
+import { boundedInventory, fromWireApplied, fromWireInstanceOf, fromWireUpdate } from './wire.js';
 
 export interface FrameReaderOptions {
   readonly session: Session;
@@ -17,6 +17,9 @@ export interface FrameReaderOptions {
   readonly listeners: GatewayListeners;
   readonly clock: Clock;
 }
+
+/** Instances one machine may report. */
+export const INSTANCES_PER_MACHINE_MAX = 1000;
 
 type UpFrame = NonNullable<ConnectRequest['frame']>;
 
@@ -66,7 +69,7 @@ export class FrameReader {
         await listeners.commandReported(machine, fromWireUpdate(frame.value), current);
         return;
       case 'inventory':
-        await machines.inventoried(machine, fromWireInventory(frame.value));
+        await machines.inventoried(machine, boundedInventory(fromWireInventory(frame.value)));
         return;
       case 'goodbye':
         session.end();
@@ -85,10 +88,20 @@ export class FrameReader {
         this.#told.delete(record.report.service);
         instances.gone(machine, record.report.service);
       } else {
+        this.#assertRoom(record.report.service);
         this.#told.add(record.report.service);
         instances.reported(record);
       }
     }
     if (fullReportEnd) instances.fullReportEnded(machine, this.#told);
+  }
+
+  #assertRoom(service: string): void {
+    const { session, instances } = this.#options;
+    if (instances.countOf(session.machine) < INSTANCES_PER_MACHINE_MAX) return;
+    if (instances.get(instanceId(session.machine, service))) return;
+    throw new MusterError('exhausted', `a machine may have at most ${INSTANCES_PER_MACHINE_MAX} services`, {
+      reason: 'INSTANCES_MAX',
+    });
   }
 }

@@ -310,10 +310,15 @@ export class Gateway implements Courier {
   }
 
   async #lost(machine: string): Promise<void> {
-    const { machines, instances, listeners } = this.#options;
+    const { machines, instances, listeners, logger } = this.#options;
     instances.contactLost(machine, machines.get(machine)?.lastContactMs);
     // Since when it is silent has to be known by the time it is seen to be offline: together, before anything is awaited.
-    await Promise.all([listeners.contactLost(machine), machines.disconnected(machine)]);
+    const stored = await Promise.allSettled([listeners.contactLost(machine), machines.disconnected(machine)]);
+    for (const outcome of stored) {
+      if (outcome.status === 'fulfilled') continue;
+      // What cannot be stored now is made good when the machine comes back.
+      logger.error('could not store that contact was lost', { machine, error: outcome.reason as unknown });
+    }
   }
 }
 

@@ -11,8 +11,16 @@ import type { Instance } from '../../../generated/muster/v1/types.js';
 import { MusterError } from '../../kit/errors.js';
 import { fromWireInstance, fromWireOutcome, toWireAction } from '../../wire/instance.js';
 import { fromDate, toDuration } from '../../wire/time.js';
+import { CHECK_OUTPUT_BYTES_MAX, type InstanceReport } from '../../model/instance.js';
+import type { Inventory } from '../../model/machine.js';
 import type { InstanceRecord } from '../fleet/instances.js';
 import type { Applied, AppliedPhase, CommandOrder, CommandReport, Desired, Held, TailOrder } from './parts.js';
+
+/** Checks kept of an instance. */
+const CHECKS_MAX = 16;
+const TEXT_CHARACTERS_MAX = 2000;
+/** Disks, and network interfaces, kept of a machine. */
+const INVENTORY_ITEMS_MAX = 200;
 
 type DownFrame = NonNullable<ConnectResponse['frame']>;
 
@@ -27,9 +35,28 @@ export function fromWireInstanceOf(machine: string, instance: Instance): Instanc
   }
   return {
     machine,
-    report: fromWireInstance(instance),
+    report: bounded(fromWireInstance(instance)),
     configHeld: instance.configRevision,
     configApplied: instance.configApplied,
+  };
+}
+
+/** What an agent reports is kept and sent on: so much of it and no more, whoever the agent is. */
+function bounded(report: InstanceReport): InstanceReport {
+  return {
+    ...report,
+    reason: report.reason.slice(0, TEXT_CHARACTERS_MAX),
+    checks: report.checks
+      .slice(0, CHECKS_MAX)
+      .map((check) => ({ ...check, output: check.output.slice(0, CHECK_OUTPUT_BYTES_MAX) })),
+  };
+}
+
+export function boundedInventory(inventory: Inventory): Inventory {
+  return {
+    ...inventory,
+    disks: inventory.disks.slice(0, INVENTORY_ITEMS_MAX),
+    interfaces: inventory.interfaces.slice(0, INVENTORY_ITEMS_MAX),
   };
 }
 
@@ -37,7 +64,7 @@ export function fromWireUpdate(update: CommandUpdate): CommandReport {
   return {
     command: update.command,
     outcome: fromWireOutcome(update.outcome),
-    message: update.message,
+    message: update.message.slice(0, TEXT_CHARACTERS_MAX),
     startedMs: fromDate(update.started),
     endedMs: fromDate(update.ended),
   };
@@ -60,7 +87,14 @@ function fromWirePhase(phase: WirePhase): AppliedPhase | undefined {
 
 export function fromWireApplied(applied: WireApplied): Applied | undefined {
   const phase = fromWirePhase(applied.phase);
-  return phase && { service: applied.service, generation: applied.generation, phase, error: applied.error };
+  return (
+    phase && {
+      service: applied.service,
+      generation: applied.generation,
+      phase,
+      error: applied.error.slice(0, TEXT_CHARACTERS_MAX),
+    }
+  );
 }
 
 export function assignmentFrame(desired: Desired): DownFrame {

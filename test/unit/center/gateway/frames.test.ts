@@ -4,7 +4,7 @@ import type { ConnectRequest } from '../../../../generated/muster/v1/center.js';
 import { Instance } from '../../../../generated/muster/v1/types.js';
 import { Instances, type InstanceRecord } from '../../../../src/center/fleet/instances.js';
 import { Machines, type MachineRecord } from '../../../../src/center/fleet/machines.js';
-import { FrameReader } from '../../../../src/center/gateway/frames.js';
+import { FrameReader, INSTANCES_PER_MACHINE_MAX } from '../../../../src/center/gateway/frames.js';
 import type { GatewayListeners } from '../../../../src/center/gateway/parts.js';
 import { OUTBOX_FRAMES_MAX, Session } from '../../../../src/center/gateway/session.js';
 import { Table } from '../../../../src/center/table.js';
@@ -30,7 +30,12 @@ async function fixture() {
   const clock = new ManualClock();
   const open = <T>(prefix: string): Promise<Table<T>> => Table.open<T>({ store, prefix, clock, logger: silentLogger });
   const table = await open<MachineRecord>('machine/');
-  const machines = new Machines({ table, inventories: await open<Inventory>('inventory/'), clock });
+  const machines = new Machines({
+    table,
+    inventories: await open<Inventory>('inventory/'),
+    clock,
+    logger: silentLogger,
+  });
   const instances = new Instances(await open<InstanceRecord>('instance/'), clock, () => undefined);
   return { clock, machines, instances, session: new Session(facts) };
 }
@@ -65,6 +70,14 @@ describe('frames', () => {
     const frames = framesOf(instanceFrame(2, 'a'), instanceFrame(4, 'b'));
     await assert.rejects(reader.run(frames, new AbortController().signal), { reason: 'SEQUENCE' });
     assert.deepEqual(parts.instances.serviceNames(), ['a']);
+  });
+
+  it('may tell of so many services and no more', async () => {
+    const parts = await fixture();
+    const reader = new FrameReader({ ...parts, listeners, current: () => true });
+    const frames = Array.from({ length: INSTANCES_PER_MACHINE_MAX + 2 }, (_, n) => instanceFrame(n + 2, `s-${n}`));
+    await assert.rejects(reader.run(framesOf(...frames), new AbortController().signal), { reason: 'INSTANCES_MAX' });
+    assert.equal(parts.instances.size, INSTANCES_PER_MACHINE_MAX);
   });
 
   it('end the session when the agent closes its side', async () => {
