@@ -36,6 +36,7 @@ export async function follow(greeting, log) {
   try {
     greeting.use(muster.config());
   } catch (error) {
+    muster.refuse(error);
     log(`configuration revision ${muster.revision} not used: ${error.message}`);
   }
   return () => muster.close();

@@ -38,6 +38,8 @@ export interface FlushOptions {
 export const REPORT_INTERVAL_MS = 1_000;
 export const FLUSH_TIMEOUT_MS = 5_000;
 const SEND_TIMEOUT_MS = 5_000;
+/** Different things said of one process's counters. */
+const WARNINGS_MAX = 100;
 /** A refused series is offered again after this. */
 const REFUSED_RETRY_MS = 60_000;
 const BACKOFF = { initialMs: 200, maxMs: 5_000, multiplier: 2 };
@@ -115,7 +117,9 @@ export class Reporter {
       await this.flush({ timeoutMs: SEND_TIMEOUT_MS });
       this.#backoff.reset();
       this.#arm(REPORT_INTERVAL_MS);
-    } catch {
+    } catch (error) {
+      // An agent that is away comes back; anything else would otherwise never be heard of.
+      if (!isCode(error, 'unavailable', 'deadline', 'cancelled')) this.#warnOnce(messageOf(error));
       this.#arm(REPORT_INTERVAL_MS + this.#backoff.next());
     }
   }
@@ -188,10 +192,13 @@ export class Reporter {
 
   #refused(series: Series, refusal: PointRefusal): void {
     this.#sentOf(series).retryAtMs = this.#options.clock.monotonic() + REFUSED_RETRY_MS;
-    const key = `${refusal.reason} ${series.definition.name}`;
-    if (this.#warned.has(key)) return;
-    this.#warned.add(key);
-    this.#options.warn(refusal.message);
+    this.#warnOnce(refusal.message);
+  }
+
+  #warnOnce(message: string): void {
+    if (this.#warned.has(message) || this.#warned.size >= WARNINGS_MAX) return;
+    this.#warned.add(message);
+    this.#options.warn(message);
   }
 
   /** Goes on as a new process: what is acknowledged stays where it was counted, the rest is counted under the new uid. */

@@ -90,6 +90,18 @@ describe('the reporter', () => {
     reporter.stop();
   });
 
+  it('says once what will not pass by itself', async () => {
+    const { clock, registry, warnings, receiver, reporter } = start(away);
+    new Counter('a', {}, registry);
+    reporter.start();
+    await clock.advance(20_000);
+    assert.deepEqual(warnings, []);
+    receiver.answer = () => Promise.reject(new MusterError('exhausted', 'too many processes'));
+    await clock.advance(60_000);
+    assert.deepEqual(warnings, ['too many processes']);
+    reporter.stop();
+  });
+
   it('flushes within its time or says why not', async () => {
     const hang: Answer = (_, signal) =>
       new Promise((_resolve, reject) => {
