@@ -73,7 +73,8 @@ export class Systemd {
 
 async function firstChild(parent: ChildProcess): Promise<string | undefined> {
   const { pid } = parent;
-  if (pid === undefined) return undefined;
+  // Before it becomes unshare, the shell has other children.
+  if (pid === undefined || (await readFile(`/proc/${pid}/comm`, 'utf8')).trim() !== 'unshare') return undefined;
   const [child] = (await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8')).split(' ');
   return child === '' ? undefined : child;
 }
