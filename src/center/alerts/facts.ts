@@ -1,14 +1,14 @@
 import type { Clock } from '../../kit/clock.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { Instances } from '../fleet/instances.js';
-import type { Machines } from '../fleet/machines.js';
+import type { Machine, Machines } from '../fleet/machines.js';
 import type { Judgement } from './alerts.js';
 import { judgeMachine } from './rules.js';
 
 export interface FactsOptions {
   readonly machines: Machines;
   readonly instances: Instances;
-  readonly catalog: Catalog;
+  readonly catalog: Pick<Catalog, 'failures'>;
   readonly clock: Clock;
   /** Silence after which a machine counts as offline, milliseconds. */
   readonly graceMs: () => number;
@@ -60,7 +60,7 @@ export class Facts {
       machine: id,
       name: machine.record.name,
       online: machine.online,
-      silentMs: machine.online ? 0 : nowMs - (this.#silentSince.get(id) ?? this.#startedMs),
+      silentMs: machine.online ? 0 : nowMs - (this.#silentSince.get(id) ?? this.#awaitedSince(machine)),
       graceMs: graceMs(),
       lastContactMs: machine.lastContactMs,
       clockSkewMs: machine.record.clockSkewMs,
@@ -70,5 +70,11 @@ export class Facts {
     });
     const awaySinceMs = machine.online ? undefined : (machine.lastContactMs ?? clock.now());
     return { machineName: machine.record.name, awaySinceMs, verdicts };
+  }
+
+  /** A machine that has not been heard in this run is waited for from its join on, or from the center's start. */
+  #awaitedSince({ record }: Machine): number {
+    const { clock } = this.#options;
+    return Math.max(this.#startedMs, clock.monotonic() - Math.max(0, clock.now() - record.joinedMs));
   }
 }

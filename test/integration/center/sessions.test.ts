@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
+import { ConfigService, PublishRequest } from '../../../generated/muster/v1/config.js';
 import type { Alert } from '../../../generated/muster/v1/types.js';
 import { MusterError } from '../../../src/kit/errors.js';
+import { createClient, openChannel } from '../../../src/rpc/client.js';
 import { fromDuration } from '../../../src/wire/time.js';
 import { TestCenter } from '../../support/center.js';
 import { FakeAgent, joinAs } from '../../support/fake-agent.js';
@@ -326,6 +328,37 @@ describe('services and labels', () => {
     await assert.rejects(center.operator.getService({ service: 'order' }), /Did you mean "orders"/);
     await center.operator.removeService({ service: 'orders' });
     await assert.rejects(center.operator.getService({ service: 'orders' }), { code: 'not_found' });
+  });
+
+  it('tells agents of a new configuration, also of services they declare themselves, and once', async (t) => {
+    const center = await TestCenter.start(t, { heartbeatMs: 60_000 });
+    const one = await agent(t, center, 'a');
+    const stream = await one.connect();
+    await stream.report({ service: 'orders', state: 'SERVICE_STATE_RUNNING' });
+    await waitFor('the instance', () => center.operator.getInstance({ machine: 'a', service: 'orders' }));
+    const channel = openChannel({ address: `unix:${center.ready.adminSocket}` });
+    t.after(() => {
+      channel.close();
+    });
+    const text = 'greeting: hello\n';
+    const scope = { service: 'orders', machine: '' };
+    const document = await createClient(ConfigService, channel).publish(PublishRequest.fromPartial({ scope, text }));
+    const told = await stream.awaited('assignment');
+    assert.deepEqual([told.service, told.generation, told.manifest], ['orders', 0, '']);
+    assert.equal(told.configRevision, document.revision);
+    assert.notEqual(told.configHash, '');
+    await stream.report({ service: 'orders', state: 'SERVICE_STATE_RUNNING' });
+    await stream.report({ service: 'late', state: 'SERVICE_STATE_RUNNING' });
+    await waitFor('the next', () => center.operator.getInstance({ machine: 'a', service: 'late' }));
+    assert.equal(stream.all('assignment').length, 1);
+    await stream.leave();
+    const held = [{ service: 'orders', generation: 0, configRevision: document.revision }];
+    const knowing = await one.connect({ held });
+    await knowing.report({ service: 'orders', configRevision: document.revision });
+    await knowing.leave();
+    assert.equal(knowing.all('assignment').length, 0);
+    const forgetful = await one.connect({ held: [{ service: 'orders', generation: 0, configRevision: 0 }] });
+    assert.equal((await forgetful.awaited('assignment')).configRevision, document.revision);
   });
 
   it('raises an alert for an assignment that its agent cannot apply', async (t) => {
