@@ -1,5 +1,5 @@
 import type { ConnectRequest, ConnectResponse, Welcome } from '../../../generated/muster/v1/center.js';
-import { sleep, type Clock } from '../../kit/clock.js';
+import { sleep, type Clock, type Timer } from '../../kit/clock.js';
 import { formatDuration } from '../../kit/durations.js';
 import { MusterError } from '../../kit/errors.js';
 import { runTasks } from '../../kit/tasks.js';
@@ -41,6 +41,7 @@ export class Session {
   readonly #options: SessionOptions;
   #sequence = 0;
   #sendingSinceMs: number | undefined;
+  #cut: Timer | undefined;
   #ending: { readonly why: Farewell } | { readonly redirect: string } | undefined;
 
   constructor(options: SessionOptions) {
@@ -69,6 +70,7 @@ export class Session {
     } finally {
       outbox?.close();
       stream.cancel();
+      this.#cut?.cancel();
     }
     return this.#ending && 'redirect' in this.#ending ? this.#ending.redirect : undefined;
   }
@@ -78,7 +80,7 @@ export class Session {
     if (this.#ending) return;
     this.#ending = { why };
     const { stream, clock } = this.#options;
-    const cut = clock.after(why === 'stopping' ? GOODBYE_MS : 0, () => {
+    this.#cut = clock.after(why === 'stopping' ? GOODBYE_MS : 0, () => {
       stream.cancel();
     });
     try {
@@ -86,7 +88,6 @@ export class Session {
       await this.#send(goodbyeFrame(why));
       stream.end();
     } catch {
-      cut.cancel();
       stream.cancel();
     }
   }
