@@ -297,7 +297,8 @@ function aboutLimits(raw: RawManifest): Issue[] {
   return issues;
 }
 
-/** The JSON Schema of a manifest, for editors. */
-export function manifestJsonSchema(): Record<string, unknown> {
-  return { ...z.toJSONSchema(manifestSchema, { io: 'input' }), title: 'muster.yaml' };
+/** The JSON Schema of a manifest, for editors: the text of schemas/muster.schema.json. */
+export function manifestSchemaText(): string {
+  const schema = { ...z.toJSONSchema(manifestSchema, { io: 'input' }), title: 'muster.yaml' };
+  return `${JSON.stringify(schema, undefined, 2)}\n`;
 }

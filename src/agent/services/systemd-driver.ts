@@ -1,3 +1,4 @@
+import { constants } from 'node:os';
 import type { Clock } from '../../kit/clock.js';
 import {
   LaunchRefused,
@@ -77,7 +78,11 @@ function timestamp(text: string): string {
 
 function exitOf(code: number, status: number): Exit {
   if (code === 0) return { code: undefined, signal: '' };
-  return code === CLD_EXITED ? { code: status, signal: '' } : { code: undefined, signal: `signal ${status}` };
+  return code === CLD_EXITED ? { code: status, signal: '' } : { code: undefined, signal: signalName(status) };
+}
+
+function signalName(number: number): string {
+  return Object.entries(constants.signals).find(([, value]) => value === number)?.[0] ?? `signal ${number}`;
 }
 
 /** What a unit's facts mean. A unit that is inactive with success was stopped by somebody: it rests. */

@@ -1,0 +1,164 @@
+import assert from 'node:assert/strict';
+import { constants } from 'node:fs';
+import { link, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, it, type TestContext } from 'node:test';
+import fc from 'fast-check';
+import { cutOffset } from '../../../../src/agent/logs/cut.js';
+import { inParent, listFiles, matches, openInside } from '../../../../src/agent/logs/directory.js';
+import { nextNumber, planCompression, planRemovals, rotatedAmong } from '../../../../src/agent/logs/housekeeping.js';
+import { LINE_BYTES_MAX, LineSplitter } from '../../../../src/agent/logs/lines.js';
+import { isMark, markOf, padMark, parseRotated, rotatedName } from '../../../../src/agent/logs/names.js';
+import { isCode } from '../../../../src/kit/errors.js';
+
+async function directory(t: TestContext): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), 'muster-logs-'));
+  t.after(() => rm(path, { recursive: true, force: true }));
+  return path;
+}
+
+describe('names of log files', () => {
+  it('of rotated files are read back', () => {
+    assert.deepEqual(parseRotated(rotatedName('a/orders.log', 17)), {
+      name: 'a/orders.log.000017',
+      of: 'a/orders.log',
+      number: 17,
+      compressed: false,
+    });
+    assert.equal(parseRotated('orders.log.000017.gz')?.compressed, true);
+    assert.equal(parseRotated('orders.log'), undefined);
+    assert.equal(parseRotated('orders.log.1'), undefined);
+  });
+
+  it('of marks fill exactly what they replace', () => {
+    const mark = markOf('orders.log.000017');
+    for (const bytes of [mark.length + 1, 4096, 4200]) {
+      const line = padMark(mark, bytes);
+      assert.equal(line.length, bytes);
+      assert.equal(line.indexOf('\n'), bytes - 1);
+      assert.ok(isMark(line.toString()));
+    }
+    assert.ok(!isMark('[muster] something the service said'));
+  });
+
+  it('match patterns within one level, fast', () => {
+    assert.ok(
+      matches('*.log', 'a.log') &&
+        matches('a*b*.log', 'aXbY.log') &&
+        matches('sub/*.log', 'sub/x.log') &&
+        matches('*', 'x'),
+    );
+    assert.ok(
+      !matches('*.log', 'sub/a.log') &&
+        !matches('*.log', 'a.log.gz') &&
+        !matches('a*a', 'a') &&
+        !matches('*.log', '.lo'),
+    );
+    const startedMs = performance.now();
+    matches(`${'*a'.repeat(50)}b`, 'a'.repeat(10_000));
+    assert.ok(performance.now() - startedMs < 1000);
+  });
+});
+
+describe('a place to cut', () => {
+  it('is whole blocks, and leaves room for the mark before the end', () => {
+    fc.assert(
+      fc.property(fc.nat(1e9), fc.integer({ min: 40, max: 300 }), (end, mark) => {
+        const cut = cutOffset(end, mark, 4096);
+        assert.equal(cut % 4096, 0);
+        assert.ok(cut === 0 || (end - cut >= mark && end - cut < 4096 + mark));
+      }),
+    );
+  });
+});
+
+describe('what is kept', () => {
+  const files = (...names: string[]) => rotatedAmong(names.map((name, index) => ({ name, bytes: 100, atMs: index })));
+
+  it('is the newest of each file, not too old, and no more than the service may have', () => {
+    const rotated = files('a.log.000001.gz', 'a.log.000002.gz', 'a.log.000003', 'b.log.000001');
+    const plan = (keep: number, maxAgeMs: number, serviceBytesMax: number): string[] =>
+      planRemovals(rotated, 50, { keep, maxAgeMs, serviceBytesMax }, 4).map(({ file, why }) => `${file.name} ${why}`);
+    assert.deepEqual(plan(2, 100, 1e9), ['a.log.000001.gz keep']);
+    assert.deepEqual(plan(9, 2, 1e9).sort(), ['a.log.000001.gz max_age', 'a.log.000002.gz max_age']);
+    assert.deepEqual(plan(9, 100, 250), ['a.log.000001.gz service cap', 'a.log.000002.gz service cap']);
+    assert.equal(nextNumber(rotated, 'a.log'), 4);
+    assert.equal(nextNumber(rotated, 'c.log'), 1);
+  });
+
+  it('is compressed but for the newest of each file', () => {
+    const names = planCompression(files('a.log.000001', 'a.log.000002', 'a.log.000003', 'b.log.000001')).map(
+      ({ name }) => name,
+    );
+    assert.deepEqual(names, ['a.log.000001', 'a.log.000002']);
+  });
+});
+
+describe('lines', () => {
+  it('are the same however the bytes come', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.string({ unit: 'grapheme' }).filter((line) => !line.includes('\n'))),
+        fc.integer({ min: 1, max: 9 }),
+        (lines, size) => {
+          const bytes = Buffer.from(lines.map((line) => `${line}\n`).join(''));
+          const splitter = new LineSplitter();
+          const seen: string[] = [];
+          for (let at = 0; at < bytes.length; at += size) seen.push(...splitter.push(bytes.subarray(at, at + size)));
+          assert.deepEqual(seen, lines);
+        },
+      ),
+    );
+  });
+
+  it('that never end are handed on in pieces', () => {
+    const splitter = new LineSplitter();
+    const seen = splitter.push(Buffer.alloc(LINE_BYTES_MAX * 2 + 1, 'x'));
+    assert.deepEqual(
+      seen.map((line) => line.length),
+      [LINE_BYTES_MAX, LINE_BYTES_MAX],
+    );
+  });
+});
+
+describe('the log directory', () => {
+  it('is not left, by name or by link', async (t) => {
+    const outside = await directory(t);
+    const root = join(outside, 'root');
+    await mkdir(join(root, 'sub'), { recursive: true });
+    await writeFile(join(outside, 'secret'), 'secret');
+    await writeFile(join(root, 'sub', 'a.log'), 'a');
+    await writeFile(join(root, 'plain.log'), 'p');
+    await symlink('../secret', join(root, 'link.log'));
+    await symlink('..', join(root, 'up'));
+    await link(join(outside, 'secret'), join(root, 'hard.log'));
+    const refused = async (name: string): Promise<boolean> =>
+      openInside(root, name, constants.O_RDWR).then(
+        async (handle) => {
+          await handle.close();
+          return false;
+        },
+        () => true,
+      );
+    for (const name of [
+      '../secret',
+      '/etc/passwd',
+      'sub/../../secret',
+      '',
+      '.',
+      'link.log',
+      'up/secret',
+      'hard.log',
+      'sub',
+    ]) {
+      assert.ok(await refused(name), `"${name}" was opened`);
+    }
+    await assert.rejects(openInside(root, 'link.log', constants.O_RDONLY), (error: unknown) => isCode(error, 'denied'));
+    const handle = await openInside(root, 'sub/a.log', constants.O_RDONLY);
+    await handle.close();
+    assert.deepEqual(await listFiles(root), ['hard.log', 'plain.log', 'sub/a.log']);
+    assert.equal(await inParent(root, 'sub/a.log', (_parent, base) => Promise.resolve(base)), 'a.log');
+    assert.equal(await readFile(join(outside, 'secret'), 'utf8'), 'secret');
+  });
+});
