@@ -36,14 +36,17 @@ export class RateWindow {
 
   /** The newest sample at or before the window's beginning that knows the place; otherwise the oldest that does. */
   #firstOf(nowMs: number, place: number): Sample | undefined {
-    const knowing = this.#samples.filter((sample) => place < sample.values.length);
-    return knowing.filter((sample) => sample.atMs <= nowMs - RATE_WINDOW_MS).at(-1) ?? knowing[0];
+    let first: Sample | undefined;
+    for (const sample of this.#samples) {
+      if (first && sample.atMs > nowMs - RATE_WINDOW_MS) break;
+      if (place < sample.values.length) first = sample;
+    }
+    return first;
   }
 
-  /** Nothing new for a whole window, after something was known before: no growth. */
+  /** Nothing new for a whole window: no growth. */
   #settled(nowMs: number, place: number): number | undefined {
     const last = this.#samples.at(-1);
-    const known = last !== undefined && place < last.values.length && this.#samples.length > 0;
-    return known && last.atMs <= nowMs - RATE_WINDOW_MS ? 0 : undefined;
+    return last && place < last.values.length && last.atMs <= nowMs - RATE_WINDOW_MS ? 0 : undefined;
   }
 }

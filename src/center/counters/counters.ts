@@ -115,7 +115,7 @@ export class Counters {
       });
     }
     const services = service === '' ? [...this.#entries.keys()].sort() : [service];
-    return services.flatMap((one) => this.#countersOf(one).map((series) => summarize(one, series)));
+    return services.flatMap((one) => this.#countersOf(one));
   }
 
   /**
@@ -125,7 +125,9 @@ export class Counters {
   query(service: string, name: string): CounterReading {
     const found = service === '' ? this.#onlyServiceWith(name) : service;
     const series = this.#seriesOf(found, name);
-    if (series.length > 0) return { counter: summarize(found, series), series };
+    const tally = new Tally(found);
+    for (const one of series) tally.add(one.machine, one);
+    if (tally.summary) return { counter: tally.summary, series };
     const known = this.list(found).map((counter) => counter.name);
     throw unknownCounter(name, found, known);
   }
@@ -153,15 +155,20 @@ export class Counters {
     });
   }
 
-  /** The series of each counter of a service, by name. */
-  #countersOf(service: string): MachineSeries[][] {
-    const byName = new Map<string, MachineSeries[]>();
-    for (const series of this.#seriesOf(service)) {
-      const same = byName.get(series.definition.name);
-      if (same) same.push(series);
-      else byName.set(series.definition.name, [series]);
+  /** Every counter of a service, by name. */
+  #countersOf(service: string): CounterSummary[] {
+    const nowMs = this.#clock.monotonic();
+    const tallies = new Map<string, Tally>();
+    for (const { machine, ledger } of this.#entries.get(service)?.values() ?? []) {
+      for (const reading of ledger.read(nowMs)) {
+        const { name } = reading.definition;
+        const tally = tallies.get(name) ?? new Tally(service);
+        tallies.set(name, tally);
+        tally.add(machine, reading);
+      }
     }
-    return [...byName].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, series]) => series);
+    const summaries = [...tallies.values()].flatMap(({ summary }) => summary ?? []);
+    return summaries.sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   #seriesOf(service: string, name?: string): MachineSeries[] {
@@ -216,21 +223,34 @@ function unknownCounter(name: string, service: string, known: readonly string[])
   });
 }
 
-/** Of at least one series. */
-function summarize(service: string, series: readonly MachineSeries[]): CounterSummary {
-  const sum = (of: (one: MachineSeries) => number): number => series.reduce((total, one) => total + of(one), 0);
-  const newest = series.reduce((a, b) => (b.updatedMs > a.updatedMs ? b : a));
-  const { name, kind, help, unit } = newest.definition;
-  return {
-    service,
-    name,
-    kind,
-    help,
-    unit,
-    machines: new Set(series.map(({ machine }) => machine)).size,
-    series: series.length,
-    value: sum(({ value }) => value),
-    perSecond: sum(({ perSecond }) => perSecond ?? 0),
-    updatedMs: newest.updatedMs,
-  };
+/** Sums series of one counter. */
+class Tally {
+  readonly #service: string;
+  readonly #machines = new Set<string>();
+  #series = 0;
+  #value = 0;
+  #perSecond = 0;
+  #newest: SeriesReading | undefined;
+
+  constructor(service: string) {
+    this.#service = service;
+  }
+
+  add(machine: string, reading: SeriesReading): void {
+    this.#machines.add(machine);
+    this.#series += 1;
+    this.#value += reading.value;
+    this.#perSecond += reading.perSecond ?? 0;
+    if (!this.#newest || reading.updatedMs > this.#newest.updatedMs) this.#newest = reading;
+  }
+
+  /** Undefined before there is a series. Its description is that of the newest one. */
+  get summary(): CounterSummary | undefined {
+    if (!this.#newest) return undefined;
+    const { definition, updatedMs } = this.#newest;
+    const { name, kind, help, unit } = definition;
+    const described = { service: this.#service, name, kind, help, unit };
+    const machines = this.#machines.size;
+    return { ...described, machines, series: this.#series, value: this.#value, perSecond: this.#perSecond, updatedMs };
+  }
 }

@@ -40,24 +40,32 @@ async function* watch(
   clock: Clock,
   { request, context: { signal } }: { request: CounterWatchRequest; context: CallContext },
 ): AsyncGenerator<QueryResponse> {
-  let first = answer(counters, request.service, request.name);
-  const service = first.counter?.service ?? request.service;
+  let now = answer(counters, request.service, request.name);
+  const service = now.counter?.service ?? request.service;
   let changed = new AbortController();
   const unsubscribe = counters.onChange((one) => {
     if (one === service) changed.abort();
   });
   try {
-    for (;;) {
-      yield first;
-      await sleep(clock, WATCH_INTERVAL_MS, signal);
+    for (let last = ''; ;) {
+      // The service's other counters may have changed, not this one.
+      if (valuesOf(now) !== last) {
+        last = valuesOf(now);
+        yield now;
+        await sleep(clock, WATCH_INTERVAL_MS, signal);
+      }
       await aborted(AbortSignal.any([changed.signal, signal]));
       signal.throwIfAborted();
       changed = new AbortController();
-      first = answer(counters, service, request.name);
+      now = answer(counters, service, request.name);
     }
   } finally {
     unsubscribe();
   }
+}
+
+function valuesOf({ series }: QueryResponse): string {
+  return JSON.stringify(series.map(({ machine, labels, value }) => [machine, labels, value]));
 }
 
 function answer(counters: Counters, service: string, name: string): QueryResponse {
