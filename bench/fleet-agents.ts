@@ -114,7 +114,7 @@ class Agent {
       await sleep(systemClock, systemRandom.next() * intervalMs, signal);
       for (;;) {
         const dueMs = systemClock.monotonic() + intervalMs;
-        await send({ $case: 'heartbeat', value: { resources: RESOURCES } });
+        await send({ $case: 'heartbeat', value: { resources: RESOURCES, now: undefined } });
         if (systemClock.monotonic() > dueMs) state.missed += 1;
         await sleep(systemClock, Math.max(0, dueMs - systemClock.monotonic()), signal);
       }

@@ -47,8 +47,8 @@ export class AgentStream {
     await this.send({ $case: 'instanceState', value: { instance: undefined, removed: false, fullReportEnd: true } });
   }
 
-  async beat(): Promise<void> {
-    await this.send({ $case: 'heartbeat', value: { resources: undefined } });
+  async beat(now?: Date): Promise<void> {
+    await this.send({ $case: 'heartbeat', value: { resources: undefined, now } });
   }
 
   all<C extends DownCase>(kind: C): ValueOf<C>[] {

@@ -207,7 +207,11 @@ export interface HeldAssignment {
 }
 
 export interface Heartbeat {
-  resources: Resources | undefined;
+  resources:
+    | Resources
+    | undefined;
+  /** Wall clock of the machine, so that a clock that is set right, or goes wrong, is seen while the session lasts. */
+  now: Date | undefined;
 }
 
 /** The instance as it is now; sent on change, and for all instances when asked with report_full. */
@@ -1959,13 +1963,16 @@ export const HeldAssignment: MessageFns<HeldAssignment> = {
 };
 
 function createBaseHeartbeat(): Heartbeat {
-  return { resources: undefined };
+  return { resources: undefined, now: undefined };
 }
 
 export const Heartbeat: MessageFns<Heartbeat> = {
   encode(message: Heartbeat, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.resources !== undefined) {
       Resources.encode(message.resources, writer.uint32(10).fork()).join();
+    }
+    if (message.now !== undefined) {
+      Timestamp.encode(toTimestamp(message.now), writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -1991,6 +1998,14 @@ export const Heartbeat: MessageFns<Heartbeat> = {
             message.resources = Resources.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.now = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2004,13 +2019,19 @@ export const Heartbeat: MessageFns<Heartbeat> = {
   },
 
   fromJSON(object: any): Heartbeat {
-    return { resources: isSet(object.resources) ? Resources.fromJSON(object.resources) : undefined };
+    return {
+      resources: isSet(object.resources) ? Resources.fromJSON(object.resources) : undefined,
+      now: isSet(object.now) ? fromJsonTimestamp(object.now) : undefined,
+    };
   },
 
   toJSON(message: Heartbeat): unknown {
     const obj: any = {};
     if (message.resources !== undefined) {
       obj.resources = Resources.toJSON(message.resources);
+    }
+    if (message.now !== undefined) {
+      obj.now = message.now.toISOString();
     }
     return obj;
   },
@@ -2023,6 +2044,7 @@ export const Heartbeat: MessageFns<Heartbeat> = {
     message.resources = (object.resources !== undefined && object.resources !== null)
       ? Resources.fromPartial(object.resources)
       : undefined;
+    message.now = object.now ?? undefined;
     return message;
   },
 };

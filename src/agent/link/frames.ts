@@ -59,8 +59,8 @@ export function helloFrame(facts: HelloFacts): UpFrame {
   return { $case: 'hello', value: hello };
 }
 
-export function heartbeatFrame(resources: Resources): UpFrame {
-  return { $case: 'heartbeat', value: { resources: toWireResources(resources) } };
+export function heartbeatFrame(resources: Resources, nowMs: number): UpFrame {
+  return { $case: 'heartbeat', value: { resources: toWireResources(resources), now: new Date(nowMs) } };
 }
 
 export function inventoryFrame(inventory: Inventory): UpFrame {

@@ -167,7 +167,7 @@ export class Session {
           reason: 'STALLED',
         });
       }
-      outbox.tellHeartbeat(heartbeatFrame(await resources()));
+      outbox.tellHeartbeat(heartbeatFrame(await resources(), clock.now()));
       await sleep(clock, intervalMs, signal);
     }
   }

@@ -117,7 +117,7 @@ export class Tokens {
         reason: 'TOKEN_UNKNOWN',
       });
     }
-    await this.#table.remove([id]);
+    await this.#table.save(id, () => undefined);
   }
 
   /**

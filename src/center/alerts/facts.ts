@@ -63,7 +63,7 @@ export class Facts {
       silentMs: machine.online ? 0 : nowMs - (this.#silentSince.get(id) ?? this.#awaitedSince(machine)),
       graceMs: graceMs(),
       lastContactMs: machine.lastContactMs,
-      clockSkewMs: machine.record.clockSkewMs,
+      clockSkewMs: machine.clockSkewMs,
       duplicate: duplicate && { agoMs: nowMs - duplicate.atMs, address: duplicate.address },
       instances: instances.ofMachine(id),
       failedAssignments: catalog.failures(id),

@@ -84,6 +84,12 @@ export function forgotten(command: CommandRecord, nowMs: number): CommandRecord 
   return { ...command, outcome: 'UNKNOWN', message, endedMs: nowMs, unknownSinceMs: command.unknownSinceMs ?? nowMs };
 }
 
+/** The machine was removed: nobody will say how far a command that was sent had come. */
+export function abandoned(command: CommandRecord, by: string, nowMs: number): CommandRecord {
+  const message = `the machine was removed by ${by} after the command was sent: nobody can say how it ended`;
+  return { ...command, outcome: 'UNKNOWN', message, endedMs: nowMs, unknownSinceMs: command.unknownSinceMs ?? nowMs };
+}
+
 /** What an agent's report makes of a command; the same object when it says nothing new. A settled command never changes. */
 export function reported(command: CommandRecord, report: CommandReport, nowMs: number): CommandRecord {
   if (isSettled(command)) return command;

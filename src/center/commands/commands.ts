@@ -10,6 +10,7 @@ import type { Changes } from '../changes.js';
 import type { CommandReport, Courier, StillCurrent } from '../gateway/parts.js';
 import type { Table } from '../table.js';
 import {
+  abandoned,
   cancelled,
   contactLost,
   delivered,
@@ -182,7 +183,7 @@ export class Commands {
         this.#change(id, (command) =>
           command.outcome === 'QUEUED'
             ? cancelled(command, `${by}, who removed the machine,`, nowMs)
-            : forgotten(command, nowMs),
+            : abandoned(command, by, nowMs),
         ),
       ),
     );

@@ -37,6 +37,8 @@ export interface Machine {
   readonly connectedMs: number | undefined;
   readonly inventory: Inventory | undefined;
   readonly resources: Resources | undefined;
+  /** The machine's clock minus the center's, by its last word on it. */
+  readonly clockSkewMs: number | undefined;
 }
 
 /** What an agent says of itself when it connects. */
@@ -53,6 +55,7 @@ interface Contact {
   readonly connectedMs: number;
   lastMs: number;
   resources: Resources | undefined;
+  clockSkewMs: number | undefined;
 }
 
 const CONTACT_WRITE_INTERVAL_MS = 60_000;
@@ -120,6 +123,7 @@ export class Machines {
       connectedMs: contact?.connectedMs,
       inventory: this.#inventories.get(id),
       resources: contact?.resources,
+      clockSkewMs: contact?.clockSkewMs ?? row.value.clockSkewMs,
     };
   }
 
@@ -185,8 +189,8 @@ export class Machines {
 
   async remove(id: string): Promise<void> {
     this.#contacts.delete(id);
-    await this.#table.remove([id]);
-    await this.#inventories.remove([id]);
+    await this.#table.save(id, () => undefined);
+    await this.#inventories.save(id, () => undefined);
   }
 
   /** Records a new session. Resolves once its epoch is durable: from then on an older one can be told. @throws not_found */
@@ -194,7 +198,9 @@ export class Machines {
     const nowMs = this.#clock.now();
     const record = await this.#table.save(id, (current) => current && { ...current, ...arrival, lastContactMs: nowMs });
     if (!record) throw new MusterError('not_found', 'the machine was removed', { reason: 'MACHINE_REMOVED' });
-    this.#contacts.set(id, { connectedMs: nowMs, lastMs: nowMs, resources: this.#contacts.get(id)?.resources });
+    const { resources } = this.#contacts.get(id) ?? {};
+    const { clockSkewMs } = arrival;
+    this.#contacts.set(id, { connectedMs: nowMs, lastMs: nowMs, resources, clockSkewMs });
     this.changes.emit(id);
     return record;
   }
@@ -205,10 +211,12 @@ export class Machines {
     if (contact) contact.lastMs = this.#clock.now();
   }
 
-  measured(id: string, resources: Resources): void {
+  /** A beat; what it leaves out stays as it was. */
+  beat(id: string, said: { resources?: Resources | undefined; machineNowMs?: number | undefined }): void {
     const contact = this.#contacts.get(id);
     if (!contact) return;
-    contact.resources = resources;
+    contact.resources = said.resources ?? contact.resources;
+    if (said.machineNowMs !== undefined) contact.clockSkewMs = said.machineNowMs - this.#clock.now();
     this.changes.emit(id);
   }
 
@@ -225,7 +233,7 @@ export class Machines {
     if (!contact) return;
     this.#contacts.delete(id);
     this.changes.emit(id);
-    await this.#saveContact(id, contact.lastMs);
+    await this.#saveContact(id, contact);
   }
 
   /** Makes the time of the last contact durable, once a minute, until the signal aborts. */
@@ -233,15 +241,16 @@ export class Machines {
     for (;;) {
       await sleep(this.#clock, CONTACT_WRITE_INTERVAL_MS, signal);
       try {
-        await Promise.all([...this.#contacts].map(([id, { lastMs }]) => this.#saveContact(id, lastMs)));
+        await Promise.all([...this.#contacts].map(([id, contact]) => this.#saveContact(id, contact)));
       } catch (error) {
         this.#logger.error('could not store when machines were last heard, trying again', { error });
       }
     }
   }
 
-  async #saveContact(id: string, lastContactMs: number): Promise<void> {
-    await this.#table.save(id, (current) => current && { ...current, lastContactMs });
+  /** The skew goes with it: both are as of the last word. */
+  async #saveContact(id: string, { lastMs, clockSkewMs }: Contact): Promise<void> {
+    await this.#table.save(id, (current) => current && { ...current, lastContactMs: lastMs, clockSkewMs });
   }
 
   #named(name: string): MachineRecord | undefined {

@@ -21,7 +21,7 @@ export function toWireMachine(machine: Machine, instances: number): WireMachine 
     address: record.address,
     inventory: inventory && toWireInventory(inventory),
     resources: resources && toWireResources(resources),
-    clockSkew: record.clockSkewMs === undefined ? undefined : toDuration(record.clockSkewMs),
+    clockSkew: machine.clockSkewMs === undefined ? undefined : toDuration(machine.clockSkewMs),
     instances,
     revision: machine.revision,
   };

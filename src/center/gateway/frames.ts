@@ -1,8 +1,9 @@
-import type { ConnectRequest, InstanceState } from '../../../generated/muster/v1/center.js';
+import type { ConnectRequest, Heartbeat, InstanceState } from '../../../generated/muster/v1/center.js';
 import type { Clock } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
 import { untilAborted } from '../../rpc/streams.js';
 import { fromWireInventory, fromWireResources } from '../../wire/machine.js';
+import { fromDate } from '../../wire/time.js';
 import { instanceId, type Instances } from '../fleet/instances.js';
 import type { Machines } from '../fleet/machines.js';
 import type { GatewayListeners, StillCurrent } from './parts.js';
@@ -55,7 +56,7 @@ export class FrameReader {
     const { machine } = session;
     switch (frame.$case) {
       case 'heartbeat':
-        if (frame.value.resources) machines.measured(machine, fromWireResources(frame.value.resources));
+        this.#beat(frame.value);
         return;
       case 'instanceState':
         this.#instance(frame.value);
@@ -77,6 +78,14 @@ export class FrameReader {
       case 'hello':
         throw new MusterError('invalid', 'a second hello came on one stream', { reason: 'FRAME' });
     }
+  }
+
+  #beat({ resources, now }: Heartbeat): void {
+    const { session, machines } = this.#options;
+    machines.beat(session.machine, {
+      resources: resources && fromWireResources(resources),
+      machineNowMs: fromDate(now),
+    });
   }
 
   #instance({ instance, removed, fullReportEnd }: InstanceState): void {

@@ -54,7 +54,7 @@ describe('sessions', () => {
     const center = await TestCenter.start(t, { heartbeatMs: 600_000 });
     const one = await agent(t, center, 'a');
     const stream = await one.connect();
-    await stream.send({ $case: 'heartbeat', value: { resources: undefined } }, 7);
+    await stream.send({ $case: 'heartbeat', value: { resources: undefined, now: undefined } }, 7);
     assert.equal(reasonOf(await stream.failure()), 'SEQUENCE');
     const other = await one.open({ processId: '' });
     assert.equal(reasonOf(await other.failure()), 'NO_HELLO');
@@ -232,9 +232,13 @@ describe('sessions', () => {
     await until(['clock_skew', 'service_fatal']);
     await stream.report({ ...wanted, checks: [] });
     await until(['clock_skew']);
+    await stream.beat(new Date());
+    await until([]);
+    await stream.beat(new Date(Date.now() - 40_000));
+    await until(['clock_skew']);
     const { alerts: all } = await center.operator.listAlerts({ includeCleared: true, pageSize: 0, pageToken: '' });
-    assert.equal(all.length, 4);
-    assert.equal(all.filter(({ cleared }) => cleared).length, 3);
+    assert.equal(all.length, 5);
+    assert.equal(all.filter(({ cleared }) => cleared).length, 4);
   });
 
   it('sends agents elsewhere when told to', async (t) => {
