@@ -69,6 +69,17 @@ export class IdentityFiles {
     return { membership, identity: { certificatePem, caPem, privateKeyPem: key, site: membership.site }, obtainedMs };
   }
 
+  /** The site this directory belongs to, as far as that can still be read; undefined where it belongs to none. */
+  async knownSite(): Promise<string | undefined> {
+    const text = await readFileIfThere(this.membershipFile);
+    try {
+      return text === undefined ? undefined : readMembership(text).site;
+    } catch {
+      // A damaged identity is mended by joining again, which must not be refused for it.
+      return undefined;
+    }
+  }
+
   /** Durably keeps a key that a certificate is about to be asked for. */
   async writeNextKey(key: Secret, purpose: KeyPurpose): Promise<void> {
     await mkdir(this.#path(), { recursive: true, mode: 0o700 });

@@ -32,7 +32,7 @@ export interface JoinOptions {
  * Makes this machine a member of a site. The center proves itself by the CA hash in the token before the token is sent; the private key is
  * made here and never leaves. A machine that has joined before is joined anew; on failure it stays what it was.
  * @throws invalid (token, address, name); unauthenticated (fake center, or the token is unknown, used or expired); exists (name taken);
- *   unavailable (no connection)
+ *   unavailable (no connection); precondition, reason OTHER_SITE, when the directory belongs to another site
  */
 export async function joinSite(options: JoinOptions): Promise<Membership> {
   const { data, center, clock = systemClock, labels = {} } = options;
@@ -48,6 +48,7 @@ export async function joinSite(options: JoinOptions): Promise<Membership> {
   const { caPem, site } = await fetchCaByHash(host, port, token.caHash);
   await mkdir(data, { recursive: true, mode: 0o711 });
   const files = new IdentityFiles(data);
+  await assertNoOtherSite(files, { site, data });
   const key = await generateKey();
   await files.writeNextKey(key, 'join');
   const channel = openChannel({
@@ -76,6 +77,17 @@ export async function joinSite(options: JoinOptions): Promise<Membership> {
   } finally {
     channel.close();
   }
+}
+
+/** Assignments, configuration and counters in the directory are numbered by the site that gave them: another site's would be taken for old ones. */
+async function assertNoOtherSite(files: IdentityFiles, to: { site: string; data: string }): Promise<void> {
+  const from = await files.knownSite();
+  if (from === undefined || from === to.site) return;
+  throw new MusterError(
+    'precondition',
+    `${to.data} belongs to site ${from}, and this token is of site ${to.site}; nothing was changed. To move the machine, stop its agent and join with another --data directory`,
+    { reason: 'OTHER_SITE' },
+  );
 }
 
 function addressOf(center: string): { host: string; port: number } {

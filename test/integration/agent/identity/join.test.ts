@@ -65,6 +65,17 @@ test('joining: a used, wrong or cut token, a taken name and a bad name are said,
   assert.equal(again.machine, before?.membership.machine);
 });
 
+test('a directory of another site is refused before the token is sent, and stays as it was', async (t) => {
+  const [first, second] = [await realCenter(t), await realCenter(t)];
+  const data = await temporaryData(t);
+  const before = await joinSite({ data, center: first.ready.address, token: await first.token(), name: 'web-1' });
+  const token = await second.token();
+  await assert.rejects(joinSite({ data, center: second.ready.address, token, name: 'web-1' }), reason('OTHER_SITE'));
+  assert.deepEqual((await new IdentityFiles(data).load())?.membership, before);
+  const elsewhere = await temporaryData(t);
+  await joinSite({ data: elsewhere, center: second.ready.address, token, name: 'web-1' });
+});
+
 test('a fake center never sees the token', async (t) => {
   const real = await realCenter(t);
   const fake = await FakeCenter.start(t);
