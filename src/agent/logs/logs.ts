@@ -178,18 +178,30 @@ export class Logs {
     const files = await this.#files(logged);
     let changed = false;
     for (const file of files.filter(({ name }) => isDeclared(logged, name))) {
-      if (file.bytes <= logged.logs.maxSizeBytes || this.#interrupted) continue;
-      changed = (await this.#rotate(logged, file, nextNumber(rotatedAmong(files), file.name))) || changed;
+      changed = (await this.#shorten(logged, file, nextNumber(rotatedAmong(files), file.name))) || changed;
     }
     await this.#prune(logged, changed ? await this.#files(logged) : files);
+  }
+
+  /** Rotates until the file is small enough. One that grew while no agent ran gives several, so that limits drop the oldest lines only. */
+  async #shorten(logged: LoggedService, file: LogFile, firstNumber: number): Promise<boolean> {
+    let now: LogFile | undefined = file;
+    let number = firstNumber;
+    while (now && now.bytes > logged.logs.maxSizeBytes && !this.#interrupted) {
+      if (!(await this.#rotate(logged, now, number))) break;
+      number += 1;
+      now = await statInside(logged.root, file.name);
+    }
+    return number > firstNumber;
   }
 
   async #rotate(logged: LoggedService, file: LogFile, number: number): Promise<boolean> {
     const place: LogPlace = { service: logged.service, root: logged.root, name: file.name };
     const key = join(logged.root, file.name);
-    const anyLine = file.bytes > logged.logs.maxSizeBytes * ENDLESS_LINE_FACTOR;
+    const bytesMax = logged.logs.maxSizeBytes * ENDLESS_LINE_FACTOR;
+    const anyLine = file.bytes > bytesMax;
     this.#interrupted = true;
-    const cut = await rotate(this.#tools, place, { number, anyLine }, (work) =>
+    const cut = await rotate(this.#tools, place, { number, anyLine, bytesMax }, (work) =>
       this.#exclusive.run(key, async () => {
         const done = await work();
         if (done) this.#tellFollowers(key, done);

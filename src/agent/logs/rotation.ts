@@ -44,14 +44,14 @@ const BLOCK_BYTES = 4096;
 const ROTATED_BYTES_LEAST = 16 * 1024;
 
 /**
- * Moves the whole lines of a file into a new rotated file: copy, sync, rename, then cut the front of the live file off. A journal, synced
+ * Moves the whole lines of a file's front, `bytesMax` at most, into a new rotated file: copy, sync, rename, then cut the front of the live file off. A journal, synced
  * before each side effect, lets a later agent undo (the copy was not finished: the live file is whole) or finish (it was: the front must go).
  * @returns what was cut; undefined when there was nothing to rotate
  */
 export async function rotate(
   tools: RotationTools,
   place: LogPlace,
-  order: { readonly number: number; readonly anyLine: boolean },
+  order: { readonly number: number; readonly anyLine: boolean; readonly bytesMax: number },
   exclusive: (work: () => Promise<Cut | undefined>) => Promise<Cut | undefined>,
 ): Promise<Cut | undefined> {
   return inParent(place.root, place.name, async (parent, base) => {
@@ -59,7 +59,8 @@ export async function rotate(
     try {
       const { size, ino } = await live.stat();
       const from = await markBytes(live);
-      const lineEnd = (await lastLineEnd(live, size)) ?? (order.anyLine ? size : undefined);
+      const until = Math.min(size, from + order.bytesMax);
+      const lineEnd = (await lastLineEnd(live, until)) ?? (order.anyLine ? until : undefined);
       if (lineEnd === undefined || lineEnd - from < ROTATED_BYTES_LEAST) return undefined;
       const target = rotatedName(base, order.number);
       const entry: RotationEntry = {

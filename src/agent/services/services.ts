@@ -7,7 +7,6 @@ import { KeyedMutex } from '../../kit/tasks.js';
 import type { Driver, InstanceReport } from '../../model/instance.js';
 import { checkManifest, type Manifest } from '../../model/manifest.js';
 import type { Store } from '../../store/port.js';
-import type { LoggedService } from '../logs/logs.js';
 import type { ServiceControl, ServicesChange } from '../ports.js';
 import type { ChecksFactory, ReportedHealth } from '../probes/checks.js';
 import type { ServiceDriver, Subject } from './driver.js';
@@ -102,15 +101,6 @@ export class Services implements ServiceControl {
   /** The manifest a service is run by. @throws not_found naming the nearest service */
   manifest(service: string): Manifest {
     return this.#supervisor(service).definition.manifest;
-  }
-
-  /** What Logs looks after. */
-  logged(): readonly LoggedService[] {
-    return [...this.#supervisors.values()].map(({ service, definition }) => ({
-      service,
-      root: logDirectory(this.#options.dataDirectory, service),
-      logs: definition.manifest.logs,
-    }));
   }
 
   onChange(listener: (change: ServicesChange) => void): () => void {

@@ -155,6 +155,14 @@ describe('log rotation', () => {
     await checkLines(b.root, until);
   });
 
+  it('gives several files for one that grew while no agent ran', async (t) => {
+    const b = await bench(t, 256 * 1024);
+    await ended(write(b, 0, 50_000));
+    await openLogs(b).check();
+    assert.ok((await rotatedCount(b.root)) >= 8);
+    await checkLines(b.root, 50_000);
+  });
+
   it('copies and truncates where it must, says so once, and keeps what is not being written at that moment', async (t) => {
     const b = await bench(t, MIB);
     const said: string[] = [];
@@ -184,7 +192,7 @@ describe('log rotation', () => {
       ['copy', 0],
       ['cut', 1],
     ] as const) {
-      const b = await bench(t, 1);
+      const b = await bench(t, 2 * MIB);
       await ended(write(b, 0, 30_000));
       const logs = openLogs(b);
       const journal = new Journal(join(b.data, 'logs', '.rotation'));
