@@ -5,7 +5,8 @@ import { mock } from 'node:test';
 import { Level } from 'level';
 import { openLevelStore } from '../../src/store/leveldb.js';
 import type { Store } from '../../src/store/port.js';
-import { storeContract, type Place } from './store.js';
+import type { Place } from './store-driver.js';
+import { storeContract } from './store.js';
 
 async function place(): Promise<Place> {
   const path = await mkdtemp(join(tmpdir(), 'muster-store-'));

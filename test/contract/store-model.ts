@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { isCode, type Code } from '../../src/kit/errors.js';
 import type { Entry, KeyRange, Mutation } from '../../src/store/port.js';
-import type { Driver, Place } from './store.js';
+import type { Driver, Place } from './store-driver.js';
 
 const keyArbitrary = fc.constantFrom('a', 'a/1', 'a/2', 'b', 'é', '\uffee', '\u{1f600}');
 const mutationArbitrary = fc.record({

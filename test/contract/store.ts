@@ -12,24 +12,8 @@ import {
   type Mutation,
   type Store,
 } from '../../src/store/port.js';
+import type { Driver, Place } from './store-driver.js';
 import { compareWithModel } from './store-model.js';
-
-/** One place a store can live: opened, closed and opened again. */
-export interface Place {
-  /** Opens the store of this place. */
-  open(): Promise<Store>;
-  /** Makes the open store's next write fail as a disk does; absent where a driver cannot fail. */
-  breakWrites?(): void;
-  /** Removes all of it, with the stores open in it. */
-  remove(): Promise<void>;
-}
-
-export interface Driver {
-  readonly name: string;
-  /** Whether what is written is there after close and open. */
-  readonly durable: boolean;
-  place(): Promise<Place>;
-}
 
 const text = (value: string): Uint8Array => new TextEncoder().encode(value);
 const read = (entry: { value: Uint8Array | undefined } | undefined): string | undefined =>
