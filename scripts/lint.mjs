@@ -21,7 +21,11 @@ async function surface() {
     // Errors are for the step that checks types; what can be declared is declared all the same.
     await run(tool('tsc'), ['-p', 'tsconfig.json', ...emit]);
     const hash = createHash('sha256');
-    const add = async (name, path) => hash.update(`${name}\0`).update(await readFile(path)).update('\0');
+    const add = async (name, path) =>
+      hash
+        .update(`${name}\0`)
+        .update(await readFile(path))
+        .update('\0');
     for (const file of await filesBelow(directory)) await add(file, join(directory, file));
     for (const file of ALSO) await add(file, join(root, file));
     return hash.digest('hex').slice(0, 16);
