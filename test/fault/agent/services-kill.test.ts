@@ -12,6 +12,10 @@ import { waitFor } from '../../support/waiting.js';
 
 const HOST = join(import.meta.dirname, '../../support/services-host.ts');
 const KILLS = 30;
+/** A slow disk makes the time between the intent, the process and its record long enough to be hit often. */
+const SLOW_MS = 80;
+/** About as long as a restart takes then. */
+const RESTART_MS = 250;
 
 interface Said {
   readonly ready?: boolean;
@@ -25,8 +29,10 @@ class Host {
   readonly said: Said[] = [];
   readonly #process: ChildProcess;
 
-  constructor(data: string) {
-    this.#process = spawn(process.execPath, ['--import', 'tsx', HOST, data], { stdio: ['pipe', 'pipe', 'inherit'] });
+  constructor(data: string, slowMs = 0) {
+    this.#process = spawn(process.execPath, ['--import', 'tsx', HOST, data, String(slowMs)], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
     if (this.#process.stdout) {
       createInterface({ input: this.#process.stdout }).on('line', (line) => this.said.push(JSON.parse(line) as Said));
     }
@@ -123,7 +129,7 @@ describe('an agent that is killed', () => {
       );
       let wanted: number | undefined;
       for (let kill = 1; kill <= KILLS; kill += 1) {
-        host = new Host(data);
+        host = new Host(data, SLOW_MS);
         const adopted = await host.ready();
         const before = adopted.find(({ service }) => service === 'one')?.pid ?? 0;
         if (wanted !== undefined)
@@ -136,7 +142,7 @@ describe('an agent that is killed', () => {
         );
         // Killed somewhere in a restart: before the stop, between, around the spawn, or after it.
         host.tell('restart one');
-        await sleep(systemClock, random.next() * 120);
+        await sleep(systemClock, random.next() * RESTART_MS);
         await host.kill();
         const alive = await carriers('TEST_RUN', run);
         assert.ok(alive.length <= 1, `after kill ${kill}, seed ${seed}: ${alive.length} processes`);
