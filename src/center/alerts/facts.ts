@@ -14,12 +14,19 @@ export interface FactsOptions {
   readonly graceMs: () => number;
 }
 
+interface Silence {
+  /** Monotonic milliseconds. */
+  readonly sinceMs: number;
+  /** Wall-clock milliseconds; undefined: it never connected. */
+  readonly lastContactMs: number | undefined;
+}
+
 /** Gathers what the rules look at. Remembers what the records do not say: since when a machine is silent, and refused duplicates. */
 export class Facts {
   readonly #options: FactsOptions;
   readonly #startedMs: number;
-  /** Monotonic time of the end of contact. */
-  readonly #silentSince = new Map<string, number>();
+  /** Machines without contact: what was known of them last, whatever a session that is only beginning changes. */
+  readonly #silent = new Map<string, Silence>();
   readonly #duplicates = new Map<string, { atMs: number; address: string }>();
 
   constructor(options: FactsOptions) {
@@ -31,7 +38,10 @@ export class Facts {
   contactLost(machine: string): void {
     const { machines, clock } = this.#options;
     const lastMs = machines.get(machine)?.lastContactMs ?? clock.now();
-    this.#silentSince.set(machine, clock.monotonic() - Math.max(0, clock.now() - lastMs));
+    this.#silent.set(machine, {
+      sinceMs: clock.monotonic() - Math.max(0, clock.now() - lastMs),
+      lastContactMs: lastMs,
+    });
   }
 
   duplicate(machine: string, address: string): void {
@@ -39,7 +49,7 @@ export class Facts {
   }
 
   machineRemoved(machine: string): void {
-    this.#silentSince.delete(machine);
+    this.#silent.delete(machine);
     this.#duplicates.delete(machine);
   }
 
@@ -55,21 +65,37 @@ export class Facts {
     const machine = machines.get(id);
     if (!machine) return undefined;
     const nowMs = clock.monotonic();
+    const silence = this.#silenceOf(machine);
     const duplicate = this.#duplicates.get(id);
     const verdicts = judgeMachine({
       machine: id,
       name: machine.record.name,
       online: machine.online,
-      silentMs: machine.online ? 0 : nowMs - (this.#silentSince.get(id) ?? this.#awaitedSince(machine)),
+      silentMs: silence ? nowMs - silence.sinceMs : 0,
       graceMs: graceMs(),
-      lastContactMs: machine.lastContactMs,
+      lastContactMs: silence ? silence.lastContactMs : machine.lastContactMs,
       clockSkewMs: machine.clockSkewMs,
       duplicate: duplicate && { agoMs: nowMs - duplicate.atMs, address: duplicate.address },
       instances: instances.ofMachine(id),
       failedAssignments: catalog.failures(id),
     });
-    const awaySinceMs = machine.online ? undefined : (machine.lastContactMs ?? clock.now());
+    const awaySinceMs = silence && (silence.lastContactMs ?? clock.now());
     return { machineName: machine.record.name, awaySinceMs, verdicts };
+  }
+
+  /** Undefined while there is contact. */
+  #silenceOf(machine: Machine): Silence | undefined {
+    const { id } = machine.record;
+    if (machine.online) {
+      this.#silent.delete(id);
+      return undefined;
+    }
+    const known = this.#silent.get(id) ?? {
+      sinceMs: this.#awaitedSince(machine),
+      lastContactMs: machine.lastContactMs,
+    };
+    this.#silent.set(id, known);
+    return known;
   }
 
   /** A machine that has not been heard in this run is waited for from its join on, or from the center's start. */
