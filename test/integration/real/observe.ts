@@ -1,4 +1,5 @@
-import type { Site, TestAgent, InstanceJson } from '../../support/site.js';
+import { systemClock } from '../../../src/kit/clock.js';
+import { muster, type Site, type TestAgent, type InstanceJson } from '../../support/site.js';
 import { must, system } from '../../support/debian.js';
 import { waitFor } from '../../support/waiting.js';
 
@@ -88,6 +89,38 @@ export function pidOf(instance: InstanceJson): number {
 export async function alive(pid: number): Promise<boolean> {
   const { status, stdout } = await system('ps', '-o', 'stat=', '-p', String(pid));
   return status === 0 && !stdout.startsWith('Z');
+}
+
+/** How soon a new agent must have its services back, on a machine that has time for it. */
+const ADOPTED_WITHIN_MS = 5000;
+/** What the shortest command line takes there. */
+const BARE_START_MS = 250;
+
+/**
+ * Starts an agent that was killed and waits until it says that it runs `service` again. Gives the instance, how long that took, and how long it may
+ * take here and now: five seconds, and more only by as much as this machine is too busy to start any program in its usual time.
+ */
+export async function adopted(
+  agent: TestAgent,
+  service: string,
+): Promise<{ readonly instance: InstanceJson; readonly tookMs: number; readonly boundMs: number }> {
+  const bareMs = await timed(() => muster(['--version']));
+  let instance: InstanceJson | undefined;
+  const tookMs = await timed(async () => {
+    await agent.process.start();
+    instance = await waitFor(`the new agent to have ${service}`, async () => {
+      const seen = await localInstance(agent, service);
+      return running(seen) && seen;
+    });
+  });
+  if (!instance) throw new Error(`${service} was not seen`);
+  return { instance, tookMs, boundMs: ADOPTED_WITHIN_MS * Math.max(1, bareMs / BARE_START_MS) };
+}
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const fromMs = systemClock.monotonic();
+  await work();
+  return Math.round(systemClock.monotonic() - fromMs);
 }
 
 export interface CommandJson {

@@ -113,7 +113,9 @@ describe('a center and two machines on three hosts', { skip: unless('root', 'ip'
     assert.equal(done.status, 0, done.stdout + done.stderr);
     assert.match(done.stdout, /west +toy +SUCCEEDED/);
     await becomes('west', true);
-    await cleared(site, alert);
+    const over = await cleared(site, alert);
+    assert.equal(over.message, alert.message, 'what was said of the time without contact stays true');
+    assert.match(String(alert.message), new RegExp(away.lastContact));
     const seen = await site.instance('toy', 'RUNNING', running, 'west');
     assert.equal(seen.pid, (await localInstance(west, 'toy')).pid);
     assert.notEqual(seen.pid, pids.west);

@@ -2,11 +2,10 @@ import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { systemClock } from '../../../src/kit/clock.js';
 import { freePort, must, system, unless } from '../../support/debian.js';
 import { Site, type TestAgent } from '../../support/site.js';
-import { waitFor } from '../../support/waiting.js';
 import {
+  adopted,
   alertsOf,
   alive,
   allWell,
@@ -19,9 +18,6 @@ import {
   running,
   stopped,
 } from './observe.js';
-
-/** How soon a new agent must have its services back. */
-const ADOPTED_WITHIN_MS = 5000;
 
 describe("Debian's redis-server under driver process", { skip: unless('redis-server', 'curl') }, () => {
   let site: Site;
@@ -144,15 +140,9 @@ describe("Debian's redis-server under driver process", { skip: unless('redis-ser
     const id = runId(await redis('info', 'server'));
     await agent.process.end('SIGKILL');
     assert.equal(await redis('ping'), 'PONG');
-    const fromMs = systemClock.monotonic();
-    await agent.process.start();
-    const back = await waitFor('the new agent to say that redis is running', async () => {
-      const seen = await localInstance(agent, 'redis');
-      return seen.pid !== undefined && running(seen) && seen;
-    });
-    const tookMs = systemClock.monotonic() - fromMs;
-    assert.ok(tookMs < ADOPTED_WITHIN_MS, `adopted after ${Math.round(tookMs)} ms`);
-    assert.equal(back.pid, before.pid);
+    const { instance, tookMs, boundMs } = await adopted(agent, 'redis');
+    assert.ok(tookMs < boundMs, `adopted after ${tookMs} ms of ${boundMs}`);
+    assert.equal(instance.pid, before.pid);
     assert.equal(runId(await redis('info', 'server')), id);
     const seen = await site.instance('redis', 'PASSING', passing);
     assert.equal(seen.pid, before.pid);
