@@ -4,7 +4,7 @@
  * Usage: fleet-agents.ts ADMIN_SOCKET CENTER_ADDRESS COUNT
  * Prints one JSON object a line: {"joined":N} once, then {"live":N,"missed":N} every half second.
  */
-import { CenterService, ConnectRequest, CreateTokenRequest } from '../generated/muster/v1/center.js';
+import { CenterService, type ConnectRequest, CreateTokenRequest } from '../generated/muster/v1/center.js';
 import { certificateRequest, generateKey } from '../src/rpc/certificate-request.js';
 import { Backoff } from '../src/kit/backoff.js';
 import { sleep, systemClock } from '../src/kit/clock.js';

@@ -80,10 +80,21 @@ function outcomeText(command: WireCommand, nowMs: number): string {
   return command.unknownSince === undefined ? word : `${word} since ${clockTime(command.unknownSince, nowMs)}`;
 }
 
+/** Says at once what would otherwise show only when the order expires. */
+async function noteAbsent(io: Io, output: Output, instances: readonly Instance[]): Promise<void> {
+  for (const { machineName, unknownSince } of instances) {
+    if (unknownSince === undefined) continue;
+    await output.note(
+      `${machineName} is not connected since ${clockTime(unknownSince, io.clock.now())}: the order waits for it until it expires (Ctrl-C leaves it waiting)`,
+    );
+  }
+}
+
 async function runAtCenter(io: Io, options: ActionOptions, action: Action, service: string): Promise<void> {
   const output = new Output(io, options);
   const ended = await withCenter(io, options, async (center) => {
     const instances = await findInstances(center, service, options.on);
+    await noteAbsent(io, output, instances);
     return Promise.all(
       instances.map(async (instance) => {
         try {
@@ -105,6 +116,14 @@ async function runAtCenter(io: Io, options: ActionOptions, action: Action, servi
   if (ended.includes(false)) throw new Failed();
 }
 
+/** Longest message shown in a listing, in characters. */
+const MESSAGE_SHOWN_MAX = 100;
+
+function firstLine(message: string): string {
+  const line = message.split('\n')[0] ?? '';
+  return line.length > MESSAGE_SHOWN_MAX ? `${line.slice(0, MESSAGE_SHOWN_MAX - 1)}…` : line;
+}
+
 /** Commands in one listing, the newest. */
 const COMMANDS_SHOWN = 50;
 
@@ -123,7 +142,7 @@ async function listCommands(io: Io, options: GlobalOptions): Promise<void> {
     { heading: 'OUTCOME', text: (command) => outcomeText(command, now) },
     { heading: 'AT', text: (command) => clockTime(command.created, now) },
     { heading: 'BY', text: (command) => command.createdBy },
-    { heading: 'MESSAGE', text: (command) => command.message },
+    { heading: 'MESSAGE', text: (command) => firstLine(command.message) },
   ]);
 }
 

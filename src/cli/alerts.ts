@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { ListAlertsResponse } from '../../generated/muster/v1/center.js';
 import { Alert } from '../../generated/muster/v1/types.js';
 import { withCenter } from './connection.js';
+import { inertLine } from './inert.js';
 import type { GlobalOptions, Io } from './io.js';
 import { ago, clockTime, enumWord, Output, type Column } from './output.js';
 
@@ -31,6 +32,11 @@ function alertStatus(alert: Alert, nowMs: number): string {
   return 'raised';
 }
 
+/** When it last became what it is: raised, not to be known, or cleared. */
+function changedAt(alert: Alert): Date | undefined {
+  return alert.cleared ?? alert.unknownSince ?? alert.raised;
+}
+
 async function list(io: Io, options: AlertOptions): Promise<void> {
   const output = new Output(io, options);
   const answer = await withCenter(io, options, (center) =>
@@ -47,9 +53,10 @@ async function follow(io: Io, options: AlertOptions): Promise<void> {
     for await (const change of center.watchAlerts({}, { signal: io.signal })) {
       for (const alert of change.alerts) {
         await output.document(Alert.toJSON(alert));
+        const about = [alert.machineName, alert.service].filter(Boolean).join('/');
         const now = io.clock.now();
         await output.line(
-          `${clockTime(alert.cleared ?? alert.raised, now)}  ${alert.cleared === undefined ? enumWord('SEVERITY', alert.severity) : 'CLEARED'}  ${alert.kind}  ${[alert.machineName, alert.service].filter(Boolean).join('/')}  ${alert.message}`,
+          `${clockTime(changedAt(alert), now)}  ${enumWord('SEVERITY', alert.severity)}  ${alert.kind}  ${about}  ${alertStatus(alert, now)}: ${inertLine(alert.message)}`,
         );
       }
     }

@@ -69,6 +69,19 @@ async function textOf(options: ConfigOptions, assignments: readonly string[]): P
   }
 }
 
+function valueOf(text: string, assignment: string, parse: (text: string) => unknown): unknown {
+  try {
+    return parse(text);
+  } catch (error) {
+    const why = messageOf(error).split('\n')[0] ?? '';
+    throw new MusterError(
+      'invalid',
+      `the value in "${assignment}" is not YAML (${why}): put a text with special characters in quotes, for example name='"a: b"'`,
+      { reason: 'USAGE', cause: error },
+    );
+  }
+}
+
 /** The stored document with KEY=VALUE set in it; comments and order stay. Values are read as YAML, `null` removes a key at its place. */
 async function edited(text: string, assignments: readonly string[]): Promise<string> {
   const { Document, parseDocument, parse } = await import('yaml');
@@ -82,7 +95,7 @@ async function edited(text: string, assignments: readonly string[]): Promise<str
         `"${assignment}" is not KEY=VALUE, for example greeting=Hello or limits.rate=100`,
         { reason: 'USAGE' },
       );
-    document.setIn(assignment.slice(0, at).split('.'), parse(assignment.slice(at + 1)) as unknown);
+    document.setIn(assignment.slice(0, at).split('.'), valueOf(assignment.slice(at + 1), assignment, parse));
   }
   return document.toString();
 }

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { MusterError } from '../kit/errors.js';
 import { readFileIfThere } from '../kit/files.js';
 import { adminSocket, agentSocket, configHome, defaultDataDirectory } from '../model/places.js';
@@ -31,9 +31,29 @@ function namedContext(io: Io, name: string): Target {
   return { kind: 'context', name, directory };
 }
 
+/** A socket as typed: relative to the working directory, or with the `unix:` that other tools want before it. */
+function socketPath(typed: string): string {
+  return resolve(typed.replace(/^unix:(\/\/)?/, ''));
+}
+
 function firstSocket(paths: readonly string[]): Target | undefined {
   const path = paths.find((candidate) => existsSync(candidate));
   return path === undefined ? undefined : { kind: 'socket', path };
+}
+
+/** @throws invalid for options that contradict each other */
+function assertOneTarget(options: GlobalOptions): void {
+  const usage = { reason: 'USAGE' };
+  if (isLocal(options)) {
+    throw new MusterError(
+      'invalid',
+      'this command asks the center; with --local or --agent-socket there are services, start, stop, restart, logs and call',
+      usage,
+    );
+  }
+  if (options.socket !== undefined && options.context !== undefined) {
+    throw new MusterError('invalid', 'give either --socket or --context, not both', usage);
+  }
 }
 
 /**
@@ -42,8 +62,9 @@ function firstSocket(paths: readonly string[]): Target | undefined {
  * @throws not_found with what to do next
  */
 export async function centerTarget(io: Io, options: GlobalOptions): Promise<Target> {
+  assertOneTarget(options);
   const socket = options.socket ?? (options.context === undefined ? io.env['MUSTER_SOCKET'] : undefined);
-  if (socket !== undefined) return { kind: 'socket', path: socket };
+  if (socket !== undefined) return { kind: 'socket', path: socketPath(socket) };
   const named = options.context ?? io.env['MUSTER_CONTEXT'] ?? (await readFileIfThere(currentContextFile(io)))?.trim();
   if (named !== undefined && named !== '') return namedContext(io, named);
   const found = firstSocket([
@@ -63,7 +84,7 @@ export async function centerTarget(io: Io, options: GlobalOptions): Promise<Targ
  */
 export function agentTarget(io: Io, options: GlobalOptions): Target {
   const given = options.agentSocket ?? io.env['MUSTER_AGENT_SOCKET'];
-  if (given !== undefined) return { kind: 'socket', path: given };
+  if (given !== undefined) return { kind: 'socket', path: socketPath(given) };
   const found = firstSocket([
     agentSocket(defaultDataDirectory('agent', io.places)),
     agentSocket(join(defaultDataDirectory('dev', io.places), 'agent')),

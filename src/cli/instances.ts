@@ -73,7 +73,7 @@ export function instanceColumns(nowMs: number): Column<Instance>[] {
     { heading: 'VERSION', text: (instance) => instance.version },
     { heading: 'STATE', text: (instance) => stateText(instance, nowMs) },
     { heading: 'HEALTH', text: (instance) => healthText(instance) },
-    { heading: 'FOR', text: (instance) => ago(instance.since, nowMs), right: true },
+    { heading: 'FOR', text: (instance) => ago(instance.unknownSince ?? instance.since, nowMs), right: true },
     { heading: 'PID', text: (instance) => (instance.pid > 0 ? String(instance.pid) : '-'), right: true },
     {
       heading: 'CONFIG',

@@ -132,7 +132,7 @@ async function remove(io: Io, options: GlobalOptions, name: string): Promise<voi
   await withCenter(io, options, (center) => center.removeMachine({ machine: name }));
   await output.document({ machine: name, removed: true });
   await output.line(
-    `${name} is forgotten and its certificate refused. Its services go on running until its agent is stopped.`,
+    `${name} is forgotten and its certificate refused. Its services go on running there: stop them first where they should end, or run its agent once with --stop-services-on-exit.`,
   );
 }
 

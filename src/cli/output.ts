@@ -42,8 +42,9 @@ export class Output {
     if (!this.json) await write(this.#io.stderr, `${text}\n`);
   }
 
+  /** Rows under headings; nothing at all where there are no rows: the caller says what that means. */
   async table<Row>(rows: readonly Row[], columns: readonly Column<Row>[]): Promise<void> {
-    if (!this.json) await write(this.#io.stdout, renderTable(rows, columns));
+    if (!this.json && rows.length > 0) await write(this.#io.stdout, renderTable(rows, columns));
   }
 }
 

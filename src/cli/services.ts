@@ -1,9 +1,10 @@
 import { readFile } from 'node:fs/promises';
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { ListLocalServicesResponse } from '../../generated/muster/v1/agent.js';
-import { ListInstancesResponse, ServiceDefinition } from '../../generated/muster/v1/center.js';
+import { ListInstancesResponse, ServiceDefinition, type CenterService } from '../../generated/muster/v1/center.js';
 import type { Instance } from '../../generated/muster/v1/types.js';
-import { messageOf, MusterError } from '../kit/errors.js';
+import { errnoOf, isCode, messageOf, MusterError } from '../kit/errors.js';
+import type { Client } from '../rpc/types.js';
 import { withAgent, withCenter } from './connection.js';
 import { isLocal } from './context.js';
 import { findInstances, healthText, instanceColumns, listInstances, stateText } from './instances.js';
@@ -83,6 +84,24 @@ interface AddOptions extends GlobalOptions {
   readonly on?: string;
   readonly etag?: string;
   readonly dryRun?: boolean;
+  readonly everywhere?: boolean;
+}
+
+/** Where the service shall go: as typed; else where it is assigned already; else every machine. */
+async function selectorOf(
+  center: Client<typeof CenterService>,
+  options: AddOptions,
+  manifest: string,
+): Promise<string> {
+  if (options.everywhere === true) return '';
+  if (options.on !== undefined) return options.on;
+  const { service } = await center.putService({ manifest, selector: '', etag: '', validateOnly: true });
+  try {
+    return (await center.getService({ service })).selector;
+  } catch (error) {
+    if (isCode(error, 'not_found')) return '';
+    throw error;
+  }
 }
 
 async function readManifest(io: Io, file: string): Promise<string> {
@@ -94,17 +113,18 @@ async function readManifest(io: Io, file: string): Promise<string> {
   try {
     return await readFile(file, 'utf8');
   } catch (error) {
-    throw new MusterError('invalid', `cannot read ${file}: ${messageOf(error)}`, { reason: 'USAGE', cause: error });
+    const why = errnoOf(error) === 'ENOENT' ? 'there is no such file' : messageOf(error);
+    throw new MusterError('invalid', `cannot read ${file}: ${why}`, { reason: 'USAGE', cause: error });
   }
 }
 
 async function add(io: Io, options: AddOptions, file: string): Promise<void> {
   const output = new Output(io, options);
   const manifest = await readManifest(io, file);
-  const stored = await withCenter(io, options, (center) =>
+  const stored = await withCenter(io, options, async (center) =>
     center.putService({
       manifest,
-      selector: options.on ?? '',
+      selector: await selectorOf(center, options, manifest),
       etag: options.etag ?? '',
       validateOnly: options.dryRun === true,
     }),
@@ -116,6 +136,7 @@ async function add(io: Io, options: AddOptions, file: string): Promise<void> {
       ? `${stored.service} is valid; it would go to ${where}, ${stored.machines} now`
       : `${stored.service} is assigned to ${where}: ${stored.machines} now, generation ${stored.generation}`,
   );
+  if (stored.machines === 0) await output.note('No machine matches now: "muster machines" shows their labels.');
 }
 
 async function remove(io: Io, options: GlobalOptions, service: string): Promise<void> {
@@ -139,9 +160,19 @@ export function register(program: Command, io: Io): void {
     .option('--on <selector>', 'only on machines that match, for example role=web')
     .action((name: string | undefined, _options, command: Command) => list(io, command.optsWithGlobals(), name));
   services
+    .command('ls')
+    .description('the same as without a name')
+    .action((_options, command: Command) => list(io, command.optsWithGlobals(), undefined));
+  services
     .command('add <file>')
     .description('assign the service of a manifest (- for standard input) to machines')
-    .option('--on <selector>', 'machines, now and later; default: every machine')
+    .addOption(
+      new Option(
+        '--on <selector>',
+        'machines, now and later; default: where it is already, else every machine',
+      ).conflicts('everywhere'),
+    )
+    .option('--everywhere', 'every machine, now and later')
     .option('--etag <etag>', 'only if the stored one has this etag; "new": only if there is none')
     .option('--dry-run', 'check only')
     .action((file: string, _options, command: Command) => add(io, command.optsWithGlobals(), file));

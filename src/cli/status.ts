@@ -5,13 +5,26 @@ import { withCenter } from './connection.js';
 import { Failed, type GlobalOptions, type Io } from './io.js';
 import { ago, clockTime, Output } from './output.js';
 
-/** One screen: is everything well? Exit status 1 when something is not. */
+/** What is not as it should be, or cannot be known; empty when all is well. Alerts are listed by themselves. */
+function shortfalls(status: GetStatusResponse): string[] {
+  const offline = status.machines - status.machinesOnline;
+  const missing = status.instancesWanted - status.instancesRunning;
+  return [
+    ...(offline > 0
+      ? [`${offline} of ${status.machines} machines are not connected: what runs there is not known`]
+      : []),
+    ...(missing > 0 ? [`${missing} of ${status.instancesWanted} services that should run are not known to`] : []),
+  ];
+}
+
+/** One screen: is everything well? Exit status 1 when something is not, or cannot be known. */
 async function status(io: Io, options: GlobalOptions): Promise<void> {
   const output = new Output(io, options);
   const answer = await withCenter(io, options, (center) => center.getStatus({}));
   await output.document(GetStatusResponse.toJSON(answer));
   const now = io.clock.now();
-  const well = answer.alerts.length === 0;
+  const shortfall = shortfalls(answer);
+  const well = answer.alerts.length === 0 && shortfall.length === 0;
   await output.line(`site       ${answer.site}`);
   await output.line(
     `center     version ${answer.centerVersion}, up ${ago(answer.started, now)}; its CA ends ${clockTime(answer.caExpires, now)}`,
@@ -20,10 +33,13 @@ async function status(io: Io, options: GlobalOptions): Promise<void> {
   await output.line(
     `services   ${answer.instancesRunning} running of ${answer.instancesWanted} wanted, ${answer.instances} in all`,
   );
-  await output.line(`alerts     ${well ? 'none: all is well' : String(answer.alerts.length)}`);
+  await output.line(`alerts     ${answer.alerts.length === 0 ? 'none' : String(answer.alerts.length)}`);
+  await output.line(`verdict    ${well ? 'all is well' : ['not well', ...shortfall].join('; ')}`);
   if (well) return;
-  await output.line('');
-  await output.table(answer.alerts, alertColumns(now));
+  if (answer.alerts.length > 0) {
+    await output.line('');
+    await output.table(answer.alerts, alertColumns(now));
+  }
   throw new Failed();
 }
 

@@ -14,18 +14,15 @@ import { clockTime, enumWord, Output } from './output.js';
 interface CreateOptions extends GlobalOptions {
   readonly machine?: string;
   readonly operator?: string;
-  readonly queue?: string;
   readonly lifetime?: number;
   readonly label?: Record<string, string>;
 }
 
 function requestOf(options: CreateOptions): CreateTokenRequest {
   const [kind, name]: [TokenKind, string] =
-    options.operator !== undefined
-      ? ['TOKEN_KIND_OPERATOR', options.operator]
-      : options.queue !== undefined
-        ? ['TOKEN_KIND_QUEUE', options.queue]
-        : ['TOKEN_KIND_AGENT', options.machine ?? ''];
+    options.operator === undefined
+      ? ['TOKEN_KIND_AGENT', options.machine ?? '']
+      : ['TOKEN_KIND_OPERATOR', options.operator];
   return CreateTokenRequest.fromPartial({
     kind,
     name,
@@ -72,8 +69,7 @@ export function register(program: Command, io: Io): void {
         'queue',
       ]),
     )
-    .addOption(new Option('--operator <name>', 'for a person: "muster login"').conflicts(['machine', 'queue']))
-    .addOption(new Option('--queue <name>', 'for a queue server').conflicts(['machine', 'operator']))
+    .addOption(new Option('--operator <name>', 'for a person: "muster login"').conflicts('machine'))
     .option('--lifetime <duration>', 'how long it may be used (default 15m, at most 7d)', durationArgument)
     .option('--label <key=value>', 'label of the machine that joins; may be repeated', labelArgument)
     .action((_options, command: Command) => create(io, command.optsWithGlobals()));

@@ -122,7 +122,17 @@ export class ConfigCache {
     }
     await this.#snapshots.put(service, snapshot);
     this.#held.set(service, snapshot);
+    if (snapshot.hash === held.hash) await this.#carryReport(service, held.revision, snapshot.revision);
     this.#emit(service);
+  }
+
+  /** The same values under a new number: what the service said of them holds, and it will not be asked again. */
+  async #carryReport(service: string, from: number, to: number): Promise<void> {
+    const report = this.#reports.get(service);
+    if (report?.revision !== from || from === to) return;
+    const applied = appliedAfter(report.applied, { revision: to, error: report.error });
+    await this.#putReport(service, { revision: to, error: report.error, applied, sent: false });
+    this.#work();
   }
 
   /** Waits a little while a newer revision is under way. */

@@ -63,11 +63,18 @@ function hostOf(peer: string): string {
   return peer.replace(/:\d+$/, '');
 }
 
-/** What to paste where the token is to be used. */
+/** What to paste where the token is to be used. A person's name is in the token alone: `muster login` has no other. */
 export function joinLine(kind: TokenKind, address: string, details: { token: string; name: string }): string {
+  const token = `${address} --token ${details.token}`;
   const name = details.name === '' ? '' : ` --name ${details.name}`;
-  const command = { agent: 'muster agent join', operator: 'muster login', queue: 'muster queue join' }[kind];
-  return `${command} ${address} --token ${details.token}${name}`;
+  switch (kind) {
+    case 'agent':
+      return `muster agent join ${token}${name} --run`;
+    case 'operator':
+      return `muster login ${token}`;
+    case 'queue':
+      return `muster queue join ${token}${name}`;
+  }
 }
 
 function orderOf(request: CreateTokenRequest, context: CallContext): TokenOrder {
