@@ -9,49 +9,52 @@ const PROGRAM = fileURLToPath(new URL('../../../../bin/muster.js', import.meta.u
 /** Lines of a child's log shown when it ends by surprise. */
 const TAIL_LINES = 12;
 
+export interface ChildOptions {
+  readonly name: string;
+  readonly args: readonly string[];
+  /** What it says goes there; the log of the run before is kept beside it as `.old`. */
+  readonly log: string;
+}
+
 /**
  * A server of `muster dev`: `muster ARGS...` in a process group of its own, so that Ctrl-C reaches only the parent, which ends
  * its children in order. Its standard input is a pipe: however the parent dies, the pipe closes and the child stops.
  */
 export class Child {
   readonly name: string;
-  readonly #process: ChildProcess;
-  readonly #log: string;
-  readonly ended: Promise<void>;
+  readonly #options: ChildOptions;
+  #process: ChildProcess;
+  #ended: Promise<string>;
   #over = false;
 
-  private constructor(name: string, child: ChildProcess, log: string) {
-    this.name = name;
-    this.#process = child;
-    this.#log = log;
-    this.ended = new Promise((resolve) => {
-      const over = (): void => {
-        this.#over = true;
-        resolve();
-      };
-      child.once('exit', over);
-      child.once('error', over);
-    });
+  private constructor(options: ChildOptions) {
+    this.name = options.name;
+    this.#options = options;
+    this.#process = launch(options);
+    this.#ended = this.#follow();
   }
 
-  /** Starts the child; what it says goes to `log`, the log of the run before is kept beside it as `log.old`. */
-  static async start(name: string, args: readonly string[], log: string): Promise<Child> {
-    await rename(log, `${log}.old`).catch((error: unknown) => {
+  static async start(options: ChildOptions): Promise<Child> {
+    await rename(options.log, `${options.log}.old`).catch((error: unknown) => {
       if (errnoOf(error) !== 'ENOENT') throw error;
     });
-    const child = spawn(process.execPath, [PROGRAM, ...args, '--exit-with-parent'], {
-      detached: true,
-      stdio: ['pipe', 'pipe', 'pipe'],
-    });
-    const file = createWriteStream(log, { flags: 'a', mode: 0o600 });
-    child.stdout.pipe(file, { end: false });
-    child.stderr.pipe(file, { end: false });
-    child.stdin.on('error', () => undefined);
-    return new Child(name, child, log);
+    return new Child(options);
   }
 
   get running(): boolean {
     return !this.#over;
+  }
+
+  /** Resolves when the present run has ended, with how: `was killed by SIGKILL`, `ended with status 1`. */
+  get ended(): Promise<string> {
+    return this.#ended;
+  }
+
+  /** Starts it once more after it has ended. */
+  restart(): void {
+    this.#process = launch(this.#options);
+    this.#over = false;
+    this.#ended = this.#follow();
   }
 
   /** Asks it to stop and waits for its end; one that does not end within `graceMs` is ended by force. False: force was needed. */
@@ -69,13 +72,40 @@ export class Child {
 
   /** What it said last, as the failure to report when it ended although nobody asked. */
   async failure(): Promise<MusterError> {
-    const text = await readFile(this.#log, 'utf8').catch(() => '');
+    const text = await readFile(this.#options.log, 'utf8').catch(() => '');
     const tail = text.trimEnd().split('\n').slice(-TAIL_LINES).join('\n');
     return new MusterError(
       'unavailable',
-      `the ${this.name} ended. It said last (all of it is in ${this.#log}):\n${tail}`,
+      `the ${this.name} ${await this.ended}. It said last (all of it is in ${this.#options.log}):\n${tail}`,
     );
   }
+
+  #follow(): Promise<string> {
+    return new Promise((resolve) => {
+      const over = (how: string): void => {
+        this.#over = true;
+        resolve(how);
+      };
+      this.#process.once('exit', (status, signal) => {
+        over(signal === null ? `ended with status ${status ?? 'unknown'}` : `was killed by ${signal}`);
+      });
+      this.#process.once('error', (error) => {
+        over(`could not be started: ${error.message}`);
+      });
+    });
+  }
+}
+
+function launch({ args, log }: ChildOptions): ChildProcess {
+  const child = spawn(process.execPath, [PROGRAM, ...args, '--exit-with-parent'], {
+    detached: true,
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  const file = createWriteStream(log, { flags: 'a', mode: 0o600 });
+  child.stdout.pipe(file, { end: false });
+  child.stderr.pipe(file, { end: false });
+  child.stdin.on('error', () => undefined);
+  return child;
 }
 
 /** Runs `muster ARGS...` to its end. @throws unavailable with what it said when it failed */

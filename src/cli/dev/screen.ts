@@ -1,5 +1,7 @@
 import type { CenterService } from '../../../generated/muster/v1/center.js';
 import { Instance, type Alert } from '../../../generated/muster/v1/types.js';
+import { sleep } from '../../kit/clock.js';
+import { isCode } from '../../kit/errors.js';
 import { runTasks } from '../../kit/tasks.js';
 import type { Client } from '../../rpc/types.js';
 import { healthText, instanceColumns, stateText } from '../instances.js';
@@ -16,6 +18,7 @@ export interface ScreenOptions {
 }
 
 const REFRESH_MS = 1000;
+const AGAIN_MS = 300;
 const CLEAR = '\x1b[H\x1b[2J';
 
 /** What `muster dev` shows: on a terminal a screen that is drawn anew, elsewhere one line for each change. */
@@ -23,19 +26,31 @@ export async function watchScreen(options: ScreenOptions): Promise<void> {
   const screen = options.io.terminal && !options.output.json ? new LiveScreen(options) : new Lines(options);
   await screen.begin();
   await runTasks(options.signal, [
-    async (signal) => {
-      for await (const change of options.center.watchInstances({ service: '' }, { signal })) {
-        await screen.instances(
-          change.instances,
-          change.removed.map((key) => key.service),
-        );
-      }
-    },
-    async (signal) => {
-      for await (const change of options.center.watchAlerts({}, { signal })) await screen.alerts(change.alerts);
-    },
+    (signal) =>
+      again(options, signal, async () => {
+        for await (const change of options.center.watchInstances({ service: '' }, { signal })) {
+          const removed = change.removed.map((key) => key.service);
+          await screen.instances(change.instances, removed);
+        }
+      }),
+    (signal) =>
+      again(options, signal, async () => {
+        for await (const change of options.center.watchAlerts({}, { signal })) await screen.alerts(change.alerts);
+      }),
     (signal) => screen.run(signal),
   ]);
+}
+
+/** A watch that lost its center begins again: the center is being started once more. */
+async function again({ io }: ScreenOptions, signal: AbortSignal, watch: () => Promise<void>): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      await watch();
+    } catch (error) {
+      if (!isCode(error, 'unavailable', 'cancelled')) throw error;
+    }
+    await sleep(io.clock, AGAIN_MS, signal);
+  }
 }
 
 function hints(data: string): string[] {
@@ -134,7 +149,6 @@ class LiveScreen implements View {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { sleep } = await import('../../kit/clock.js');
     for (;;) {
       await sleep(this.#options.io.clock, REFRESH_MS, signal);
       await this.#draw();

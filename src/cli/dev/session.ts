@@ -2,11 +2,11 @@ import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { userInfo, hostname } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { CenterService, CreateTokenRequest } from '../../../generated/muster/v1/center.js';
 import { sleep } from '../../kit/clock.js';
 import { formatDuration } from '../../kit/durations.js';
-import { isCode, messageOf, MusterError } from '../../kit/errors.js';
+import { isCode, MusterError } from '../../kit/errors.js';
 import { aborted, runTasks } from '../../kit/tasks.js';
 import { adminSocket, PORTS } from '../../model/places.js';
 import { createClient, openChannel } from '../../rpc/client.js';
@@ -25,6 +25,11 @@ export interface DevOptions {
 /** How long a part may take to answer for the first time. */
 const READY_DEADLINE_MS = 60_000;
 const POLL_MS = 100;
+const ALONE_DEADLINE_MS = 2000;
+/** A child that ends sooner than this after its start did not run well. */
+const QUICK_END_MS = 10_000;
+const QUICK_ENDS_MAX = 3;
+const RESTART_PAUSE_MS = 500;
 /** Longer than any service's grace in the sample; an agent stops its services first. */
 const STOP_GRACE_MS = 60_000;
 
@@ -88,13 +93,38 @@ async function joinOnce(places: Places, address: string, center: Client<typeof C
   );
 }
 
-/** Fails as soon as one of the children ends although nobody asked. */
-async function guard(children: readonly Child[], signal: AbortSignal): Promise<void> {
-  const first = await Promise.race([...children.map((child) => child.ended.then(() => child)), aborted(signal)]);
-  if (first instanceof Child) throw await first.failure();
+/** Starts a child again when it ends although nobody asked, as a service manager would; one that keeps ending ends the session. */
+async function keep(io: Io, output: Output, child: Child, signal: AbortSignal): Promise<void> {
+  let quickEnds = 0;
+  for (;;) {
+    const startedMs = io.clock.monotonic();
+    const how = await Promise.race([child.ended, aborted(signal)]);
+    if (how === undefined || signal.aborted) return;
+    quickEnds = io.clock.monotonic() - startedMs < QUICK_END_MS ? quickEnds + 1 : 0;
+    if (quickEnds >= QUICK_ENDS_MAX) throw await child.failure();
+    await output.line(`the ${child.name} ${how}; it is started again`);
+    await sleep(io.clock, RESTART_PAUSE_MS, signal);
+    child.restart();
+  }
+}
+
+/** @throws precondition when a session with the same data runs already */
+async function assertAlone(center: Client<typeof CenterService>, data: string): Promise<void> {
+  try {
+    await center.getStatus({}, { timeoutMs: ALONE_DEADLINE_MS });
+  } catch (error) {
+    // Nobody answers on the socket: that is what is wanted here.
+    if (isCode(error, 'unavailable', 'deadline')) return;
+    throw error;
+  }
+  throw new MusterError(
+    'precondition',
+    `"muster dev" runs already with its data in ${data}: use it from here ("muster services"), or start another with --data DIRECTORY`,
+  );
 }
 
 async function stopAll(io: Io, output: Output, children: readonly Child[]): Promise<void> {
+  if (children.length === 0) return;
   await output.line(`stopping ${children.map((child) => child.name).join(', then ')} ...`);
   for (const child of children) {
     if (await child.stop(io.clock, STOP_GRACE_MS)) continue;
@@ -108,57 +138,56 @@ async function stopAll(io: Io, output: Output, children: readonly Child[]): Prom
  */
 export async function runDev(io: Io, options: DevOptions): Promise<void> {
   const output = new Output(io, options);
-  const places = placesOf(options.data);
-  await mkdir(options.data, { recursive: true, mode: 0o711 });
-  await placeSample(places.manifests);
-  const address = `127.0.0.1:${await freePort(PORTS.centerGrpc)}`;
-  const children: Child[] = [];
+  const data = resolve(options.data);
+  const places = placesOf(data);
   const channel = openChannel({ address: `unix:${adminSocket(places.center)}` });
+  const children: Child[] = [];
   try {
     const center = createClient(CenterService, channel);
-    const centerChild = await Child.start(
-      'center',
-      ['center', '--data', places.center, '--listen', address],
-      places.log('center'),
-    );
+    await assertAlone(center, data);
+    await mkdir(data, { recursive: true, mode: 0o711 });
+    await placeSample(places.manifests);
+    const address = `127.0.0.1:${await freePort(PORTS.centerGrpc)}`;
+    const centerChild = await startCenter(places, address);
     children.unshift(centerChild);
     await centerAnswers(io, centerChild, center);
     await joinOnce(places, address, center);
     children.unshift(await startAgent(places, address));
     await runTasks(io.signal, [
-      (signal) => guard(children, signal),
-      (signal) => watchScreen({ io, output, center, data: options.data, signal }),
+      ...children.map((child) => (signal: AbortSignal) => keep(io, output, child, signal)),
+      (signal) => watchScreen({ io, output, center, data, signal }),
     ]);
   } catch (error) {
-    if (!io.signal.aborted) {
-      await output.note(`muster dev ends: ${messageOf(error)}`);
-      throw error;
-    }
+    if (!io.signal.aborted) throw error;
   } finally {
     channel.close();
     await stopAll(io, output, children);
   }
-  await output.line(`stopped: nothing is left running; what it knew is kept in ${options.data}`);
+  await output.line(`stopped: nothing is left running; what it knew is kept in ${data}`);
+}
+
+function startCenter(places: Places, address: string): Promise<Child> {
+  return Child.start({
+    name: 'center',
+    args: ['center', '--data', places.center, '--listen', address],
+    log: places.log('center'),
+  });
 }
 
 async function startAgent(places: Places, address: string): Promise<Child> {
-  return Child.start(
-    'agent',
-    [
+  const ports = { grpc: await freePort(PORTS.agentGrpc), http: await freePort(PORTS.agentHttp) };
+  return Child.start({
+    name: 'agent',
+    args: [
       'agent',
       ...['--data', places.agent],
       ...['--services', places.manifests],
       ...['--center', address],
       // In a development session services run as the developer, who is root only by their own choice.
       ...['--default-user', userInfo().username],
-      ...[
-        '--grpc-port',
-        String(await freePort(PORTS.agentGrpc)),
-        '--http-port',
-        String(await freePort(PORTS.agentHttp)),
-      ],
+      ...['--grpc-port', String(ports.grpc), '--http-port', String(ports.http)],
       '--stop-services-on-exit',
     ],
-    places.log('agent'),
-  );
+    log: places.log('agent'),
+  });
 }
