@@ -1,5 +1,4 @@
-import { sleep, type Clock } from '../kit/clock.js';
-import { aborted } from '../kit/tasks.js';
+import type { Clock } from '../kit/clock.js';
 
 /** An idle watch says that it lives this often. */
 export const BOOKMARK_INTERVAL_MS = 20_000;
@@ -28,18 +27,17 @@ export async function* watchSnapshots<S extends { readonly hash: string; readonl
   watching: Watching<S>,
 ): AsyncGenerator<{ change: Frame<S> }> {
   const { clock, signal, read } = watching;
-  let changed = new AbortController();
+  const change = new Change(clock);
   const unsubscribe = watching.onChange(() => {
-    changed.abort();
+    change.happened();
   });
   try {
     let last = read();
     const same = watching.hash !== '' && watching.hash === last.hash;
     yield { change: same ? { $case: 'unchanged', value: true } : { $case: 'snapshot', value: last } };
     for (;;) {
-      const spoken = await changeOrPause(clock, AbortSignal.any([changed.signal, signal]));
+      const spoken = await change.orPause(signal);
       signal.throwIfAborted();
-      if (spoken) changed = new AbortController();
       const now = read();
       if (now.hash !== last.hash) yield { change: { $case: 'snapshot', value: now } };
       else if (!spoken) yield { change: { $case: 'bookmark', value: true } };
@@ -50,14 +48,36 @@ export async function* watchSnapshots<S extends { readonly hash: string; readonl
   }
 }
 
-/** True at a change (or the end), false when nothing happened for a while. */
-async function changeOrPause(clock: Clock, signal: AbortSignal): Promise<boolean> {
-  const over = new AbortController();
-  const pause = sleep(clock, BOOKMARK_INTERVAL_MS, AbortSignal.any([signal, over.signal])).then(
-    () => false,
-    () => true,
-  );
-  const result = await Promise.race([aborted(signal).then(() => true), pause]);
-  over.abort();
-  return result;
+/** Whether something changed since it was asked last. A wait leaves nothing behind: a watch may idle for months. */
+class Change {
+  readonly #clock: Clock;
+  #pending = false;
+  #wake: () => void = () => undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  happened(): void {
+    this.#pending = true;
+    this.#wake();
+  }
+
+  /** True at a change, or one since the last call; false when nothing happened for a while, or the signal aborted. */
+  orPause(signal: AbortSignal): Promise<boolean> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        pause.cancel();
+        signal.removeEventListener('abort', done);
+        this.#wake = () => undefined;
+        const spoken = this.#pending;
+        this.#pending = false;
+        resolve(spoken);
+      };
+      const pause = this.#clock.after(BOOKMARK_INTERVAL_MS, done);
+      this.#wake = done;
+      signal.addEventListener('abort', done, { once: true });
+      if (this.#pending || signal.aborted) done();
+    });
+  }
 }

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { describe, it } from 'node:test';
 import { BOOKMARK_INTERVAL_MS, watchSnapshots } from '../../../src/config/watching.js';
 import { ManualClock } from '../../../src/kit/clock.js';
@@ -54,5 +55,18 @@ describe('watching configuration', () => {
     await end;
     assert.equal(listeners.size, 0);
     assert.equal(clock.pending, 0);
+  });
+
+  it('leaves nothing behind, however long it idles', async () => {
+    const { clock, next, stop, frames } = start('');
+    await next();
+    for (let round = 0; round < 50; round += 1) {
+      const idle = next();
+      await clock.advance(BOOKMARK_INTERVAL_MS);
+      assert.deepEqual(await idle, { $case: 'bookmark', value: true });
+    }
+    assert.equal(getEventListeners(stop.signal, 'abort').length, 0);
+    assert.equal(clock.pending, 0);
+    await frames.return(undefined);
   });
 });
