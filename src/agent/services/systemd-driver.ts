@@ -145,12 +145,23 @@ class SystemdUnit implements Unit {
         false,
       );
     }
-    const { code, output, timedOut } = await this.#call(['start', this.#unit], START_TIMEOUT_MS);
+    const { code, output, timedOut } = await this.#start();
     if (code !== 0)
       throw new LaunchRefused(`systemctl start ${this.#unit}: ${timedOut ? 'took too long' : output}`, true);
     const seen = await this.observe();
     if (seen.kind === 'running') return seen.running;
     throw new LaunchRefused(seen.kind === 'ended' ? `it ended at once: ${seen.reason}` : seen.reason, true);
+  }
+
+  /**
+   * systemd refuses a unit that was started several times within seconds. Here starts are paced already, or asked for by people who have just
+   * repaired it: that refusal is lifted, once.
+   */
+  async #start(): Promise<ExternalResult> {
+    const first = await this.#call(['start', this.#unit], START_TIMEOUT_MS);
+    if (first.code === 0 || (await this.#facts())?.result !== 'start-limit-hit') return first;
+    await this.#call(['reset-failed', this.#unit], SHOW_TIMEOUT_MS);
+    return this.#call(['start', this.#unit], START_TIMEOUT_MS);
   }
 
   async terminate(): Promise<void> {

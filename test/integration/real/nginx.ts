@@ -57,6 +57,12 @@ async function masterPid({ place }: Nginx): Promise<number> {
   return Number((await place.run('cat', '/run/nginx.pid')).trim());
 }
 
+/** An order from the center that must succeed. */
+async function steer({ site }: Nginx, action: 'start' | 'stop' | 'restart'): Promise<void> {
+  const { status, stdout, stderr } = await site.cli(action, 'nginx');
+  assert.equal(status, 0, `${action}: ${stdout}${stderr}`);
+}
+
 /** The tests that are the same whoever runs nginx. */
 export function steersNginx(nginx: () => Nginx): void {
   it('is started because it is wanted, and passes its checks', async () => {
@@ -69,17 +75,14 @@ export function steersNginx(nginx: () => Nginx): void {
   it('is restarted, stopped and started from the center', async () => {
     const here = nginx();
     const before = await masterPid(here);
-    const restart = await here.site.cli('restart', 'nginx');
-    assert.equal(restart.status, 0, restart.stdout + restart.stderr);
+    await steer(here, 'restart');
     assert.notEqual(await masterPid(here), before);
 
-    const stop = await here.site.cli('stop', 'nginx');
-    assert.equal(stop.status, 0, stop.stdout + stop.stderr);
+    await steer(here, 'stop');
     await here.site.instance('nginx', 'STOPPED', stopped);
     assert.equal(await answers(here.port), false);
 
-    const start = await here.site.cli('start', 'nginx');
-    assert.equal(start.status, 0, start.stdout + start.stderr);
+    await steer(here, 'start');
     await here.site.instance('nginx', 'RUNNING and PASSING', passing);
     assert.equal(await answers(here.port), true);
   });
@@ -116,7 +119,7 @@ export function steersNginx(nginx: () => Nginx): void {
     assert.match(String(port.message), new RegExp(String(here.port)));
     const ping = await raised(here.site, 'ping_failing', { service: 'nginx' });
     await here.configure(here.port);
-    assert.equal((await here.site.cli('restart', 'nginx')).status, 0);
+    await steer(here, 'restart');
     await cleared(here.site, port);
     await cleared(here.site, ping);
     await here.site.instance('nginx', 'PASSING', passing);
@@ -124,13 +127,19 @@ export function steersNginx(nginx: () => Nginx): void {
 
   it('cannot be started with a broken configuration: that is said, and repaired', async () => {
     const here = nginx();
-    assert.equal((await here.site.cli('stop', 'nginx')).status, 0);
+    await steer(here, 'stop');
     await here.configure(-1);
     const start = await here.site.cli('start', 'nginx');
     assert.equal(start.status, 1, start.stdout);
     assert.match(start.stdout, /FAILED/);
     await here.configure(here.port);
-    assert.equal((await here.site.cli('start', 'nginx')).status, 0);
+    await steer(here, 'start');
+    await here.site.instance('nginx', 'PASSING', passing);
+  });
+
+  it('can be restarted as often as people want', async () => {
+    const here = nginx();
+    for (let count = 0; count < 7; count += 1) await steer(here, 'restart');
     await here.site.instance('nginx', 'PASSING', passing);
   });
 
