@@ -39,7 +39,7 @@ function surroundings(raw: RawManifest): Pick<Manifest, 'command' | 'user' | 'di
 
 function lifecycle({ start, restart, stop }: RawManifest): Pick<Manifest, 'start' | 'restart' | 'stop'> {
   return {
-    start: { settleMs: ms(start?.settle, '1s'), retries: start?.retries ?? 3 },
+    start: { settleMs: ms(start?.settle, '1s'), retries: start?.retries ?? 5 },
     restart: restart ?? 'always',
     stop: { signal: stop?.signal ?? 'SIGTERM', graceMs: ms(stop?.grace, '10s') },
   };

@@ -1,6 +1,9 @@
 import { KeyedMutex } from '../../kit/tasks.js';
 import { Documents } from '../../store/documents.js';
+import type { ServiceState } from '../../model/instance.js';
 import type { Store } from '../../store/port.js';
+import type { Exit } from './driver.js';
+import type { Tries } from './state.js';
 
 /** What the agent must remember of an instance across its own restarts. */
 export interface InstanceRecord {
@@ -11,10 +14,25 @@ export interface InstanceRecord {
   readonly folder: string;
   /** Set for a service assigned by the center. */
   readonly assigned?: { readonly generation: number };
-  /** It ended, or was stopped by others, and is not to be started again by itself during this boot. */
-  readonly rest?: { readonly state: 'EXITED' | 'STOPPED'; readonly reason: string; readonly bootId: string };
+  /** It ended, was given up or was stopped by others, and is not to be started again by itself during this boot. */
+  readonly rest?: { readonly state: 'EXITED' | 'STOPPED' | 'FATAL'; readonly reason: string; readonly bootId: string };
+  /** As of the last change of its state. */
+  readonly life?: LifeRecord;
   /** The last start by the process driver. */
   readonly start?: StartRecord;
+}
+
+/** What the next agent of the same boot goes on from. Times are wall-clock milliseconds. */
+export interface LifeRecord {
+  readonly bootId: string;
+  readonly at: ServiceState;
+  readonly sinceMs: number;
+  readonly startedMs?: number;
+  /** 0 where nothing ran, or was still being launched. */
+  readonly pid: number;
+  readonly reason: string;
+  readonly tries: Tries;
+  readonly exit?: Exit;
 }
 
 /**
@@ -31,14 +49,40 @@ export interface StartRecord {
 
 /** The record without a start that came to nothing. */
 export function withoutStart(record: InstanceRecord): InstanceRecord {
-  const { wanted, manifestText, folder, assigned, rest } = record;
-  return { wanted, manifestText, folder, ...(assigned ? { assigned } : {}), ...(rest ? { rest } : {}) };
+  const { start, ...others } = record;
+  return start ? others : record;
 }
 
 /** The record of one that somebody asked to run or to stop: whatever rested before is over. */
 export function asked(record: InstanceRecord, wanted: boolean): InstanceRecord {
-  const { manifestText, folder, assigned, start } = record;
-  return { wanted, manifestText, folder, ...(assigned ? { assigned } : {}), ...(start ? { start } : {}) };
+  return { ...withoutRest(record), wanted };
+}
+
+/** The record of one that belongs to this machine alone. */
+export function withoutAssignment(record: InstanceRecord): InstanceRecord {
+  const { assigned, ...others } = record;
+  return assigned ? others : record;
+}
+
+/** The record with another manifest, by which what was given up is tried again. */
+export function withManifest(
+  record: InstanceRecord | undefined,
+  { manifestText, folder }: Pick<InstanceRecord, 'manifestText' | 'folder'>,
+): InstanceRecord {
+  if (!record) return { wanted: true, manifestText, folder };
+  if (record.manifestText === manifestText && record.folder === folder) return record;
+  const kept = record.rest?.state === 'FATAL' ? withoutRest(record) : record;
+  return { ...kept, manifestText, folder };
+}
+
+/** The record after a change of its state. */
+export function withLife(record: InstanceRecord, life: LifeRecord, rest: InstanceRecord['rest']): InstanceRecord {
+  return { ...withoutRest(record), life, ...(rest ? { rest } : {}) };
+}
+
+function withoutRest(record: InstanceRecord): InstanceRecord {
+  const { rest, ...others } = record;
+  return rest ? others : record;
 }
 
 /** The records, in memory and on disk. A change is seen by get() only once it is durable. */

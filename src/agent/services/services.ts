@@ -11,7 +11,7 @@ import type { ServiceControl, ServicesChange } from '../ports.js';
 import type { ChecksFactory, ReportedHealth } from '../probes/checks.js';
 import type { ServiceDriver, Subject } from './driver.js';
 import { ManifestDirectory, type BrokenFile, type Scan } from './manifests.js';
-import { InstanceRecords, type InstanceRecord } from './records.js';
+import { InstanceRecords, withManifest, withoutAssignment, type InstanceRecord } from './records.js';
 import { Supervisor, type Definition } from './supervisor.js';
 import { logDirectory, sharedDirectory } from './workplace.js';
 
@@ -128,9 +128,7 @@ export class Services implements ServiceControl {
       const held = this.#records.get(manifest.name)?.assigned?.generation ?? 0;
       if (generation <= held) return;
       await this.#records.update(manifest.name, (record) => ({
-        ...(record ?? { wanted: true }),
-        manifestText,
-        folder: '',
+        ...withManifest(record, { manifestText, folder: '' }),
         assigned: { generation },
       }));
       await this.#put({ manifest, manifestText, folder: '', generation });
@@ -142,7 +140,7 @@ export class Services implements ServiceControl {
     await this.#mutations.run(service, async () => {
       const record = this.#records.get(service);
       if (!record?.assigned || record.assigned.generation > generation) return;
-      await this.#records.update(service, () => ({ ...withoutAssignment(record), wanted: record.wanted }));
+      await this.#records.update(service, () => withoutAssignment(record));
       this.#retire(service);
     });
   }
@@ -255,11 +253,7 @@ export class Services implements ServiceControl {
     const { name } = definition.manifest;
     await this.#retiring.get(name);
     const { manifestText, folder } = definition;
-    await this.#records.update(name, (record) =>
-      record?.manifestText === manifestText && record.folder === folder
-        ? record
-        : { ...(record ?? { wanted: true }), manifestText, folder },
-    );
+    await this.#records.update(name, (record) => withManifest(record, { manifestText, folder }));
     if (this.#stopped) return;
     const current = this.#supervisors.get(name);
     if (current) {
@@ -344,10 +338,6 @@ export class Services implements ServiceControl {
   #tell(change: ServicesChange): void {
     for (const listener of [...this.#listeners]) listener(change);
   }
-}
-
-function withoutAssignment({ wanted, manifestText, folder, rest, start }: InstanceRecord): InstanceRecord {
-  return { wanted, manifestText, folder, ...(rest ? { rest } : {}), ...(start ? { start } : {}) };
 }
 
 function definitionOf(service: string, record: InstanceRecord): Definition | undefined {

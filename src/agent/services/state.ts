@@ -48,7 +48,7 @@ export type Event =
   | { readonly kind: 'launched'; readonly running: Running }
   | { readonly kind: 'refused'; readonly reason: string; readonly again: boolean }
   /** It runs, and this agent did not start it. */
-  | { readonly kind: 'found'; readonly running: Running; readonly upForMs: number }
+  | { readonly kind: 'found'; readonly running: Running; readonly upForMs: number; readonly tries: Tries }
   | { readonly kind: 'ended'; readonly exit: Exit; readonly reason: string; readonly rest: boolean }
   /** Time has passed. */
   | { readonly kind: 'tick' };
@@ -57,7 +57,7 @@ export type Effect = 'launch' | 'terminate' | 'kill';
 
 export interface Context {
   readonly nowMs: number;
-  readonly policy: Pick<Manifest, 'start' | 'restart' | 'stop'>;
+  readonly policy: Pick<Manifest, 'name' | 'start' | 'restart' | 'stop'>;
   /** In [0, 1). */
   readonly jitter: number;
 }
@@ -67,12 +67,13 @@ export interface Step {
   readonly effects: readonly Effect[];
 }
 
-export const BACKOFF_INITIAL_MS = 500;
+/** The waits between starts are about 1, 2, 4, 8, 16 and then 30 s, a quarter more or less, so that services do not fail in step. */
+export const BACKOFF_INITIAL_MS = 1000;
 export const BACKOFF_MAX_MS = 30_000;
 /** After a run this long, what went wrong before is forgotten. */
 export const WELL_MS = 60_000;
 
-const FRESH: Tries = { quick: 0, failures: 0, restarts: 0 };
+export const FRESH: Tries = { quick: 0, failures: 0, restarts: 0 };
 
 /** The next state and what to do for it. Events that mean nothing in a state leave it as it is: the same object, no effects. */
 export function decide(state: State, event: Event, context: Context): Step {
@@ -191,18 +192,18 @@ function launched(state: State, running: Running, context: Context): Step {
 function refused(state: State, event: Event & { kind: 'refused' }, context: Context): Step {
   if (state.at === 'STOPPING') return afterStop(state);
   if (state.at !== 'STARTING') return same(state);
-  if (!event.again) return same({ at: 'FATAL', reason: event.reason });
+  if (!event.again) return givenUp(event.reason, context);
   return quickFailure(state.tries, event.reason, context);
 }
 
 function found(state: State, event: Event & { kind: 'found' }, context: Context): Step {
   if (state.at === 'STARTING' || state.at === 'RUNNING' || state.at === 'STOPPING') return same(state);
-  const { running, upForMs } = event;
+  const { running, upForMs, tries } = event;
   const restMs = context.policy.start.settleMs - upForMs;
   if (restMs > 0) {
-    return same({ at: 'STARTING', running, settleAtMs: context.nowMs + restMs, tries: FRESH });
+    return same({ at: 'STARTING', running, settleAtMs: context.nowMs + restMs, tries });
   }
-  return same({ at: 'RUNNING', running, wellAtMs: context.nowMs + WELL_MS, tries: FRESH });
+  return same({ at: 'RUNNING', running, wellAtMs: context.nowMs + WELL_MS, tries });
 }
 
 function ended(state: State, event: Event & { kind: 'ended' }, context: Context): Step {
@@ -213,7 +214,7 @@ function ended(state: State, event: Event & { kind: 'ended' }, context: Context)
   if (event.rest) return same({ at: 'STOPPED', reason: event.reason });
   const { restart: policy } = context.policy;
   if (event.exit.code === 0 && policy !== 'always') return same({ at: 'EXITED', reason: event.reason });
-  if (policy === 'never') return same({ at: 'FATAL', reason: `${event.reason}; its manifest says restart: never` });
+  if (policy === 'never') return givenUp(`${event.reason}; its manifest says restart: never; see why`, context);
   if (state.at === 'STARTING') return quickFailure(state.tries, event.reason, context);
   return backOff({ ...state.tries, quick: 0, failures: state.tries.failures + 1 }, event.reason, context);
 }
@@ -223,14 +224,20 @@ function quickFailure(before: Tries, reason: string, context: Context): Step {
   const tries = { ...before, quick: before.quick + 1, failures: before.failures + 1 };
   if (tries.quick > retries) {
     const count = tries.quick === 1 ? 'the first try' : `${tries.quick} tries`;
-    return same({ at: 'FATAL', reason: `${reason}; given up after ${count}` });
+    return givenUp(`${reason}; given up after ${count}: mend it`, context);
   }
   return backOff(tries, `${reason}; try ${tries.quick} of ${retries + 1}`, context);
 }
 
+/** `reason` ends with what a person has to do first. */
+function givenUp(reason: string, { policy }: Context): Step {
+  return same({ at: 'FATAL', reason: `${reason}, then "muster start ${policy.name}"` });
+}
+
 function backOff(tries: Tries, reason: string, { nowMs, jitter }: Context): Step {
-  const boundMs = Math.min(BACKOFF_MAX_MS, BACKOFF_INITIAL_MS * 2 ** (tries.failures - 1));
-  return same({ at: 'BACKOFF', retryAtMs: nowMs + boundMs * (0.5 + jitter / 2), reason, tries });
+  const meanMs = BACKOFF_INITIAL_MS * 2 ** (tries.failures - 1);
+  const waitMs = Math.min(BACKOFF_MAX_MS, meanMs * (0.75 + jitter / 2));
+  return same({ at: 'BACKOFF', retryAtMs: nowMs + waitMs, reason, tries });
 }
 
 function afterStop(state: State & { at: 'STOPPING' }): Step {

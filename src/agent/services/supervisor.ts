@@ -8,8 +8,21 @@ import type { Manifest } from '../../model/manifest.js';
 import type { ChecksFactory, ReportedHealth } from '../probes/checks.js';
 import { Checking } from './checking.js';
 import { LaunchRefused, type Exit, type Running, type ServiceDriver, type Subject, type Unit } from './driver.js';
-import { asked, type InstanceRecord, type InstanceRecords } from './records.js';
-import { decide, isResting, nextTickMs, reasonOf, runningOf, type Effect, type Event, type State } from './state.js';
+import { tellingLine } from './last-lines.js';
+import { Life, sinceItsStart, triesOf } from './life.js';
+import { asked, type InstanceRecord, type InstanceRecords, type LifeRecord } from './records.js';
+import {
+  decide,
+  FRESH,
+  isResting,
+  nextTickMs,
+  reasonOf,
+  runningOf,
+  type Effect,
+  type Event,
+  type State,
+  type Tries,
+} from './state.js';
 
 /** What a service is to be, and where that was said. */
 export interface Definition {
@@ -37,7 +50,7 @@ export interface SupervisorOptions {
 
 /** After SIGKILL a process ends at once, unless it hangs in the kernel. */
 const KILL_PATIENCE_MS = 10_000;
-const LAST_WORDS_CHARACTERS_MAX = 200;
+const LAST_LINES_SHOWN_MAX = 10;
 
 /**
  * One instance: holds its state (changed in #become alone), carries out what decide() says, and watches what really runs.
@@ -47,9 +60,7 @@ export class Supervisor {
   readonly #options: SupervisorOptions;
   #definition: Definition;
   #state: State = { at: 'STOPPED', reason: '' };
-  #sinceMs: number;
-  #startedMs: number | undefined;
-  #exit: Exit | undefined;
+  readonly #life: Life;
   #unit: Unit;
   readonly #checking: Checking;
   #timer: Timer | undefined;
@@ -61,7 +72,7 @@ export class Supervisor {
   constructor(definition: Definition, options: SupervisorOptions) {
     this.#options = options;
     this.#definition = definition;
-    this.#sinceMs = options.clock.now();
+    this.#life = new Life({ ...options, service: definition.manifest.name });
     this.#checking = new Checking(options.checks, options.onChange);
     this.#unit = this.#makeUnit();
   }
@@ -82,18 +93,18 @@ export class Supervisor {
       version: manifest.version,
       driver: manifest.driver,
       state: state.at,
-      sinceMs: this.#sinceMs,
+      sinceMs: this.#life.sinceMs,
       health: this.#checking.health,
       pid: runningOf(state)?.pid ?? 0,
       wanted: this.#record()?.wanted ?? true,
       reason: reasonOf(state),
-      exitCode: this.#exit?.code,
-      exitSignal: this.#exit?.signal ?? '',
-      restarts: 'tries' in state ? state.tries.restarts : 0,
+      exitCode: this.#life.exit?.code,
+      exitSignal: this.#life.exit?.signal ?? '',
+      restarts: this.#life.restarts,
       checks: this.#checking.results,
       generation,
       logDirectory: this.#options.subjectOf(this.#definition).logDirectory,
-      startedMs: this.#startedMs,
+      startedMs: this.#life.startedMs,
     };
   }
 
@@ -105,18 +116,26 @@ export class Supervisor {
     });
     const record = this.#record();
     const wanted = record?.wanted ?? true;
+    const life = this.#life.recall();
     if (found) {
-      this.#event({ kind: 'found', running: found, upForMs: this.#options.clock.now() - found.startedMs });
+      this.#found(sinceItsStart(found, life), triesOf(life));
       if (!wanted) this.#event({ kind: 'want', run: false });
-    } else if (wanted) this.#begin(record?.rest);
+    } else if (wanted) this.#begin(record?.rest, life);
     // Others may start what rests.
     this.#schedule();
   }
 
-  /** Starts it, unless it ended during this boot and is to rest. */
-  #begin(rest: InstanceRecord['rest']): void {
-    if (rest?.bootId === this.#options.bootId) this.#become({ at: rest.state, reason: rest.reason });
-    else this.#event({ kind: 'want', run: true });
+  /** Starts it, unless it ended or was given up during this boot and is to rest. Tries go on where the last agent was. */
+  #begin(rest: InstanceRecord['rest'], life: LifeRecord | undefined): void {
+    const { bootId, clock } = this.#options;
+    if (rest?.bootId === bootId) this.#become({ at: rest.state, reason: rest.reason });
+    else if (life?.at === 'BACKOFF') {
+      this.#become({ at: 'BACKOFF', retryAtMs: clock.monotonic(), reason: life.reason, tries: life.tries });
+    } else this.#event({ kind: 'want', run: true });
+  }
+
+  #found(running: Running, tries: Tries): void {
+    this.#event({ kind: 'found', running, upForMs: this.#options.clock.now() - running.startedMs, tries });
   }
 
   /** Resolves when it is RUNNING, or has EXITED with success. @throws precondition saying why it is not */
@@ -161,8 +180,11 @@ export class Supervisor {
     const changed = processKey(before) !== processKey(definition);
     this.#definition = definition;
     const { at } = this.#state;
-    if (changed && at !== 'STOPPED' && at !== 'EXITED') this.#event({ kind: 'restart' });
-    else if (JSON.stringify(before.manifest) !== JSON.stringify(definition.manifest)) this.#restartChecks();
+    const different = JSON.stringify(before.manifest) !== JSON.stringify(definition.manifest);
+    // What was given up may have been mended by any change.
+    const due = at === 'FATAL' ? changed || different : changed && at !== 'STOPPED' && at !== 'EXITED';
+    if (due) this.#event({ kind: 'restart' });
+    else if (different) this.#restartChecks();
     if (changed && at === 'STOPPED') this.#unit = this.#makeUnit();
     this.#options.onChange();
   }
@@ -210,34 +232,16 @@ export class Supervisor {
   #become(state: State): void {
     const before = this.#state;
     this.#state = state;
-    if (before.at !== state.at) this.#moved(before, state);
-    const running = runningOf(state);
-    if (running !== runningOf(before) || state.at === 'STOPPING') {
-      this.#startedMs = running?.startedMs ?? this.#startedMs;
-      this.#restartChecks();
-    }
+    this.#life.became(before, state);
+    if (before.at !== state.at) this.#sayMoved(before, state);
+    if (runningOf(state) !== runningOf(before) || state.at === 'STOPPING') this.#restartChecks();
     this.#options.onChange();
     for (const wake of [...this.#waiting]) wake();
   }
 
-  #moved(before: State, state: State): void {
-    this.#sinceMs = this.#options.clock.now();
+  #sayMoved(before: State, state: State): void {
     const reason = reasonOf(state);
     this.#log(state.at === 'FATAL' ? 'error' : 'info', `${before.at} -> ${state.at}`, reason === '' ? {} : { reason });
-    this.#rememberRest(state);
-  }
-
-  /** What ended and is to rest must rest after a restart of the agent, too. */
-  #rememberRest(state: State): void {
-    const { records, bootId } = this.#options;
-    const stoppedByOthers = state.at === 'STOPPED' && state.reason !== '' && this.#record()?.wanted === true;
-    if (state.at !== 'EXITED' && !stoppedByOthers) return;
-    const rest = { state: state.at, reason: state.reason, bootId };
-    records
-      .amend(this.service, (record) => (record.wanted ? { ...record, rest } : record))
-      .catch((error: unknown) => {
-        this.#log('warn', 'that it rests could not be stored', { error });
-      });
   }
 
   #carryOut(effect: Effect): void {
@@ -295,7 +299,7 @@ export class Supervisor {
   #sawRunning(running: Running): void {
     const state = this.#state;
     const known = runningOf(state);
-    if (!known) this.#event({ kind: 'found', running, upForMs: this.#options.clock.now() - running.startedMs });
+    if (!known) this.#found(running, FRESH);
     else if (known.pid !== running.pid && (state.at === 'STARTING' || state.at === 'RUNNING')) {
       // Its own manager restarted it.
       this.#become({ ...state, running });
@@ -308,8 +312,9 @@ export class Supervisor {
   ): Promise<void> {
     const { at } = this.#state;
     if (at !== 'STARTING' && at !== 'RUNNING' && at !== 'STOPPING') return;
-    this.#exit = seen.exit;
-    const upMs = this.#startedMs === undefined ? undefined : this.#options.clock.now() - this.#startedMs;
+    this.#life.ended(seen.exit);
+    const { startedMs } = this.#life;
+    const upMs = startedMs === undefined ? undefined : this.#options.clock.now() - startedMs;
     const after = upMs === undefined || at === 'STOPPING' || seen.rest ? '' : ` after ${formatDuration(upMs)}`;
     const words = at === 'STARTING' && seen.exit.code !== 0 ? await lastWords(unit) : '';
     this.#event({ kind: 'ended', exit: seen.exit, reason: `${seen.reason}${after}${words}`, rest: seen.rest });
@@ -353,7 +358,7 @@ export class Supervisor {
 
   async #started(): Promise<void> {
     const state = await this.#settled((now) => now.at === 'RUNNING' || isResting(now), undefined);
-    if (state.at === 'RUNNING' || (state.at === 'EXITED' && this.#exit?.code === 0)) return;
+    if (state.at === 'RUNNING' || (state.at === 'EXITED' && this.#life.exit?.code === 0)) return;
     throw this.#detached
       ? new MusterError('cancelled', 'the agent is stopping; the service goes on as it is')
       : await this.#notStarted(state);
@@ -365,7 +370,7 @@ export class Supervisor {
         reason: 'STOPPED_MEANWHILE',
       });
     }
-    const lines = await this.#unit.lastLines().catch(() => []);
+    const lines = (await this.#unit.lastLines().catch(() => [])).slice(-LAST_LINES_SHOWN_MAX);
     const output = lines.length === 0 ? '' : `\nIt last printed:\n${lines.map((line) => `  ${line}`).join('\n')}`;
     return new MusterError('precondition', `${this.service} did not start: ${reasonOf(state)}${output}`, {
       reason: 'NOT_STARTED',
@@ -400,8 +405,8 @@ export class Supervisor {
 }
 
 async function lastWords(unit: Unit): Promise<string> {
-  const line = (await unit.lastLines().catch(() => [])).at(-1);
-  return line === undefined ? '' : `, its last line "${line.slice(0, LAST_WORDS_CHARACTERS_MAX)}"`;
+  const line = tellingLine(await unit.lastLines().catch(() => []));
+  return line === '' ? '' : `, saying "${line}"`;
 }
 
 /** What a change of which restarts the process. */

@@ -77,7 +77,7 @@ describe('a manifest', () => {
     const least = parseManifest('name: a\ncommand: [b]');
     assert.deepEqual(
       [least.version, least.unit, least.user, least.start, least.logs.maxSizeBytes, least.ping],
-      ['0.0.0', 'a', undefined, { settleMs: 1000, retries: 3 }, 50_000_000, undefined],
+      ['0.0.0', 'a', undefined, { settleMs: 1000, retries: 5 }, 50_000_000, undefined],
     );
     assert.deepEqual(parseManifest('{\n\t"name": "a",\n\t"command": ["b"]\n}'), least, 'JSON with tabs, too');
     assert.equal(parseManifest('{name: web, driver: sysv, unit: nginx}').unit, 'nginx');

@@ -86,7 +86,7 @@ describe('the process driver', () => {
     const report = await s.state('bad', 'FATAL');
     assert.match(
       report.reason,
-      /ended with code 3 after .*its last line "cannot open the database"; given up after 2 tries/,
+      /ended with code 3 after .*saying "cannot open the database"; given up after 2 tries: mend it, then "muster start bad"$/,
     );
     assert.equal(report.exitCode, 3);
     assert.deepEqual((await linesOf(s, 'bad')).length, 2);

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import {
   BACKOFF_MAX_MS,
   decide,
+  FRESH,
   isResting,
   nextTickMs,
   runningOf,
@@ -12,7 +13,7 @@ import {
   type Event,
   type State,
 } from '../../../../src/agent/services/state.js';
-import type { RestartPolicy } from '../../../../src/model/manifest.js';
+import { parseManifest, type RestartPolicy } from '../../../../src/model/manifest.js';
 
 const STOPPED: State = { at: 'STOPPED', reason: '' };
 const RUNNING = { pid: 7, startedMs: 0 };
@@ -21,7 +22,7 @@ function context(nowMs: number, restart: RestartPolicy = 'always', retries = 2):
   return {
     nowMs,
     jitter: 0,
-    policy: { start: { settleMs: 1000, retries }, restart, stop: { signal: 'SIGTERM', graceMs: 5000 } },
+    policy: { name: 'web', start: { settleMs: 1000, retries }, restart, stop: { signal: 'SIGTERM', graceMs: 5000 } },
   };
 }
 
@@ -51,6 +52,19 @@ const ended = (code: number | undefined, rest = false): Event => ({
   rest,
 });
 
+/** Fails each try at once, until it is given up. */
+function untilFatal(failure: readonly Event[], at: (nowMs: number) => Context): { tries: number; endMs: number } {
+  let { state } = after([[0, want]]);
+  let nowMs = 0;
+  for (let tries = 1; ; tries += 1) {
+    for (const event of failure) state = decide(state, event, at(nowMs)).state;
+    if (state.at !== 'BACKOFF') return { tries, endMs: nowMs };
+    nowMs = state.retryAtMs;
+    state = decide(state, tick, at(nowMs)).state;
+    assert.ok(state.at === 'STARTING' && state.tries.restarts === tries, 'each try is counted');
+  }
+}
+
 describe('the life of an instance', () => {
   it('is RUNNING once it has stayed up for its settle time', () => {
     assert.equal(
@@ -77,12 +91,39 @@ describe('the life of an instance', () => {
       [1, ended(1)],
     ] as const;
     const first = after([[0, want], ...quick]);
-    assert.ok(first.state.at === 'BACKOFF' && first.state.retryAtMs === 251);
-    const second = after([[0, want], ...quick, [251, tick], ...quick]);
-    assert.ok(second.state.at === 'BACKOFF' && second.state.retryAtMs === 501);
-    const third = after([[0, want], ...quick, [251, tick], ...quick, [501, tick], ...quick]);
-    assert.deepEqual(third.state, { at: 'FATAL', reason: 'ended; given up after 3 tries' });
+    assert.ok(first.state.at === 'BACKOFF' && first.state.retryAtMs === 751);
+    const second = after([[0, want], ...quick, [751, tick], ...quick]);
+    assert.ok(second.state.at === 'BACKOFF' && second.state.retryAtMs === 1501);
+    const third = after([[0, want], ...quick, [751, tick], ...quick, [1501, tick], ...quick]);
+    const reason = 'ended; given up after 3 tries: mend it, then "muster start web"';
+    assert.deepEqual(third.state, { at: 'FATAL', reason });
     assert.deepEqual(third.effects, ['launch', 'launch', 'launch']);
+  });
+
+  it('is given up after about half a minute where its manifest says nothing else, whether it ends or is refused', () => {
+    const { retries } = parseManifest('name: web\ncommand: [web]\n').start;
+    const failures: readonly (readonly Event[])[] = [
+      [launched, ended(1)],
+      [{ kind: 'refused', reason: 'port taken', again: true }],
+    ];
+    for (const failure of failures) {
+      for (const jitter of [0, 0.5, 0.999]) {
+        const { tries, endMs } = untilFatal(failure, (nowMs) => ({ ...context(nowMs, 'always', retries), jitter }));
+        assert.equal(tries, 6);
+        assert.ok(endMs >= 20_000 && endMs <= 40_000, `${endMs} ms`);
+      }
+    }
+  });
+
+  it('goes on counting when the next agent finds it', () => {
+    const tries = { quick: 2, failures: 2, restarts: 4 };
+    const found: Event = { kind: 'found', running: RUNNING, upForMs: 10, tries };
+    const { state } = after([
+      [0, found],
+      [5, ended(1)],
+    ]);
+    assert.equal(state.at, 'FATAL', 'the third quick end of two retries');
+    assert.ok(after([[0, { ...found, upForMs: 5000 }]]).state.at === 'RUNNING');
   });
 
   it('is given up at once when trying again cannot help', () => {
@@ -92,7 +133,7 @@ describe('the life of an instance', () => {
         [0, want],
         [1, refused],
       ]).state,
-      { at: 'FATAL', reason: 'no such command' },
+      { at: 'FATAL', reason: 'no such command, then "muster start web"' },
     );
   });
 
@@ -182,7 +223,12 @@ describe('whatever happens in whatever order', () => {
     fc.constant({ kind: 'restart' as const }),
     fc.constant(launched as Event),
     fc.record({ kind: fc.constant('refused' as const), reason: fc.constant('x'), again: fc.boolean() }),
-    fc.record({ kind: fc.constant('found' as const), running: fc.constant(RUNNING), upForMs: fc.nat(3000) }),
+    fc.record({
+      kind: fc.constant('found' as const),
+      running: fc.constant(RUNNING),
+      upForMs: fc.nat(3000),
+      tries: fc.constant(FRESH),
+    }),
     fc.record({
       kind: fc.constant('ended' as const),
       exit: fc.record({ code: fc.option(fc.nat(2), { nil: undefined }), signal: fc.constant('') }),
