@@ -8,13 +8,13 @@ import {
 } from '../../generated/muster/v1/center.js';
 import { Instance } from '../../generated/muster/v1/types.js';
 import { newId } from '../kit/ids.js';
-import { messageOf } from '../kit/errors.js';
+import { mapBounded } from '../kit/tasks.js';
 import type { Action } from '../model/instance.js';
-import { isFinal } from '../model/instance.js';
 import type { Client } from '../rpc/types.js';
-import { fromWireOutcome, toWireAction } from '../wire/instance.js';
+import { toWireAction } from '../wire/instance.js';
 import { toDuration } from '../wire/time.js';
 import { durationArgument } from './arguments.js';
+import { orderAndFollow, type Followed } from './command-following.js';
 import { withAgent, withCenter } from './connection.js';
 import { isLocal } from './context.js';
 import { findInstances, stateText } from './instances.js';
@@ -39,6 +39,9 @@ function callLocal(agent: Client<typeof AgentService>, action: Action, service: 
   }
 }
 
+/** Commands one call of this program has under way at once. */
+const AT_ONCE_MAX = 16;
+
 /** A stop may take its grace time, a start its settle time with retries; the agent bounds both. */
 const LOCAL_DEADLINE_MS = 300_000;
 
@@ -49,30 +52,6 @@ async function runLocal(io: Io, options: ActionOptions, action: Action, service:
   await output.line(
     `${service}: ${stateText(instance, io.clock.now())}${instance.pid > 0 ? ` pid ${instance.pid}` : ''}${instance.reason === '' ? '' : `: ${instance.reason}`}`,
   );
-}
-
-/** Starts one command and follows it until nothing more will be known of it for now. */
-async function runOne(
-  center: Client<typeof CenterService>,
-  io: Io,
-  instance: Instance,
-  request: { readonly action: Action; readonly options: ActionOptions },
-): Promise<WireCommand> {
-  const { action, options } = request;
-  let last = await center.runCommand({
-    machine: instance.machine,
-    service: instance.service,
-    action: toWireAction(action),
-    expiresIn: options.expiresIn === undefined ? undefined : toDuration(options.expiresIn),
-    requestId: newId('r'),
-    reason: options.reason ?? '',
-  });
-  for await (const update of center.watchCommand({ id: last.id }, { signal: io.signal })) {
-    last = update;
-    const outcome = fromWireOutcome(update.outcome);
-    if (isFinal(outcome) || outcome === 'UNKNOWN') break;
-  }
-  return last;
 }
 
 function outcomeText(command: WireCommand, nowMs: number): string {
@@ -90,28 +69,53 @@ async function noteAbsent(io: Io, output: Output, instances: readonly Instance[]
   }
 }
 
+/** Orders one instance's command and says how it ended. True: it succeeded. */
+async function actOn(
+  io: Io,
+  output: Output,
+  center: Client<typeof CenterService>,
+  order: { readonly instance: Instance; readonly action: Action; readonly options: ActionOptions },
+): Promise<boolean> {
+  const { instance, action, options } = order;
+  const { machine, machineName, service } = instance;
+  const followed = await orderAndFollow(io, center, {
+    machine,
+    service,
+    action: toWireAction(action),
+    expiresIn: options.expiresIn === undefined ? undefined : toDuration(options.expiresIn),
+    requestId: newId('r'),
+    reason: options.reason ?? '',
+  });
+  await output.line(`${machineName}  ${service}  ${followedText(followed, io.clock.now())}`);
+  await output.document(
+    'command' in followed
+      ? { ...(WireCommand.toJSON(followed.command) as object), contactLost: followed.kind === 'lost' }
+      : { machineName, service, ordered: followed.kind === 'refused' ? false : null, error: followed.why },
+  );
+  return followed.kind === 'known' && followed.command.outcome === 'OUTCOME_SUCCEEDED';
+}
+
+function followedText(followed: Followed, nowMs: number): string {
+  switch (followed.kind) {
+    case 'known': {
+      const { message } = followed.command;
+      return `${outcomeText(followed.command, nowMs)}${message === '' ? '' : `  ${message}`}`;
+    }
+    case 'lost':
+      return `ordered as ${followed.command.id}, and then the center could not be reached any more: "muster commands" shows how it ends`;
+    case 'unclear':
+      return `not known whether it was ordered (${followed.why}): "muster commands" shows it`;
+    case 'refused':
+      return `not ordered: ${followed.why}`;
+  }
+}
+
 async function runAtCenter(io: Io, options: ActionOptions, action: Action, service: string): Promise<void> {
   const output = new Output(io, options);
   const ended = await withCenter(io, options, async (center) => {
     const instances = await findInstances(center, service, options.on);
     await noteAbsent(io, output, instances);
-    return Promise.all(
-      instances.map(async (instance) => {
-        try {
-          const command = await runOne(center, io, instance, { action, options });
-          await output.line(
-            `${instance.machineName}  ${service}  ${outcomeText(command, io.clock.now())}${command.message === '' ? '' : `  ${command.message}`}`,
-          );
-          await output.document(WireCommand.toJSON(command));
-          return command.outcome === 'OUTCOME_SUCCEEDED';
-        } catch (error) {
-          if (io.signal.aborted) throw error;
-          await output.line(`${instance.machineName}  ${service}  not ordered: ${messageOf(error)}`);
-          await output.document({ machineName: instance.machineName, service, error: messageOf(error) });
-          return false;
-        }
-      }),
-    );
+    return mapBounded(instances, AT_ONCE_MAX, (instance) => actOn(io, output, center, { instance, action, options }));
   });
   if (ended.includes(false)) throw new Failed();
 }

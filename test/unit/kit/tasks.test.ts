@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { ManualClock, sleep } from '../../../src/kit/clock.js';
-import { aborted, KeyedMutex, runTasks, stopped } from '../../../src/kit/tasks.js';
+import { aborted, KeyedMutex, mapBounded, runTasks, stopped } from '../../../src/kit/tasks.js';
 
 const forever = new AbortController().signal;
 
@@ -85,6 +85,34 @@ describe('stopped', () => {
     const error = stopped('the queue');
     assert.equal(error.code, 'cancelled');
     assert.equal(error.message, 'the queue is stopping');
+  });
+});
+
+describe('mapBounded', () => {
+  it('keeps the order of the items and never runs more than the limit', async () => {
+    const clock = new ManualClock();
+    const running = { now: 0, most: 0 };
+    const all = mapBounded([30, 10, 20, 10], 2, async (ms) => {
+      running.now += 1;
+      running.most = Math.max(running.most, running.now);
+      await sleep(clock, ms);
+      running.now -= 1;
+      return ms * 2;
+    });
+    await clock.advance(100);
+    assert.deepEqual(await all, [60, 20, 40, 20]);
+    assert.equal(running.most, 2);
+    assert.deepEqual(await mapBounded([], 2, () => Promise.resolve(1)), []);
+  });
+
+  it('begins nothing new after a failure, and ends with it when the rest has ended', async () => {
+    const begun: number[] = [];
+    const work = (item: number): Promise<number> => {
+      begun.push(item);
+      return item === 1 ? Promise.reject(new Error('one is bad')) : Promise.resolve(item);
+    };
+    await assert.rejects(mapBounded([1, 2, 3, 4], 1, work), /one is bad/);
+    assert.deepEqual(begun, [1]);
   });
 });
 
