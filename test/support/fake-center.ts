@@ -60,14 +60,16 @@ export class FakeSession {
   }
 }
 
+export type HelloAnswer = DownFrame | 'silence' | undefined;
+
 export interface FakeCenterOptions {
   readonly authority?: Authority;
   /** Port to listen on; a free one unless said. */
   readonly port?: number;
   readonly heartbeatMs?: number;
   readonly handlers?: Partial<CenterHandlers>;
-  /** What to answer a hello with instead of a welcome; may throw. */
-  readonly onHello?: (hello: Hello, context: CallContext) => DownFrame | 'silence' | undefined;
+  /** What to answer a hello with instead of a welcome; may throw, and may take its time. */
+  readonly onHello?: (hello: Hello, context: CallContext) => HelloAnswer | Promise<HelloAnswer>;
 }
 
 /** A center that takes in every agent and does what the test says. */
@@ -143,7 +145,7 @@ export class FakeCenter {
     if (first.value?.frame?.$case !== 'hello') throw new MusterError('invalid', 'no hello');
     const session = new FakeSession(stream, first.value.frame.value);
     session.frames.push(first.value);
-    const answer = this.onHello?.(session.hello, context);
+    const answer = await this.onHello?.(session.hello, context);
     if (answer === 'silence')
       await new Promise((resolve) => {
         context.signal.addEventListener('abort', resolve);

@@ -1,6 +1,7 @@
 import { CoalescingQueue } from '../../kit/coalescing.js';
 import { isCode, MusterError } from '../../kit/errors.js';
 import type { Inventory } from '../../model/machine.js';
+import type { CommandStatus } from '../commands/journal.js';
 import type { CommandRunner } from '../commands/runner.js';
 import type { ServiceControl } from '../ports.js';
 import {
@@ -20,7 +21,7 @@ export type MakeFrame = () => UpFrame | undefined;
 /** What the session tells of; every part is asked again when its frame is sent. */
 export interface OutboxSources {
   readonly control: Pick<ServiceControl, 'list' | 'get' | 'onChange'>;
-  readonly commands: Pick<CommandRunner, 'onUpdate'>;
+  readonly commands: Pick<CommandRunner, 'onUpdate' | 'pending'>;
   readonly config: { of(service: string): ConfigRevisions; onChange(listener: (service: string) => void): () => void };
   readonly inventory: {
     readonly latest: Inventory | undefined;
@@ -40,7 +41,7 @@ export class Outbox {
   readonly #sources: OutboxSources;
   readonly #unsubscribe: readonly (() => void)[];
 
-  /** Begins with the inventory and every instance. */
+  /** Begins with the inventory, every instance, and how far commands are: some may have ended since the hello was made. */
   constructor(sources: OutboxSources) {
     this.#sources = sources;
     const { control, commands, config, inventory } = sources;
@@ -52,7 +53,7 @@ export class Outbox {
         this.#tellInstance(service);
       }),
       commands.onUpdate((status) => {
-        this.#put(`command ${status.command}`, () => commandFrame(status));
+        this.#tellCommand(status);
       }),
       inventory.onCollected(() => {
         this.#tellInventory();
@@ -60,6 +61,7 @@ export class Outbox {
     ];
     this.#tellInventory();
     for (const { service } of control.list()) this.#tellInstance(service);
+    this.#tellCommands();
   }
 
   /** Frames in order, until close(). @throws exhausted when more waits than FRAMES_WAITING_MAX */
@@ -67,8 +69,9 @@ export class Outbox {
     return this.#queue[Symbol.asyncIterator]();
   }
 
-  /** Every instance, and then the mark that these are all. */
+  /** Every instance, and then the mark that these are all; and how far commands are. */
   tellAll(): void {
+    this.#tellCommands();
     for (const { service } of this.#sources.control.list()) this.#tellInstance(service);
     this.#queue.putLast('report end', fullReportEndFrame);
   }
@@ -84,6 +87,14 @@ export class Outbox {
   close(): void {
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     this.#queue.close();
+  }
+
+  #tellCommands(): void {
+    for (const status of this.#sources.commands.pending()) this.#tellCommand(status);
+  }
+
+  #tellCommand(status: CommandStatus): void {
+    this.#put(`command ${status.command}`, () => commandFrame(status));
   }
 
   #tellInventory(): void {

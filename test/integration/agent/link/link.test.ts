@@ -141,6 +141,31 @@ test('a command runs once however often it is sent, is in the next hello, and is
   assert.deepEqual(agent.services.calls, ['restart orders', 'restart unheard-of']);
 });
 
+test('a command that ends between a hello and its welcome is told all the same', async (t) => {
+  const { center, agent } = await site(t);
+  let release = (): void => undefined;
+  agent.services.before = () =>
+    new Promise((resolve) => {
+      release = resolve;
+    });
+  const first = await center.session();
+  await first.send(order('c-1'));
+  await first.awaited('commandUpdate', ({ outcome }) => outcome === 'OUTCOME_STARTED');
+  center.onHello = async () => {
+    release();
+    await until('it has ended', () => agent.commands.pending()[0]?.outcome === 'SUCCEEDED');
+    return undefined;
+  };
+  first.end();
+  const second = await center.session(1);
+  assert.deepEqual(
+    second.hello.commands.map(({ outcome }) => outcome),
+    ['OUTCOME_STARTED'],
+  );
+  const { outcome } = await second.awaited('commandUpdate', ({ command }) => command === 'c-1');
+  assert.equal(outcome, 'OUTCOME_SUCCEEDED');
+});
+
 test('each session has a higher epoch and the same process id; what changed meanwhile is told', async (t) => {
   const { center, agent } = await site(t);
   const first = await center.session();

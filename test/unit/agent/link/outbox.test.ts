@@ -10,6 +10,7 @@ function outbox(services = new FakeServices()) {
   const opened = new Outbox({
     control: services,
     commands: {
+      pending: () => [],
       onUpdate: (listener) => {
         listeners.add(listener);
         return () => listeners.delete(listener);
