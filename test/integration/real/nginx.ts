@@ -43,7 +43,7 @@ export async function placeNginx(site: Site, agent: TestAgent, place: NginxPlace
       `driver: ${place.driver}`,
       `ports: [{ name: http, port: ${port} }]`,
       'ping: { http: /, port: http, every: 300ms, timeout: 1s, failures: 2 }',
-      'start: { settle: 300ms }',
+      'start: { settle: 300ms, retries: 2 }',
     ].join('\n'),
   );
   return { site, agent, place, port, configure };
