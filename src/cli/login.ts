@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
 import { CenterService } from '../../generated/muster/v1/center.js';
@@ -73,7 +73,7 @@ function operatorOf(certificatePem: string): string {
 async function store(io: Io, name: string, credentials: Credentials): Promise<string> {
   const directory = contextDirectory(io, name);
   const parent = dirname(directory);
-  await mkdir(parent, { recursive: true, mode: 0o700 });
+  await makeDirectory(parent, 0o700);
   const aside = await mkdtemp(join(parent, '.new-'));
   await writeFileDurably(join(aside, 'ca.pem'), credentials.ca);
   await writeFileDurably(join(aside, 'cert.pem'), credentials.certificate);

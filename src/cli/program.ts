@@ -13,7 +13,7 @@ const EXIT_USAGE = 2;
 /** The options that stand before or after any command's name and take a value. */
 const VALUE_OPTIONS: ReadonlySet<string> = new Set(['--context', '--socket', '--agent-socket']);
 
-function newProgram(io: Io): Command {
+function newProgram(io: Io, json: boolean): Command {
   return new Command('muster')
     .description('Runs a fleet of services on plain machines.')
     .version(VERSION, '--version')
@@ -26,7 +26,8 @@ function newProgram(io: Io): Command {
     .showHelpAfterError('(try the same with --help)')
     .configureOutput({
       writeOut: (text) => io.stdout.write(text),
-      writeErr: (text) => io.stderr.write(text),
+      // In JSON the message comes as an object, from reportUsage.
+      writeErr: (text) => (json ? undefined : io.stderr.write(text)),
     })
     .exitOverride();
 }
@@ -61,12 +62,6 @@ async function load(program: Command, io: Io, word: string | undefined): Promise
   for (const group of loaded) group.register(program, io);
 }
 
-function reportUsage(io: Io, error: CommanderError): number {
-  // Commander has printed its own messages already; ours come without having been shown.
-  if (error.code === 'muster.unknownCommand') io.stderr.write(`muster: ${inert(error.message)}\n`);
-  return error.exitCode === 0 ? EXIT_OK : EXIT_USAGE;
-}
-
 function print(io: Io, json: boolean, error: MusterError): void {
   const { code, reason, message, fields } = error;
   if (json) {
@@ -79,6 +74,15 @@ function print(io: Io, json: boolean, error: MusterError): void {
   }
 }
 
+function reportUsage(io: Io, json: boolean, error: CommanderError): number {
+  if (error.exitCode === 0) return EXIT_OK;
+  // For people Commander has printed its own messages already; ours, and those in JSON, come without having been shown.
+  if (json || error.code === 'muster.unknownCommand') {
+    print(io, json, new MusterError('invalid', error.message.replace(/^error: /, ''), { reason: 'USAGE' }));
+  }
+  return EXIT_USAGE;
+}
+
 /** A bug's stack, for whoever set MUSTER_DEBUG. */
 function showStack(io: Io, error: unknown): void {
   if (error instanceof Error && io.env['MUSTER_DEBUG'] !== undefined) io.stderr.write(`${error.stack ?? ''}\n`);
@@ -86,7 +90,7 @@ function showStack(io: Io, error: unknown): void {
 
 function report(io: Io, argv: readonly string[], error: unknown): number {
   if (error instanceof Failed) return EXIT_FAILED;
-  if (error instanceof CommanderError) return reportUsage(io, error);
+  if (error instanceof CommanderError) return reportUsage(io, argv.includes('--json'), error);
   if (io.signal.aborted && isCode(error, 'cancelled')) return EXIT_OK;
   const known = error instanceof MusterError ? error : new MusterError('internal', messageOf(error), { cause: error });
   print(io, argv.includes('--json'), known);
@@ -98,7 +102,8 @@ function report(io: Io, argv: readonly string[], error: unknown): number {
  * Runs one command line. Resolves with the exit status: 0 ok, 1 the thing failed, 2 wrong usage. Never rejects.
  */
 export async function runCli(argv: readonly string[], io: Io): Promise<number> {
-  const program = newProgram(io);
+  const json = argv.includes('--json');
+  const program = newProgram(io, json);
   try {
     // The version needs no command, and is asked for by scripts.
     if (!argv.includes('--version')) await load(program, io, commandWord(argv));

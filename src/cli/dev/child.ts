@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { createWriteStream } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { readFile, rename, rm } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import type { Clock } from '../../kit/clock.js';
@@ -97,14 +97,14 @@ export class Child {
 }
 
 function launch({ args, log }: ChildOptions): ChildProcess {
+  const file = openSync(log, 'a', 0o600);
   const child = spawn(process.execPath, [PROGRAM, ...args, '--exit-with-parent'], {
     detached: true,
-    stdio: ['pipe', 'pipe', 'pipe'],
+    // The child writes to the file itself: nothing is held here, and a full disk is the child's to meet.
+    stdio: ['pipe', file, file],
   });
-  const file = createWriteStream(log, { flags: 'a', mode: 0o600 });
-  child.stdout.pipe(file, { end: false });
-  child.stderr.pipe(file, { end: false });
-  child.stdin.on('error', () => undefined);
+  closeSync(file);
+  child.stdin?.on('error', () => undefined);
   return child;
 }
 

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { writeFileDurably } from '../../kit/files.js';
@@ -12,7 +12,7 @@ const GREETER = fileURLToPath(new URL('../../../../examples/greeter', import.met
  */
 export async function placeSample(manifests: string): Promise<void> {
   const file = join(manifests, 'greeter.yaml');
-  await mkdir(manifests, { recursive: true, mode: 0o755 });
+  await makeDirectory(manifests, 0o755);
   if (existsSync(file)) {
     const kept = await readFile(file, 'utf8');
     const moved = kept.replace(/^directory: .*\/examples\/greeter$/m, `directory: ${GREETER}`);

@@ -1,5 +1,4 @@
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { userInfo, hostname } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -145,7 +144,7 @@ export async function runDev(io: Io, options: DevOptions): Promise<void> {
   try {
     const center = createClient(CenterService, channel);
     await assertAlone(center, data);
-    await mkdir(data, { recursive: true, mode: 0o711 });
+    await makeDirectory(data, 0o711);
     await placeSample(places.manifests);
     const address = `127.0.0.1:${await freePort(PORTS.centerGrpc)}`;
     const centerChild = await startCenter(places, address);

@@ -52,6 +52,20 @@ describe('the command line', () => {
     }
   });
 
+  it('says wrong usage in JSON where JSON is asked for', async () => {
+    for (const argv of [
+      ['start', '--json'],
+      ['machines', '--nonsense', '--json'],
+      ['--json', 'machnies'],
+    ]) {
+      const io = fakeIo({ home });
+      assert.equal(await runCli(argv, io), 2, argv.join(' '));
+      const parsed = JSON.parse(io.complained()) as { error: { code: string; reason: string; message: string } };
+      assert.deepEqual([parsed.error.code, parsed.error.reason], ['invalid', 'USAGE']);
+      assert.notEqual(parsed.error.message, '');
+    }
+  });
+
   it('says what to do when there is no center, in words and in JSON', async () => {
     const words = fakeIo({ home });
     assert.equal(await runCli(['machines'], words), 1);
