@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { systemClock, type Clock } from '../kit/clock.js';
@@ -11,6 +10,7 @@ import { readDescriptors } from '../rpc/descriptors.js';
 import { RpcServer, type Bound } from '../rpc/server.js';
 import { openLevelStore } from '../store/leveldb.js';
 import type { Store } from '../store/port.js';
+import type { Schema } from '../store/schema.js';
 import { Authority } from './access/authority.js';
 import { authorize } from './access/authorize.js';
 import { CenterLeaf } from './access/leaf.js';
@@ -53,6 +53,8 @@ export interface CenterReady {
   readonly joinCommand?: string;
 }
 
+/** Whose data it is: a directory of another process is refused. */
+const CENTER_SCHEMA: Schema = { name: 'center', migrations: [] };
 /** How long calls under way may take when the center stops. */
 const DRAIN_MS = 5000;
 
@@ -62,8 +64,13 @@ const DRAIN_MS = 5000;
  */
 export async function runCenter(options: CenterMainOptions): Promise<void> {
   const clock = options.clock ?? systemClock;
-  await mkdir(options.data, { recursive: true, mode: 0o700 });
-  const store = await openLevelStore({ path: join(options.data, 'state'), logger: options.logger, clock });
+  await makeDirectory(options.data, 0o700);
+  const store = await openLevelStore({
+    path: join(options.data, 'state'),
+    schema: CENTER_SCHEMA,
+    logger: options.logger,
+    clock,
+  });
   try {
     await serve(options, store, clock);
   } finally {

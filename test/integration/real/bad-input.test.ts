@@ -191,9 +191,15 @@ describe('bad input has a clear outcome', { skip: unless('curl') }, () => {
     });
     await center.start();
     await center.end('SIGTERM');
-    const schema = { name: 'store', migrations: [() => Promise.resolve([])] };
+    const schema = { name: 'center', migrations: [() => Promise.resolve([])] };
     await (await openLevelStore({ path: join(data, 'state'), schema })).close();
     await assert.rejects(center.start(), /newer/);
+    const ofAgent = join(site.directory, 'of-an-agent');
+    await (await openLevelStore({ path: join(ofAgent, 'state'), schema: { name: 'agent', migrations: [] } })).close();
+    const stranger = new ServerProcess('a center', ['center', '--data', ofAgent, '--listen', '127.0.0.1:0'], {
+      log: join(site.directory, 'of-an-agent.log'),
+    });
+    await assert.rejects(stranger.start(), /data of "agent", not of "center"/);
   });
 
   it('no center, wrong address: said with what to do', async () => {
