@@ -16,7 +16,7 @@ import { Catalog } from './catalog/catalog.js';
 import { Changes } from './changes.js';
 import { Commands } from './commands/commands.js';
 import { Directory } from './fleet/directory.js';
-import { Instances } from './fleet/instances.js';
+import { instanceId, Instances } from './fleet/instances.js';
 import { Machines, type Machine } from './fleet/machines.js';
 import { Gateway } from './gateway/gateway.js';
 import { silenceLimit } from './gateway/pace.js';
@@ -195,6 +195,7 @@ function partsOf(options: CenterOptions, core: Core, joined: Joined): CenterPart
     removeMachine: (machine, by) => removeMachine(options, core, joined, { machine, by }),
     labelsChanged: (machine) => catalog.machineChanged(machine),
     isAssigned: (machine, service) => catalog.isAssigned(machine, service),
+    hasService: hasServiceBy(catalog, instances),
     site: authority.site,
     version: VERSION,
     startedMs: clock.now(),
@@ -233,9 +234,14 @@ function registryOf({ machines, instances, tokens }: Core, catalog: Catalog, gat
       await catalog.machineChanged(record.id);
       return record;
     },
-    hasService: (machine, service) =>
-      catalog.isAssigned(machine, service) || instances.get(`${machine}/${service}`) !== undefined,
+    hasService: hasServiceBy(catalog, instances),
   };
+}
+
+/** What an agent declares itself counts too: it is the master of its machine, and could run any service on it. */
+function hasServiceBy(catalog: Catalog, instances: Instances): (machine: string, service: string) => boolean {
+  return (machine, service) =>
+    catalog.isAssigned(machine, service) || instances.get(instanceId(machine, service)) !== undefined;
 }
 
 /** What one part's change means to another. */

@@ -28,7 +28,13 @@ export const LogTails = Tails<LogLine>;
 export type CenterParts = AccessParts &
   FleetParts &
   CommandParts &
-  StatusParts & { readonly catalog: Catalog; readonly gateway: Gateway; readonly tails: LogTails };
+  StatusParts & {
+    readonly catalog: Catalog;
+    readonly gateway: Gateway;
+    readonly tails: LogTails;
+    /** Whether the machine shall have the service, or its agent says that it has. */
+    readonly hasService: (machine: string, service: string) => boolean;
+  };
 
 /** All of `muster.v1.Center`. */
 export function centerHandlers(parts: CenterParts): Handlers<typeof CenterService> {
@@ -55,7 +61,7 @@ export interface ServedParts {
 export function centerImplementations({ parts, configs, counters, clock }: ServedParts): Implementation[] {
   return [
     implement(CenterService, centerHandlers(parts)),
-    implement(ConfigService, configHandlers({ configs, fleet: parts.directory, clock })),
+    implement(ConfigService, configHandlers({ configs, fleet: parts.directory, clock, hasService: parts.hasService })),
     implement(CounterService, counterHandlers(counters, clock)),
   ];
 }

@@ -42,7 +42,15 @@ export async function startCenterHost(directory: string, services: readonly stri
   const counters = await Counters.open(store, { clock: systemClock, fleet });
   const server = new RpcServer({
     services: [
-      implement(ConfigService, configHandlers({ configs, fleet, clock: systemClock })),
+      implement(
+        ConfigService,
+        configHandlers({
+          configs,
+          fleet,
+          clock: systemClock,
+          hasService: (machine, service) => machine === MACHINE.id && services.includes(service),
+        }),
+      ),
       implement(CounterService, counterHandlers(counters, systemClock)),
     ],
     authorize: () => undefined,

@@ -26,14 +26,17 @@ interface Parts {
   readonly configs: Configs;
   readonly fleet: FleetDirectory;
   readonly clock: Clock;
+  /** Whether the machine has the service: it is assigned to it, or its agent says so. */
+  readonly hasService: (machine: string, service: string) => boolean;
 }
 
 /** Config on the center: agents get, operators publish. */
-export function configHandlers({ configs, fleet, clock }: Parts): Handlers<typeof ConfigService> {
+export function configHandlers(parts: Parts): Handlers<typeof ConfigService> {
+  const { configs, fleet } = parts;
   const toDocument = (document: ConfigDocument): Document => toWireDocument(document, fleet);
   return {
-    get: (request, context) => Promise.resolve().then(() => snapshotOf(configs, resolvePlace(fleet, request, context))),
-    watch: (request, context) => watch({ configs, fleet, clock }, request, context),
+    get: (request, context) => Promise.resolve().then(() => snapshotOf(configs, resolvePlace(parts, request, context))),
+    watch: (request, context) => watch(parts, request, context),
     async reportApplied({ service, revision, error }, { principal }) {
       if (principal.kind !== 'agent') {
         throw new MusterError('denied', 'only agents report to the center what their services applied');
@@ -62,8 +65,8 @@ export function configHandlers({ configs, fleet, clock }: Parts): Handlers<typeo
 }
 
 function watch(parts: Parts, request: WatchRequest, context: CallContext): AsyncGenerator<WatchResponse> {
-  const { configs, fleet, clock } = parts;
-  const place = resolvePlace(fleet, request, context);
+  const { configs, clock } = parts;
+  const place = resolvePlace(parts, request, context);
   return watchSnapshots({
     clock,
     signal: context.signal,
@@ -80,14 +83,24 @@ function snapshotOf(configs: Configs, { service, machine }: ScopeName): Snapshot
   return toWireSnapshot(service, configs.merged(service, machine), false);
 }
 
-/** Which configuration is asked for: an agent's machine is the one its certificate names. */
+/**
+ * Which configuration is asked for: an agent's machine is the one its certificate names, and it sees only what its services have.
+ * @throws invalid; not_found; denied with reason SERVICE_NOT_HERE
+ */
 function resolvePlace(
-  fleet: FleetDirectory,
+  { fleet, hasService }: Parts,
   { service, machine }: GetRequest | WatchRequest,
   { principal }: CallContext,
 ): ScopeName {
   if (service === '') throw new MusterError('invalid', 'name the service', { reason: 'SERVICE_NEEDED' });
-  if (principal.kind === 'agent') return { service, machine: principal.machine };
+  if (principal.kind === 'agent') {
+    if (hasService(principal.machine, service)) return { service, machine: principal.machine };
+    throw new MusterError(
+      'denied',
+      `this machine has no service "${service}": a configuration is given only to machines that have its service`,
+      { reason: 'SERVICE_NOT_HERE' },
+    );
+  }
   return { service, machine: machine === '' ? '' : fleet.machine(machine).id };
 }
 

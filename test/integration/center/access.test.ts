@@ -3,11 +3,13 @@ import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { CenterService, CreateTokenRequest } from '../../../generated/muster/v1/center.js';
+import { ConfigService } from '../../../generated/muster/v1/config.js';
 import type { Instance } from '../../../generated/muster/v1/types.js';
 import { MusterError } from '../../../src/kit/errors.js';
 import { certificateRequest, generateKey } from '../../../src/rpc/certificate-request.js';
 import { namedPrincipal, readCertificates } from '../../../src/rpc/certificates.js';
 import { createClient, openChannel } from '../../../src/rpc/client.js';
+import { openLevelStore } from '../../../src/store/leveldb.js';
 import { TestCenter } from '../../support/center.js';
 import { createAuthority } from '../../support/certificates.js';
 import { FakeAgent, joinAs, type Identified } from '../../support/fake-agent.js';
@@ -29,6 +31,15 @@ async function requestBytes(): Promise<Buffer> {
 function agentOf(t: TestContext, center: TestCenter, name: string, identified: Identified): FakeAgent {
   return new FakeAgent(t, center.address, name, identified);
 }
+
+describe("the center's data", () => {
+  it('bears its name: nothing else opens it', async (t) => {
+    const center = await TestCenter.start(t);
+    await center.stop();
+    const opening = openLevelStore({ path: join(center.data, 'state'), schema: { name: 'agent', migrations: [] } });
+    await assert.rejects(opening, /data of "center", not of "agent"/);
+  });
+});
 
 describe('joining', () => {
   it('makes a machine of a token, and keeps the keys to their owner', async (t) => {
@@ -190,7 +201,7 @@ describe('identity', () => {
     assert.equal((await failureOf(a.client.createToken(CreateTokenRequest.create()))).code, 'denied');
   });
 
-  it('renews for the same principal, and signs for services only where they are', async (t) => {
+  it('renews for the same principal, and signs for services, and tells their configuration, only where they are', async (t) => {
     const center = await TestCenter.start(t);
     const agent = agentOf(t, center, 'a', await joined(center, 'a'));
     const renewed = await agent.client.renew({ certificateRequest: await requestBytes() });
@@ -199,9 +210,13 @@ describe('identity', () => {
     assert.deepEqual(namedPrincipal(leaf).principal, { kind: 'agent', machine: agent.machine });
     const request = { service: 'orders', certificateRequest: await requestBytes() };
     assert.equal((await failureOf(agent.client.signServiceCertificate(request))).reason, 'SERVICE_NOT_HERE');
+    const config = createClient(ConfigService, agent.channel);
+    const asked = { service: 'orders', machine: '' };
+    assert.equal((await failureOf(config.get(asked))).reason, 'SERVICE_NOT_HERE');
     const stream = await agent.connect();
     await stream.report({ service: 'orders' });
     await untilInstance(center, 'a', 'orders');
+    assert.equal((await config.get(asked)).revision, 0);
     const signed = await agent.client.signServiceCertificate(request);
     const [service] = readCertificates(signed.certificate);
     assert.ok(service);
