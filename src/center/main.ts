@@ -2,6 +2,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { systemClock, type Clock } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
+import { makeDirectory } from '../kit/files.js';
 import type { Logger } from '../kit/logger.js';
 import { aborted, runTasks } from '../kit/tasks.js';
 import { PORTS, adminSocket } from '../model/places.js';

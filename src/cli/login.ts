@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { CenterService } from '../../generated/muster/v1/center.js';
 import { errnoOf, MusterError } from '../kit/errors.js';
 import { NAME_PATTERN } from '../kit/ids.js';
-import { readFileIfThere, syncDirectory, writeFileDurably } from '../kit/files.js';
+import { makeDirectory, readFileIfThere, syncDirectory, writeFileDurably } from '../kit/files.js';
 import { PORTS } from '../model/places.js';
 import { formatToken, parseToken } from '../model/token.js';
 import { formatAddress, parseAddress } from '../rpc/addresses.js';

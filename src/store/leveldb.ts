@@ -1,9 +1,9 @@
-import { mkdir, readdir } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Level } from 'level';
 import { systemClock, type Clock } from '../kit/clock.js';
 import { MusterError, errnoOf, isCode, messageOf } from '../kit/errors.js';
-import { readFileIfThere, syncDirectory } from '../kit/files.js';
+import { makeDirectory, readFileIfThere, syncDirectory } from '../kit/files.js';
 import { silentLogger, type Logger } from '../kit/logger.js';
 import { EngineStore } from './engine-store.js';
 import { Acknowledged } from './leveldb-acknowledged.js';
@@ -95,7 +95,7 @@ function openError(path: string, error: unknown, otherPid?: number): MusterError
 async function openDb(settings: Settings, lock: DirectoryLock): Promise<Db> {
   const { path } = settings;
   const directory = join(path, LEVEL_DIRECTORY);
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await makeDirectory(directory, 0o700);
   const createIfMissing = await mayCreate(path, directory);
   if (!createIfMissing) await checkFiles(path, directory);
   const db: Db = new Level(directory, {
@@ -184,7 +184,7 @@ async function openChecked(settings: Settings, db: Db, lock: DirectoryLock): Pro
 export async function openLevelStore(options: LevelStoreOptions): Promise<Store> {
   const settings = settingsOf(options);
   const { path } = settings;
-  await mkdir(path, { recursive: true, mode: 0o700 });
+  await makeDirectory(path, 0o700);
   const lock = await DirectoryLock.take(path);
   let db: Db | undefined;
   try {

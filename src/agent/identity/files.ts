@@ -1,8 +1,8 @@
 import { createPrivateKey } from 'node:crypto';
-import { mkdir, rename, stat } from 'node:fs/promises';
+import { rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isCode, messageOf, MusterError } from '../../kit/errors.js';
-import { readFileIfThere, syncDirectory, writeFileDurably } from '../../kit/files.js';
+import { makeDirectory, readFileIfThere, syncDirectory, writeFileDurably } from '../../kit/files.js';
 import { Secret } from '../../kit/secret.js';
 import { parseAddress } from '../../rpc/addresses.js';
 import { namedPrincipal, readCertificates } from '../../rpc/certificates.js';
@@ -82,7 +82,7 @@ export class IdentityFiles {
 
   /** Durably keeps a key that a certificate is about to be asked for. */
   async writeNextKey(key: Secret, purpose: KeyPurpose): Promise<void> {
-    await mkdir(this.#path(), { recursive: true, mode: 0o700 });
+    await makeDirectory(this.#path(), 0o700);
     await writeFileDurably(this.#path(nextKeyFile(purpose)), key.reveal(), 0o600);
   }
 

@@ -1,7 +1,7 @@
-import { mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { systemClock, type Clock } from '../../kit/clock.js';
 import { isCode, MusterError } from '../../kit/errors.js';
+import { makeDirectory } from '../../kit/files.js';
 import { MACHINE_NAME_PATTERN } from '../../kit/ids.js';
 import { PORTS } from '../../model/places.js';
 import { formatToken, parseToken } from '../../model/token.js';
@@ -46,7 +46,7 @@ export async function joinSite(options: JoinOptions): Promise<Membership> {
     );
   }
   const { caPem, site } = await fetchCaByHash(host, port, token.caHash);
-  await mkdir(data, { recursive: true, mode: 0o711 });
+  await makeDirectory(data, 0o711);
   const files = new IdentityFiles(data);
   await assertNoOtherSite(files, { site, data });
   const key = await generateKey();

@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { chown, lstat, mkdir, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MusterError } from '../../kit/errors.js';
+import { makeDirectory } from '../../kit/files.js';
 import { openInside } from '../logs/directory.js';
 
 /** The directories of a service below the agent's data directory, and its own log file. */
@@ -27,7 +28,7 @@ export interface Owner {
 
 /** Makes a directory that belongs to the service's user; what is above it belongs to the agent. */
 export async function ensureOwned(path: string, owner: Owner | undefined): Promise<void> {
-  await mkdir(join(path, '..'), { recursive: true, mode: 0o755 });
+  await makeDirectory(join(path, '..'), 0o755);
   await mkdir(path, { mode: 0o750 }).catch((error: unknown) => {
     if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
   });

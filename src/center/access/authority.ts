@@ -1,11 +1,11 @@
 import 'reflect-metadata';
 import * as x509 from '@peculiar/x509';
 import { createPublicKey, randomBytes, webcrypto } from 'node:crypto';
-import { chmod, mkdir } from 'node:fs/promises';
+import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
-import { readFileIfThere, writeFileDurably } from '../../kit/files.js';
+import { makeDirectory, readFileIfThere, writeFileDurably } from '../../kit/files.js';
 import { newId } from '../../kit/ids.js';
 import { Secret } from '../../kit/secret.js';
 import { principalUri, type Principal } from '../../rpc/principal.js';
@@ -105,7 +105,7 @@ export class Authority {
    * @throws precondition when the key of an existing certificate is missing; data_loss when the files cannot be read
    */
   static async open(directory: string, clock: Clock): Promise<Authority> {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await makeDirectory(directory, 0o700);
     await chmod(directory, 0o700);
     const certificatePem = await readFileIfThere(join(directory, 'ca.pem'));
     if (certificatePem === undefined) await Authority.#make(directory, clock);

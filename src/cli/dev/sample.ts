@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { writeFileDurably } from '../../kit/files.js';
+import { makeDirectory, writeFileDurably } from '../../kit/files.js';
 
 const GREETER = fileURLToPath(new URL('../../../../examples/greeter', import.meta.url));
 

@@ -6,6 +6,7 @@ import { CenterService, CreateTokenRequest } from '../../../generated/muster/v1/
 import { sleep } from '../../kit/clock.js';
 import { formatDuration } from '../../kit/durations.js';
 import { isCode, MusterError } from '../../kit/errors.js';
+import { makeDirectory } from '../../kit/files.js';
 import { aborted, runTasks } from '../../kit/tasks.js';
 import { adminSocket, PORTS } from '../../model/places.js';
 import { createClient, openChannel } from '../../rpc/client.js';

@@ -3,7 +3,8 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { readFileIfThere, syncDirectory, writeFileDurably } from '../../../src/kit/files.js';
+import { isCode, messageOf } from '../../../src/kit/errors.js';
+import { makeDirectory, readFileIfThere, syncDirectory, writeFileDurably } from '../../../src/kit/files.js';
 
 let directory = '';
 
@@ -54,5 +55,48 @@ describe('readFileIfThere', () => {
     assert.equal(await readFileIfThere(join(directory, 'there')), 'content');
     assert.equal(await readFileIfThere(join(directory, 'missing')), undefined);
     await assert.rejects(readFileIfThere(directory), { code: 'EISDIR' });
+  });
+});
+
+describe('makeDirectory', () => {
+  const failure = async (path: string): Promise<string> => {
+    const error: unknown = await makeDirectory(path, 0o700).then(
+      () => assert.fail('it should have failed'),
+      (reason: unknown) => reason,
+    );
+    assert.ok(isCode(error, 'precondition'));
+    return messageOf(error);
+  };
+
+  it('makes what is missing on the way, and leaves what is there', async () => {
+    await chmod(directory, 0o755);
+    const path = join(directory, 'a', 'b', 'c');
+    await Promise.all([makeDirectory(path, 0o711), makeDirectory(path, 0o711)]);
+    await makeDirectory(path, 0o700);
+    for (const made of [join(directory, 'a'), path]) assert.equal((await stat(made)).mode & 0o777, 0o711);
+    assert.equal((await stat(directory)).mode & 0o777, 0o755);
+  });
+
+  it('ends on a file system that takes no directories, and says so', { timeout: 20_000 }, async (t) => {
+    if (process.platform !== 'linux') {
+      t.skip('needs Linux');
+      return;
+    }
+    assert.match(
+      await failure('/proc/x'),
+      /^cannot make \/proc\/x: its file system takes no directories.* another directory$/,
+    );
+    assert.match(await failure('/proc/x/y'), /^cannot make \/proc\/x: /);
+  });
+
+  it('names what is in the way', async () => {
+    await writeFile(join(directory, 'file'), '');
+    for (const path of ['file', join('file', 'below'), join('file', 'far', 'below')]) {
+      const message = await failure(join(directory, path));
+      assert.equal(
+        message.replace(directory, 'D'),
+        'cannot make D/file: something that is not a directory is there. Move it away, or choose another directory',
+      );
+    }
   });
 });
