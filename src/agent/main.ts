@@ -1,7 +1,8 @@
-import { chmod, mkdir } from 'node:fs/promises';
+import { chmod } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { systemClock } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
+import { makeDirectory } from '../kit/files.js';
 import { newId } from '../kit/ids.js';
 import type { Logger } from '../kit/logger.js';
 import { systemRandom } from '../kit/random.js';
@@ -113,14 +114,14 @@ export function joinAgent(options: JoinAgentOptions): Promise<Membership> {
 
 /** Other users may pass through to their own service's socket and directories, and see nothing on the way. */
 async function makeDirectories(data: string, { services, logger }: RunAgentOptions): Promise<void> {
-  await mkdir(data, { recursive: true, mode: 0o711 });
-  for (const part of ['state', 'identity']) await mkdir(join(data, part), { recursive: true, mode: 0o700 });
+  await makeDirectory(data, 0o711);
+  for (const part of ['state', 'identity']) await makeDirectory(join(data, part), 0o700);
   const open = [data, join(data, 'run'), join(data, 'run', 'services')];
   for (const directory of open) {
-    await mkdir(directory, { recursive: true, mode: 0o711 });
+    await makeDirectory(directory, 0o711);
     await chmod(directory, 0o711);
   }
-  await mkdir(services ?? join(data, 'manifests'), { recursive: true, mode: 0o755 });
+  await makeDirectory(services ?? join(data, 'manifests'), 0o755);
   const closed = await closedOnTheWay(data);
   if (closed === undefined || process.getuid?.() !== 0) return;
   logger.warn(
