@@ -1,4 +1,4 @@
-import type { Clock } from '../../kit/clock.js';
+import { sleep, type Clock } from '../../kit/clock.js';
 import type { Resources } from '../../model/machine.js';
 import type { InstanceReport } from '../../model/instance.js';
 import type { ConfigRevisions } from '../link/frames.js';
@@ -30,16 +30,31 @@ export function surroundingsOf(facts: FactsSource, report: InstanceReport): Inst
 }
 
 const RESOURCES_FRESH_MS = 1000;
+/** Rates over less say nothing: the first answer waits until so much has passed since the agent began to measure. */
+const RATES_SPAN_MS = 500;
 
-/** Measures at most once a second, however many ask: rates over a shorter time would say nothing. */
+/**
+ * Measures once now, so that already the first answer has rates, and then at most once a second, however many ask: rates over a shorter
+ * time would say nothing.
+ */
 export function recentResources(
   sampler: { sample(): Promise<Resources> },
-  clock: Pick<Clock, 'monotonic'>,
+  clock: Clock,
 ): () => Promise<Resources> {
+  const begunMs = clock.monotonic();
+  const begun = sampler.sample();
   let latest: { readonly atMs: number; readonly resources: Promise<Resources> } | undefined;
+  const measure = async (waitMs: number): Promise<Resources> => {
+    await begun;
+    if (waitMs > 0) await sleep(clock, waitMs);
+    return sampler.sample();
+  };
   return () => {
     const nowMs = clock.monotonic();
-    if (!latest || nowMs - latest.atMs >= RESOURCES_FRESH_MS) latest = { atMs: nowMs, resources: sampler.sample() };
+    if (!latest || nowMs - latest.atMs >= RESOURCES_FRESH_MS) {
+      const waitMs = Math.max(0, begunMs + RATES_SPAN_MS - nowMs);
+      latest = { atMs: nowMs + waitMs, resources: measure(waitMs) };
+    }
     return latest.resources;
   };
 }
