@@ -1,5 +1,8 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { Clock } from '../../kit/clock.js';
 import { CoalescingQueue } from '../../kit/coalescing.js';
 import { isCode, MusterError } from '../../kit/errors.js';
+import type { InstanceReport } from '../../model/instance.js';
 import type { Inventory } from '../../model/machine.js';
 import type { CommandStatus } from '../commands/journal.js';
 import type { CommandRunner } from '../commands/runner.js';
@@ -14,6 +17,7 @@ import {
   removedFrame,
   type UpFrame,
 } from './frames.js';
+import { isNews } from './news.js';
 
 /** Made when it is its turn, so that it says what holds then; undefined: nothing to say any more. */
 export type MakeFrame = () => UpFrame | undefined;
@@ -27,10 +31,19 @@ export interface OutboxSources {
     readonly latest: Inventory | undefined;
     onCollected(listener: (inventory: Inventory) => void): () => void;
   };
+  readonly clock: Clock;
 }
 
 /** Frames of different keys that may wait: services, commands and a few more. Beyond it the session ends and a new one says all afresh. */
 export const FRAMES_WAITING_MAX = 4000;
+
+/** How often, at most, an instance is told of for the course of its checks alone. */
+export const REFRESH_INTERVAL_MS = 60_000;
+
+interface Told {
+  readonly report: InstanceReport;
+  readonly atMonotonicMs: number;
+}
 
 /**
  * What a session has yet to tell the center: one frame per service, command, assignment and kind of report, so that a slow connection
@@ -40,14 +53,20 @@ export class Outbox {
   readonly #queue = new CoalescingQueue<MakeFrame>(FRAMES_WAITING_MAX);
   readonly #sources: OutboxSources;
   readonly #unsubscribe: readonly (() => void)[];
+  /** What the center heard last of each service, in this session. */
+  readonly #told = new Map<string, Told>();
+  /** Services that changed without news since they were told. */
+  readonly #stale = new Set<string>();
+  /** Until the first full report: every instance was put into the queue when it began. */
+  #beginning = true;
 
   /** Begins with the inventory, every instance, and how far commands are: some may have ended since the hello was made. */
   constructor(sources: OutboxSources) {
     this.#sources = sources;
     const { control, commands, config, inventory } = sources;
     this.#unsubscribe = [
-      control.onChange(({ service }) => {
-        this.#tellInstance(service);
+      control.onChange(({ service, report }) => {
+        this.#changed(service, report);
       }),
       config.onChange((service) => {
         this.#tellInstance(service);
@@ -69,15 +88,17 @@ export class Outbox {
     return this.#queue[Symbol.asyncIterator]();
   }
 
-  /** Every instance, and then the mark that these are all; and how far commands are. */
+  /** Every instance, and then the mark that these are all; and how far commands are. What the session began with is not repeated. */
   tellAll(): void {
     this.#tellCommands();
-    for (const { service } of this.#sources.control.list()) this.#tellInstance(service);
+    if (!this.#beginning) for (const { service } of this.#sources.control.list()) this.#tellInstance(service);
+    this.#beginning = false;
     this.#queue.putLast('report end', fullReportEndFrame);
   }
 
   tellHeartbeat(frame: UpFrame): void {
     this.#put('heartbeat', () => frame);
+    this.#refresh();
   }
 
   tellApplied(applied: Parameters<typeof appliedFrame>[0]): void {
@@ -102,16 +123,40 @@ export class Outbox {
     this.#put('inventory', () => inventory.latest && inventoryFrame(inventory.latest));
   }
 
+  #changed(service: string, report: InstanceReport | undefined): void {
+    const told = this.#told.get(service);
+    if (!told || !report || isNews(told.report, report)) this.#tellInstance(service);
+    else this.#stale.add(service);
+  }
+
+  /** Tells how checks went where that was not told for long. */
+  #refresh(): void {
+    const { control, clock } = this.#sources;
+    const dueMs = clock.monotonic() - REFRESH_INTERVAL_MS;
+    for (const service of this.#stale) {
+      const told = this.#told.get(service);
+      if (told && told.atMonotonicMs > dueMs) continue;
+      if (isDeepStrictEqual(told?.report, control.get(service))) this.#stale.delete(service);
+      else this.#tellInstance(service);
+    }
+  }
+
   #tellInstance(service: string): void {
-    const { control, config } = this.#sources;
-    this.#put(`instance ${service}`, () => {
-      try {
-        return instanceFrame(control.get(service), config.of(service));
-      } catch (error) {
-        if (isCode(error, 'not_found')) return removedFrame(service);
-        throw error;
-      }
-    });
+    this.#stale.delete(service);
+    this.#put(`instance ${service}`, () => this.#instanceFrame(service));
+  }
+
+  #instanceFrame(service: string): UpFrame {
+    const { control, config, clock } = this.#sources;
+    try {
+      const report = control.get(service);
+      this.#told.set(service, { report, atMonotonicMs: clock.monotonic() });
+      return instanceFrame(report, config.of(service));
+    } catch (error) {
+      if (!isCode(error, 'not_found')) throw error;
+      this.#told.delete(service);
+      return removedFrame(service);
+    }
   }
 
   #put(key: string, make: MakeFrame): void {

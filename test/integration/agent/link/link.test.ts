@@ -68,9 +68,11 @@ test('changes are told at once, and a full report ends with its mark', async (t)
   await session.awaited('instanceState', (state) => state.instance?.state === 'SERVICE_STATE_FATAL');
   agent.services.remove('web');
   await session.awaited('instanceState', (state) => state.removed && state.instance?.service === 'web');
-  const before = session.all('instanceState').length;
   await session.send({ $case: 'reportFull', value: {} });
   await session.awaited('instanceState', ({ fullReportEnd }) => fullReportEnd);
+  const before = session.all('instanceState').length;
+  await session.send({ $case: 'reportFull', value: {} });
+  await until('another full report', () => session.all('instanceState').slice(before).at(-1)?.fullReportEnd);
   const report = session.all('instanceState').slice(before);
   assert.deepEqual(
     report.map(({ instance, fullReportEnd }) => (fullReportEnd ? 'end' : instance?.service)),
