@@ -24,6 +24,11 @@ export function instanceId(machine: string, service: string): string {
   return `${machine}/${service}`;
 }
 
+/** As JSON, because a record that comes from the disk lacks what is undefined. */
+function isSame(before: InstanceRecord | undefined, after: InstanceRecord): boolean {
+  return before !== undefined && JSON.stringify(before) === JSON.stringify(after);
+}
+
 /** What runs where, by the agents' reports. Durable, so that a center that starts knows what was. */
 export class Instances {
   readonly #table: Table<InstanceRecord>;
@@ -91,12 +96,13 @@ export class Instances {
     });
   }
 
-  /** Takes over what an agent told. */
+  /** Takes over what an agent told. What is known already is not written again, and nobody is told of it who knew that it holds. */
   reported(record: InstanceRecord): void {
     const id = instanceId(record.machine, record.report.service);
     this.#index(record.machine).add(record.report.service);
-    this.#unknown.delete(id);
-    this.#table.set(id, record);
+    const wasUnknown = this.#unknown.delete(id);
+    if (!isSame(this.#table.get(id), record)) this.#table.set(id, record);
+    else if (wasUnknown) this.changes.emit(id);
   }
 
   gone(machine: string, service: string): void {
