@@ -129,7 +129,11 @@ export interface JoinRequest {
   name: string;
   labels: { [key: string]: string };
   /** Wall clock of the caller, so that a wrong clock is said rather than met later as a certificate error. */
-  now: Date | undefined;
+  now:
+    | Date
+    | undefined;
+  /** What the caller wants to become: a token for something else is refused and not used up. Absent: whatever the token is for. */
+  kind?: TokenKind | undefined;
 }
 
 export interface JoinRequest_LabelsEntry {
@@ -591,6 +595,8 @@ export interface PutServiceRequest {
   etag: string;
   /** Check only; nothing is stored. */
   validateOnly: boolean;
+  /** Name of the manifest's file, for messages; default muster.yaml. */
+  file?: string | undefined;
 }
 
 export interface ListServicesRequest {
@@ -702,7 +708,7 @@ export interface TailLogRequest {
 }
 
 function createBaseJoinRequest(): JoinRequest {
-  return { token: "", certificateRequest: Buffer.alloc(0), name: "", labels: {}, now: undefined };
+  return { token: "", certificateRequest: Buffer.alloc(0), name: "", labels: {}, now: undefined, kind: undefined };
 }
 
 export const JoinRequest: MessageFns<JoinRequest> = {
@@ -721,6 +727,9 @@ export const JoinRequest: MessageFns<JoinRequest> = {
     });
     if (message.now !== undefined) {
       Timestamp.encode(toTimestamp(message.now), writer.uint32(42).fork()).join();
+    }
+    if (message.kind !== undefined) {
+      writer.uint32(48).int32(tokenKindToNumber(message.kind));
     }
     return writer;
   },
@@ -781,6 +790,14 @@ export const JoinRequest: MessageFns<JoinRequest> = {
             message.now = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.kind = tokenKindFromJSON(reader.int32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -817,6 +834,7 @@ export const JoinRequest: MessageFns<JoinRequest> = {
         )
         : {},
       now: isSet(object.now) ? fromJsonTimestamp(object.now) : undefined,
+      kind: isSet(object.kind) ? tokenKindFromJSON(object.kind) : undefined,
     };
   },
 
@@ -843,6 +861,9 @@ export const JoinRequest: MessageFns<JoinRequest> = {
     if (message.now !== undefined) {
       obj.now = message.now.toISOString();
     }
+    if (message.kind !== undefined) {
+      obj.kind = tokenKindToJSON(message.kind);
+    }
     return obj;
   },
 
@@ -864,6 +885,7 @@ export const JoinRequest: MessageFns<JoinRequest> = {
       {},
     );
     message.now = object.now ?? undefined;
+    message.kind = object.kind ?? undefined;
     return message;
   },
 };
@@ -6370,7 +6392,7 @@ export const ServiceDefinition: MessageFns<ServiceDefinition> = {
 };
 
 function createBasePutServiceRequest(): PutServiceRequest {
-  return { manifest: "", selector: "", etag: "", validateOnly: false };
+  return { manifest: "", selector: "", etag: "", validateOnly: false, file: undefined };
 }
 
 export const PutServiceRequest: MessageFns<PutServiceRequest> = {
@@ -6386,6 +6408,9 @@ export const PutServiceRequest: MessageFns<PutServiceRequest> = {
     }
     if (message.validateOnly !== false) {
       writer.uint32(32).bool(message.validateOnly);
+    }
+    if (message.file !== undefined) {
+      writer.uint32(42).string(message.file);
     }
     return writer;
   },
@@ -6435,6 +6460,14 @@ export const PutServiceRequest: MessageFns<PutServiceRequest> = {
             message.validateOnly = reader.bool();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6457,6 +6490,7 @@ export const PutServiceRequest: MessageFns<PutServiceRequest> = {
         : isSet(object.validate_only)
         ? globalThis.Boolean(object.validate_only)
         : false,
+      file: isSet(object.file) ? globalThis.String(object.file) : undefined,
     };
   },
 
@@ -6474,6 +6508,9 @@ export const PutServiceRequest: MessageFns<PutServiceRequest> = {
     if (message.validateOnly !== false) {
       obj.validateOnly = message.validateOnly;
     }
+    if (message.file !== undefined) {
+      obj.file = message.file;
+    }
     return obj;
   },
 
@@ -6486,6 +6523,7 @@ export const PutServiceRequest: MessageFns<PutServiceRequest> = {
     message.selector = object.selector ?? "";
     message.etag = object.etag ?? "";
     message.validateOnly = object.validateOnly ?? false;
+    message.file = object.file ?? undefined;
     return message;
   },
 };
@@ -8217,7 +8255,7 @@ export const CenterService = {
   /**
    * Exchanges a join token and a certificate request for a certificate. The only call without a certificate.
    * Errors: UNAUTHENTICATED with reason TOKEN_UNKNOWN, TOKEN_USED or TOKEN_EXPIRED; ALREADY_EXISTS when the machine name is taken;
-   * INVALID_ARGUMENT for a request the center cannot sign.
+   * INVALID_ARGUMENT for a request the center cannot sign; PERMISSION_DENIED with reason TOKEN_KIND or TOKEN_NAME for a token of others.
    */
   join: {
     path: "/muster.v1.Center/Join" as const,
@@ -8523,7 +8561,7 @@ export interface CenterServer extends UntypedServiceImplementation {
   /**
    * Exchanges a join token and a certificate request for a certificate. The only call without a certificate.
    * Errors: UNAUTHENTICATED with reason TOKEN_UNKNOWN, TOKEN_USED or TOKEN_EXPIRED; ALREADY_EXISTS when the machine name is taken;
-   * INVALID_ARGUMENT for a request the center cannot sign.
+   * INVALID_ARGUMENT for a request the center cannot sign; PERMISSION_DENIED with reason TOKEN_KIND or TOKEN_NAME for a token of others.
    */
   join: handleUnaryCall<JoinRequest, JoinResponse>;
   /** A new certificate for the caller itself, before its present one ends. */
@@ -8584,7 +8622,7 @@ export interface CenterClient extends Client {
   /**
    * Exchanges a join token and a certificate request for a certificate. The only call without a certificate.
    * Errors: UNAUTHENTICATED with reason TOKEN_UNKNOWN, TOKEN_USED or TOKEN_EXPIRED; ALREADY_EXISTS when the machine name is taken;
-   * INVALID_ARGUMENT for a request the center cannot sign.
+   * INVALID_ARGUMENT for a request the center cannot sign; PERMISSION_DENIED with reason TOKEN_KIND or TOKEN_NAME for a token of others.
    */
   join(request: JoinRequest, callback: (error: ServiceError | null, response: JoinResponse) => void): ClientUnaryCall;
   join(

@@ -596,7 +596,7 @@ export interface Instance {
     | undefined;
   /** Signal that ended it last, for example SIGKILL; empty if none. */
   exitSignal: string;
-  /** Starts since the state was last STOPPED or FATAL, the first not counted. */
+  /** Starts since somebody asked for one, the first not counted. */
   restarts: number;
   checks: Check[];
   /** Generation of the assignment it follows; 0 for one declared on the machine itself. */
@@ -713,7 +713,7 @@ export interface Machine_LabelsEntry {
 /** Something that is wrong now, or was. */
 export interface Alert {
   id: string;
-  /** machine_offline, port_down, ping_failing, service_fatal, service_stopped, duplicate_identity, clock_skew, ... */
+  /** machine_offline, port_down, ping_failing, service_fatal, service_stopped, service_restarting, duplicate_identity, clock_skew, ... */
   kind: string;
   severity: Severity;
   machine: string;
