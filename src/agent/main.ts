@@ -35,6 +35,7 @@ import { recentResources, type FactsSource } from './local/facts.js';
 import { localHttp } from './local/http.js';
 import { listenLocally, type LocalListening } from './local/listening.js';
 import { localServices } from './local/service.js';
+import { loggedService } from './logs/files.js';
 import { Logs } from './logs/logs.js';
 import { Probing } from './probes/factory.js';
 import { readBootId } from './resources/boot.js';
@@ -177,9 +178,7 @@ function openLogs({ data, clock, logger }: Base, services: Services): Logs {
     clock,
     logger,
     services: () =>
-      services.list().map(({ service, logDirectory }) => {
-        return { service, root: logDirectory, logs: services.manifest(service).logs };
-      }),
+      services.list().map(({ service, logDirectory }) => loggedService(services.manifest(service), logDirectory)),
   });
 }
 

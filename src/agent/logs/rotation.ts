@@ -173,10 +173,11 @@ async function truncateFront(parent: FileHandle, live: FileHandle, entry: Rotati
     await copy.truncate(end - from);
     const appending = await openRegular(parent, target, O_RDWR | O_APPEND);
     try {
-      for (let { size } = await live.stat(); size > copied; { size } = await live.stat()) {
-        await copyRange(live, appending, copied, size);
-        copied = size;
-      }
+      copied = await copyUntilCaughtUp(live, appending, end).catch(async (error: unknown) => {
+        // Room that was not enough for this is given back; the file is still whole.
+        await copy.truncate(end - from);
+        throw error;
+      });
       await live.truncate(0);
       await appending.sync();
     } finally {
@@ -186,6 +187,16 @@ async function truncateFront(parent: FileHandle, live: FileHandle, entry: Rotati
     await copy.close();
   }
   return { rotated: target, from, end: copied, shift: copied, begin: 0 };
+}
+
+/** @returns the size of the live file that it has caught up with */
+async function copyUntilCaughtUp(live: FileHandle, copy: FileHandle, from: number): Promise<number> {
+  let copied = from;
+  for (let { size } = await live.stat(); size > copied; { size } = await live.stat()) {
+    await copyRange(live, copy, copied, size);
+    copied = size;
+  }
+  return copied;
 }
 
 async function hasMark(file: FileHandle, mark: string): Promise<boolean> {

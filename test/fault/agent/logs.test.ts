@@ -7,7 +7,8 @@ import { createInterface } from 'node:readline';
 import { describe, it, type TestContext } from 'node:test';
 import { createGunzip } from 'node:zlib';
 import { Journal, type RotationEntry } from '../../../src/agent/logs/journal.js';
-import { Logs, type LoggedService } from '../../../src/agent/logs/logs.js';
+import type { LoggedService } from '../../../src/agent/logs/files.js';
+import { Logs } from '../../../src/agent/logs/logs.js';
 import { isMark, parseRotated } from '../../../src/agent/logs/names.js';
 import { systemClock } from '../../../src/kit/clock.js';
 import { createLogger } from '../../../src/kit/logger.js';
@@ -151,7 +152,7 @@ describe('log rotation', () => {
     }
     stop.abort();
     await running;
-    assert.deepEqual(await new Journal(join(b.data, 'logs', '.rotation')).load(), []);
+    assert.deepEqual(await new Journal(join(b.data, 'logs', '.rotation')).load(), { entries: [], unreadable: [] });
     await checkLines(b.root, until);
   });
 
