@@ -245,9 +245,9 @@ function hasServiceBy(catalog: Catalog, instances: Instances): (machine: string,
 }
 
 /** What one part's change means to another. */
-function followChanges({ machines, instances }: Core, { catalog, dirty }: Behind, config: ConfigSource): void {
+function followChanges({ machines, instances }: Core, { catalog, dirty, facts }: Behind, config: ConfigSource): void {
   machines.changes.listen((id) => {
-    dirty.emit(id);
+    if (facts.contactChanged(id)) dirty.emit(id);
   });
   instances.changes.listen((id) => {
     const [machine = ''] = id.split('/');

@@ -35,11 +35,13 @@ const TICK_MS = 1000;
 export function planAlerts(open: readonly AlertRecord[], judgement: Judgement, nowMs: number): AlertRecord[] {
   const wrong = new Map<string, Finding>();
   const unsure = new Set<string>();
+  const unchecked = new Set<string>();
   for (const verdict of judgement.verdicts) {
     if (verdict.is === 'wrong') wrong.set(keyText(verdict.finding), verdict.finding);
-    else unsure.add(keyText(verdict.key));
+    else if (verdict.is === 'unsure') unsure.add(keyText(verdict.key));
+    else unchecked.add(verdict.service);
   }
-  const kept = open.flatMap((alert) => continued(alert, { wrong, unsure, judgement, nowMs }));
+  const kept = open.flatMap((alert) => continued(alert, { wrong, unsure, unchecked, judgement, nowMs }));
   const known = new Set(open.map(keyText));
   const raised = [...wrong]
     .filter(([key]) => !known.has(key))
@@ -50,19 +52,25 @@ export function planAlerts(open: readonly AlertRecord[], judgement: Judgement, n
 interface Look {
   readonly wrong: ReadonlyMap<string, Finding>;
   readonly unsure: ReadonlySet<string>;
+  /** Services without results of checks. */
+  readonly unchecked: ReadonlySet<string>;
   readonly judgement: Judgement;
   readonly nowMs: number;
 }
 
 /** An open alert after another look; empty when nothing about it changed. */
-function continued(alert: AlertRecord, { wrong, unsure, judgement, nowMs }: Look): AlertRecord[] {
-  const key = keyText(alert);
-  const finding = wrong.get(key);
-  if (!finding && !unsure.has(key)) return [{ ...alert, clearedMs: nowMs, unknownSinceMs: undefined }];
+function continued(alert: AlertRecord, look: Look): AlertRecord[] {
+  const { wrong, judgement, nowMs } = look;
+  const finding = wrong.get(keyText(alert));
+  if (!finding && !isUnsure(alert, look)) return [{ ...alert, clearedMs: nowMs, unknownSinceMs: undefined }];
   const unknownSinceMs = finding ? undefined : (judgement.awaySinceMs ?? alert.unknownSinceMs);
   const message = finding?.message ?? alert.message;
   if (unknownSinceMs === alert.unknownSinceMs && message === alert.message) return [];
   return [{ ...alert, message, unknownSinceMs }];
+}
+
+function isUnsure(alert: AlertRecord, { unsure, unchecked }: Look): boolean {
+  return unsure.has(keyText(alert)) || (alert.check !== '' && unchecked.has(alert.service));
 }
 
 function raise(finding: Finding, machineName: string, nowMs: number): AlertRecord {
@@ -87,6 +95,8 @@ export class Alerts {
   /** Ids of cleared alerts, in the order they were cleared. */
   readonly #cleared: string[];
   readonly #looks = new KeyedMutex();
+  /** Machines whose alerts could not be stored. */
+  readonly #unstored = new Set<string>();
 
   constructor(options: AlertsOptions) {
     this.#options = options;
@@ -125,11 +135,13 @@ export class Alerts {
     await Promise.all([this.#follow(dirty), this.#tick(signal)]);
   }
 
-  /** Judges one machine. Resolves once what changed is durable; what could not be stored is tried again with the next look. */
+  /** Judges one machine. Resolves once what changed is durable; what could not be stored is tried again within a second. */
   async look(machine: string): Promise<void> {
     try {
       await this.#looks.run(machine, () => this.#look(machine));
+      this.#unstored.delete(machine);
     } catch (error) {
+      this.#unstored.add(machine);
       this.#options.logger.error('could not store alerts, trying again', { machine, error });
     }
   }
@@ -163,7 +175,8 @@ export class Alerts {
   async #tick(signal: AbortSignal): Promise<void> {
     for (;;) {
       await sleep(this.#options.clock, TICK_MS, signal);
-      for (const machine of new Set([...this.#options.ripening(), ...this.#open.keys()])) await this.look(machine);
+      const due = [...this.#options.ripening(), ...this.#open.keys(), ...this.#unstored];
+      for (const machine of new Set(due)) await this.look(machine);
     }
   }
 

@@ -3,7 +3,8 @@ import type { Catalog } from '../catalog/catalog.js';
 import type { Instances } from '../fleet/instances.js';
 import type { Machine, Machines } from '../fleet/machines.js';
 import type { Judgement } from './alerts.js';
-import { judgeMachine } from './rules.js';
+import { restartedBy, restartsAfter, type RestartHistory } from './restarts.js';
+import { judgeMachine, skewSaid, type InstanceFacts } from './rules.js';
 
 export interface FactsOptions {
   readonly machines: Machines;
@@ -28,6 +29,10 @@ export class Facts {
   /** Machines without contact: what was known of them last, whatever a session that is only beginning changes. */
   readonly #silent = new Map<string, Silence>();
   readonly #duplicates = new Map<string, { atMs: number; address: string }>();
+  /** By machine, then service. */
+  readonly #restarts = new Map<string, Map<string, RestartHistory>>();
+  /** What was last seen of a machine's contact. */
+  readonly #contacts = new Map<string, { readonly online: boolean; readonly skew: number }>();
 
   constructor(options: FactsOptions) {
     this.#options = options;
@@ -51,6 +56,20 @@ export class Facts {
   machineRemoved(machine: string): void {
     this.#silent.delete(machine);
     this.#duplicates.delete(machine);
+    this.#restarts.delete(machine);
+    this.#contacts.delete(machine);
+  }
+
+  /** Whether a changed machine may be judged differently than when this was asked last: most beats change nothing of that. */
+  contactChanged(id: string): boolean {
+    const machine = this.#options.machines.get(id);
+    if (!machine) return true;
+    const { online, clockSkewMs } = machine;
+    const skew = skewSaid(clockSkewMs);
+    const before = this.#contacts.get(id);
+    if (before?.online === online && before.skew === skew) return false;
+    this.#contacts.set(id, { online, skew });
+    return true;
   }
 
   /** Machines on which the judgement may change by the mere passing of time: those away, and those with a refused duplicate. */
@@ -61,7 +80,7 @@ export class Facts {
 
   /** Undefined when the machine was removed. */
   judge(id: string): Judgement | undefined {
-    const { machines, instances, catalog, clock, graceMs } = this.#options;
+    const { machines, catalog, clock, graceMs } = this.#options;
     const machine = machines.get(id);
     if (!machine) return undefined;
     const nowMs = clock.monotonic();
@@ -73,14 +92,28 @@ export class Facts {
       online: machine.online,
       silentMs: silence ? nowMs - silence.sinceMs : 0,
       graceMs: graceMs(),
-      lastContactMs: silence ? silence.lastContactMs : machine.lastContactMs,
+      everConnected: (silence ?? machine).lastContactMs !== undefined,
       clockSkewMs: machine.clockSkewMs,
       duplicate: duplicate && { agoMs: nowMs - duplicate.atMs, address: duplicate.address },
-      instances: instances.ofMachine(id),
+      instances: this.#instancesOf(id, nowMs),
       failedAssignments: catalog.failures(id),
     });
     const awaySinceMs = silence && (silence.lastContactMs ?? clock.now());
     return { machineName: machine.record.name, awaySinceMs, verdicts };
+  }
+
+  #instancesOf(machine: string, nowMs: number): InstanceFacts[] {
+    const before = this.#restarts.get(machine);
+    const histories = new Map<string, RestartHistory>();
+    const facts = this.#options.instances.ofMachine(machine).map((instance) => {
+      const { service } = instance.report;
+      const history = restartsAfter(before?.get(service), instance, nowMs);
+      histories.set(service, history);
+      return { ...instance, restarted: restartedBy(history, nowMs) };
+    });
+    if (histories.size > 0) this.#restarts.set(machine, histories);
+    else this.#restarts.delete(machine);
+    return facts;
   }
 
   /** Undefined while there is contact. */

@@ -1,11 +1,12 @@
-import type { CheckResult, InstanceReport } from '../../model/instance.js';
+import type { CheckResult, InstanceReport, ServiceState } from '../../model/instance.js';
 import type { InstanceView } from '../fleet/instances.js';
+import { RESTARTS_MANY, RESTARTS_WINDOW_MS, type Restarted } from './restarts.js';
 
 export type Severity = 'WARNING' | 'CRITICAL';
 
 /** What tells one alert from another; at most one with a key is raised at a time. */
 export interface AlertKey {
-  /** machine_offline, port_down, ping_failing, service_fatal, service_stopped, duplicate_identity, clock_skew, assignment_failed. */
+  /** machine_offline, port_down, ping_failing, service_fatal, service_stopped, service_restarting, duplicate_identity, clock_skew, assignment_failed. */
   readonly kind: string;
   /** Machine id. */
   readonly machine: string;
@@ -27,6 +28,11 @@ export const DUPLICATE_QUIET_MS = 5 * 60_000;
 /** Bytes of a check's output that an alert's message quotes, roughly. */
 const OUTPUT_QUOTED_CHARACTERS = 300;
 
+/** An instance with what its reports said of restarts. */
+export interface InstanceFacts extends InstanceView {
+  readonly restarted: Restarted;
+}
+
 export interface MachineFacts {
   readonly machine: string;
   readonly name: string;
@@ -35,18 +41,23 @@ export interface MachineFacts {
   readonly silentMs: number;
   /** Silence after which it counts as offline. */
   readonly graceMs: number;
-  readonly lastContactMs: number | undefined;
+  readonly everConnected: boolean;
   readonly clockSkewMs: number | undefined;
   /** How long ago a second agent with its identity was refused, and from where; undefined: not since the start. */
   readonly duplicate: { readonly agoMs: number; readonly address: string } | undefined;
-  readonly instances: readonly InstanceView[];
+  readonly instances: readonly InstanceFacts[];
   /** Assignments its agent could not apply. */
   readonly failedAssignments: readonly { readonly service: string; readonly error: string }[];
 }
 
-/** A verdict on one key: it is wrong now, it is well now, or nobody can say (then what was said before stands). */
+/**
+ * A verdict on one key: it is wrong now, it is well now, or nobody can say (then what was said before stands).
+ * `unchecked`: nobody can say anything of any check of the service.
+ */
 export type Verdict =
-  { readonly is: 'wrong'; readonly finding: Finding } | { readonly is: 'unsure'; readonly key: AlertKey };
+  | { readonly is: 'wrong'; readonly finding: Finding }
+  | { readonly is: 'unsure'; readonly key: AlertKey }
+  | { readonly is: 'unchecked'; readonly service: string };
 
 export function keyText(key: AlertKey): string {
   return [key.kind, key.machine, key.service, key.check].join('\n');
@@ -74,11 +85,8 @@ function judgeContact(facts: MachineFacts): Verdict[] {
   const key = { kind: 'machine_offline', machine: facts.machine, service: '', check: '' };
   if (facts.online) return [];
   if (facts.silentMs < facts.graceMs) return [{ is: 'unsure', key }];
-  const last =
-    facts.lastContactMs === undefined
-      ? 'it never connected'
-      : `last contact ${new Date(facts.lastContactMs).toISOString()}`;
-  return [wrong({ ...key, severity: 'CRITICAL', message: `machine ${facts.name} is offline: ${last}` })];
+  const message = `machine ${facts.name} ${facts.everConnected ? 'is not connected' : 'has never connected'}`;
+  return [wrong({ ...key, severity: 'CRITICAL', message })];
 }
 
 function judgeDuplicate({ machine, name, duplicate }: MachineFacts): Verdict[] {
@@ -89,10 +97,17 @@ function judgeDuplicate({ machine, name, duplicate }: MachineFacts): Verdict[] {
   return [wrong({ kind: 'duplicate_identity', machine, service: '', check: '', severity: 'CRITICAL', message })];
 }
 
+/** How far off a clock is said to be, whole seconds; 0 where it is not worth a word. */
+export function skewSaid(clockSkewMs: number | undefined): number {
+  if (clockSkewMs === undefined || Math.abs(clockSkewMs) <= CLOCK_SKEW_MAX_MS) return 0;
+  return Math.round(clockSkewMs / 1000);
+}
+
 function judgeClock({ machine, name, clockSkewMs }: MachineFacts): Verdict[] {
-  if (clockSkewMs === undefined || Math.abs(clockSkewMs) <= CLOCK_SKEW_MAX_MS) return [];
-  const side = clockSkewMs < 0 ? 'behind' : 'ahead of';
-  const message = `the clock of machine ${name} is ${Math.round(Math.abs(clockSkewMs) / 1000)} s ${side} the center's: set it right`;
+  const seconds = skewSaid(clockSkewMs);
+  if (seconds === 0) return [];
+  const side = seconds < 0 ? 'behind' : 'ahead of';
+  const message = `the clock of machine ${name} is ${Math.abs(seconds)} s ${side} the center's: set it right`;
   return [wrong({ kind: 'clock_skew', machine, service: '', check: '', severity: 'WARNING', message })];
 }
 
@@ -113,17 +128,22 @@ function judgeInstances(facts: MachineFacts): Verdict[] {
   return facts.instances.flatMap((instance) => judgeInstance(facts, instance));
 }
 
-function judgeInstance({ machine, name }: MachineFacts, { report, unknownSinceMs }: InstanceView): Verdict[] {
-  const { service } = report;
-  const known = unknownSinceMs === undefined;
-  const verdicts = report.checks.flatMap((check) =>
-    judgeCheck({ machine, name, service, known, wanted: report.wanted }, check),
-  );
+function judgeInstance({ machine, name }: MachineFacts, instance: InstanceFacts): Verdict[] {
+  const { report, restarted } = instance;
+  const subject = { machine, name, known: instance.unknownSinceMs === undefined };
   return [
-    ...verdicts,
-    ...judgeFatal({ machine, name, known }, report),
-    ...judgeStopped({ machine, name, known }, report),
+    ...judgeChecks(subject, report),
+    ...judgeFatal(subject, report),
+    ...judgeStopped(subject, report),
+    ...judgeRestarting(subject, report, restarted),
   ];
+}
+
+/** Nothing is checked while nothing runs: of a service that is wanted, what was found before stands until it runs again. */
+function judgeChecks({ machine, name, known }: StateSubject, report: InstanceReport): Verdict[] {
+  const { service, checks, wanted, state } = report;
+  if (checks.length > 0) return checks.flatMap((check) => judgeCheck({ machine, name, service, known, wanted }, check));
+  return !known || (wanted && state !== 'RUNNING') ? [{ is: 'unchecked', service }] : [];
 }
 
 interface StateSubject {
@@ -149,6 +169,24 @@ function judgeStopped({ machine, name, known }: StateSubject, { service, ...repo
     `service ${service} on ${name} is wanted to run and does not: ${report.reason}. ` +
     `"muster start ${service}" starts it, "muster stop ${service}" says that it shall rest`;
   return [wrong({ ...key, severity: 'WARNING', message })];
+}
+
+/** Does not stay up: it waits for its restart, or has been restarted again and again. Over when it has stayed up, or rests. */
+function judgeRestarting({ machine, name, known }: StateSubject, report: InstanceReport, past: Restarted): Verdict[] {
+  const { service, state, wanted } = report;
+  const key = { kind: 'service_restarting', machine, service, check: '' };
+  if (!known) return [{ is: 'unsure', key }];
+  if (!wanted || isResting(state)) return [];
+  if (state === 'BACKOFF' || past.recent >= RESTARTS_MANY) {
+    const why = past.reason || `it was restarted ${past.recent} times within 5 minutes`;
+    return [wrong({ ...key, severity: 'WARNING', message: `service ${service} on ${name} does not stay up: ${why}` })];
+  }
+  return state === 'RUNNING' && past.quietMs >= RESTARTS_WINDOW_MS ? [] : [{ is: 'unsure', key }];
+}
+
+/** Nothing will start it but a command; other alerts say so where it is not as it should be. */
+function isResting(state: ServiceState): boolean {
+  return state === 'STOPPED' || state === 'EXITED' || state === 'FATAL';
 }
 
 interface CheckSubject {

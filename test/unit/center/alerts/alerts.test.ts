@@ -2,24 +2,33 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { Alerts, planAlerts, type AlertRecord, type Judgement } from '../../../../src/center/alerts/alerts.js';
-import { judgeMachine, keyText, type MachineFacts, type Verdict } from '../../../../src/center/alerts/rules.js';
-import type { InstanceView } from '../../../../src/center/fleet/instances.js';
+import {
+  judgeMachine,
+  keyText,
+  type InstanceFacts,
+  type MachineFacts,
+  type Verdict,
+} from '../../../../src/center/alerts/rules.js';
+import { Changes } from '../../../../src/center/changes.js';
 import { Table } from '../../../../src/center/table.js';
 import { ManualClock } from '../../../../src/kit/clock.js';
+import { MusterError } from '../../../../src/kit/errors.js';
 import { silentLogger } from '../../../../src/kit/logger.js';
 import type { CheckResult, Health, InstanceReport } from '../../../../src/model/instance.js';
 import { openMemoryStore } from '../../../../src/store/memory.js';
+import { HeldStore } from '../../../support/held-store.js';
 
 function check(name: string, health: Health): CheckResult {
   return { name, kind: 'tcp', health, sinceMs: 0, lastRunMs: 0, tookMs: 0, output: '', streak: 1 };
 }
 
-function instance(report: Partial<InstanceReport>, unknownSinceMs?: number): InstanceView {
+function instance(report: Partial<InstanceReport>, unknownSinceMs?: number): InstanceFacts {
   return {
     machine: 'm-1',
     configHeld: 0,
     configApplied: 0,
     unknownSinceMs,
+    restarted: { recent: 0, quietMs: 3_600_000, reason: '' },
     report: {
       service: 'orders',
       version: '1.0.0',
@@ -48,7 +57,7 @@ const well: MachineFacts = {
   online: true,
   silentMs: 0,
   graceMs: 15_000,
-  lastContactMs: 1000,
+  everConnected: true,
   clockSkewMs: 0,
   duplicate: undefined,
   instances: [],
@@ -57,9 +66,10 @@ const well: MachineFacts = {
 
 /** `!kind` for what is wrong, `?kind` for what nobody can say. */
 function verdicts(facts: Partial<MachineFacts>): string[] {
-  return judgeMachine({ ...well, ...facts }).map((verdict) =>
-    verdict.is === 'wrong' ? `!${verdict.finding.kind}` : `?${verdict.key.kind}`,
-  );
+  return judgeMachine({ ...well, ...facts }).map((verdict) => {
+    if (verdict.is === 'wrong') return `!${verdict.finding.kind}`;
+    return verdict.is === 'unsure' ? `?${verdict.key.kind}` : '?checks';
+  });
 }
 
 describe('what is wrong with a machine', () => {
@@ -70,6 +80,15 @@ describe('what is wrong with a machine', () => {
   it('is its silence, after the grace', () => {
     assert.deepEqual(verdicts({ online: false, silentMs: 14_999 }), ['?machine_offline']);
     assert.deepEqual(verdicts({ online: false, silentMs: 15_000 }), ['!machine_offline']);
+  });
+
+  it('is said without times: those are fields of their own', () => {
+    const said = (everConnected: boolean): string[] =>
+      judgeMachine({ ...well, online: false, silentMs: 15_000, everConnected }).map((verdict) =>
+        verdict.is === 'wrong' ? verdict.finding.message : '',
+      );
+    assert.deepEqual(said(true), ['machine web-1 is not connected']);
+    assert.deepEqual(said(false), ['machine web-1 has never connected']);
   });
 
   it('is a clock that is off by more than half a minute', () => {
@@ -93,18 +112,43 @@ describe('what is wrong with a machine', () => {
   });
 
   it('is a service in FATAL', () => {
-    assert.deepEqual(verdicts({ instances: [instance({ state: 'FATAL' })] }), ['!service_fatal']);
+    assert.deepEqual(verdicts({ instances: [instance({ state: 'FATAL', wanted: false })] }), ['!service_fatal']);
   });
 
   it('is a service that others stopped, not one that is to rest', () => {
     const stopped = { state: 'STOPPED', reason: 'stopped by systemctl' } as const;
-    assert.deepEqual(verdicts({ instances: [instance(stopped)] }), ['!service_stopped']);
+    assert.deepEqual(verdicts({ instances: [instance(stopped)] }), ['?checks', '!service_stopped']);
     assert.deepEqual(verdicts({ instances: [instance({ ...stopped, wanted: false })] }), []);
+  });
+
+  it('is a service that does not stay up', () => {
+    const restarted = (recent: number, quietMs: number) => ({ recent, quietMs, reason: '' });
+    const judged = (report: Partial<InstanceReport>, past = restarted(0, 3_600_000)): string[] =>
+      verdicts({ instances: [{ ...instance({ checks: [check('ping', 'PASSING')], ...report }), restarted: past }] });
+    assert.deepEqual(judged({ state: 'BACKOFF' }), ['!service_restarting']);
+    assert.deepEqual(judged({}, restarted(3, 1000)), ['!service_restarting']);
+    assert.deepEqual(judged({}, restarted(2, 1000)), ['?service_restarting']);
+    assert.deepEqual(judged({}, restarted(0, 299_999)), ['?service_restarting']);
+    assert.deepEqual(judged({}, restarted(0, 300_000)), []);
+    assert.deepEqual(judged({ state: 'STARTING' }), ['?service_restarting']);
+    assert.deepEqual(judged({ state: 'BACKOFF', wanted: false }), []);
+    assert.deepEqual(judged({ state: 'FATAL' }, restarted(3, 1000)), ['!service_fatal']);
+  });
+
+  it('is not known of the checks of a service that is wanted and down', () => {
+    assert.deepEqual(verdicts({ instances: [instance({ state: 'BACKOFF' })] }), ['?checks', '!service_restarting']);
+    assert.deepEqual(verdicts({ instances: [instance({ state: 'STOPPED', wanted: false })] }), []);
+    assert.deepEqual(verdicts({ instances: [instance({ state: 'RUNNING' })] }), []);
   });
 
   it('cannot be said of the instances of a machine that is away', () => {
     const away = instance({ state: 'FATAL', checks: [check('ping', 'CRITICAL')] }, 5000);
-    assert.deepEqual(verdicts({ instances: [away] }).sort(), ['?ping_failing', '?service_fatal', '?service_stopped']);
+    assert.deepEqual(verdicts({ instances: [away] }).sort(), [
+      '?ping_failing',
+      '?service_fatal',
+      '?service_restarting',
+      '?service_stopped',
+    ]);
   });
 });
 
@@ -131,6 +175,16 @@ describe('alerts', () => {
     assert.deepEqual([cleared?.clearedMs, cleared?.id], [4000, raised.id]);
   });
 
+  it('of checks are kept while nothing checks the service, and those of others are not', () => {
+    const [raised] = planAlerts([], judgement([failing]), 1000);
+    assert.ok(raised);
+    const unchecked = (service: string): Verdict => ({ is: 'unchecked', service });
+    assert.deepEqual(planAlerts([raised], judgement([unchecked('orders')]), 2000), []);
+    assert.equal(planAlerts([raised], judgement([unchecked('billing')]), 2000)[0]?.clearedMs, 2000);
+    const fatal = { ...raised, kind: 'service_fatal', check: '' };
+    assert.equal(planAlerts([fatal], judgement([unchecked('orders')]), 2000)[0]?.clearedMs, 2000);
+  });
+
   it('are not raised by what is unsure', () => {
     assert.deepEqual(planAlerts([], judgement([unsure]), 1000), []);
   });
@@ -150,6 +204,24 @@ describe('alerts', () => {
         });
       }),
     );
+  });
+
+  it('that could not be stored are stored within a second', async () => {
+    const store = new HeldStore(await openMemoryStore());
+    const clock = new ManualClock();
+    const table = await Table.open<AlertRecord>({ store, prefix: 'alert/', clock, logger: silentLogger });
+    const judge = () => judgement([failing]);
+    const alerts = new Alerts({ table, clock, logger: silentLogger, judge, ripening: () => [] });
+    const controller = new AbortController();
+    const running = alerts.run(new Changes(clock).watch(controller.signal), controller.signal);
+    store.fail(new MusterError('exhausted', 'the disk is full'));
+    await alerts.look('m-1');
+    assert.deepEqual(alerts.open(), []);
+    store.fail();
+    await clock.advance(1000);
+    assert.equal(alerts.open().length, 1);
+    controller.abort();
+    await running.catch(() => undefined);
   });
 
   it('outlive a restart and are seen only once durable', async () => {

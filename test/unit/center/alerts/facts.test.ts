@@ -30,8 +30,29 @@ async function fixture() {
   const offline = (id: string): boolean =>
     facts.judge(id)?.verdicts.some((verdict) => verdict.is === 'wrong' && verdict.finding.kind === 'machine_offline') ??
     false;
-  return { clock, facts, join, connect, lose, offline };
+  return { clock, machines, facts, join, connect, lose, offline };
 }
+
+describe('the contact of a machine', () => {
+  it('changes when it comes or goes, and when what is said of its clock changes, not with each beat', async () => {
+    const { clock, machines, facts, join, connect, lose } = await fixture();
+    const { id } = await join();
+    facts.contactChanged(id);
+    await connect(id);
+    assert.deepEqual([facts.contactChanged(id), facts.contactChanged(id)], [true, false]);
+    const beat = (skewMs: number): boolean => {
+      machines.beat(id, { machineNowMs: clock.now() + skewMs });
+      return facts.contactChanged(id);
+    };
+    assert.deepEqual(
+      [beat(0), beat(20_000), beat(40_000), beat(40_100), beat(41_000)],
+      [false, false, true, false, true],
+    );
+    assert.equal(beat(0), true);
+    await lose(id);
+    assert.equal(facts.contactChanged(id), true);
+  });
+});
 
 describe('a machine is called offline', () => {
   it('one grace after it joined and never came, however long the center has run', async () => {
