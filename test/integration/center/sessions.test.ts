@@ -229,7 +229,7 @@ describe('sessions', () => {
       reason: 'no such file',
       checks: [],
     });
-    await until(['clock_skew', 'service_fatal']);
+    await until(['clock_skew', 'ping_failing', 'service_fatal']);
     await stream.report({ ...wanted, checks: [] });
     await until(['clock_skew']);
     await stream.beat(new Date());
