@@ -45,6 +45,8 @@ export class Gateway implements Courier {
   readonly #options: GatewayOptions;
   readonly #live = new Map<string, Session>();
   readonly #admissions = new KeyedMutex();
+  /** Machines whose next session is being recorded: whether contact is lost is known when that is done. */
+  readonly #succeeding = new Set<string>();
   #closed: MusterError | undefined;
 
   constructor(options: GatewayOptions) {
@@ -166,15 +168,13 @@ export class Gateway implements Courier {
       const record = this.#recordOf(machine);
       const before = this.#live.get(machine);
       await this.#judge(record, hello, context);
-      before?.end(
-        new MusterError('conflict', 'a newer session of this machine took over', { reason: 'SESSION_FENCED' }),
-      );
-      this.#live.delete(machine);
+      this.#succeeding.add(machine);
       try {
         return await this.#begin(machine, hello, context);
-      } catch (error) {
-        if (before) await this.#lost(machine);
-        throw error;
+      } finally {
+        this.#succeeding.delete(machine);
+        // Without a successor, an older session that has ended meanwhile is a contact lost.
+        if (before && !before.live) await this.#ended(before);
       }
     });
   }
@@ -246,6 +246,12 @@ export class Gateway implements Courier {
       address: context.peer,
       startedMonotonicMs: clock.monotonic(),
     });
+    // The agent takes nothing before its welcome, so that is in the queue before anyone can send anything else.
+    this.#welcome(session);
+    // One machine's sessions follow each other without a gap: the older one is fenced, and nobody saw the machine without a session.
+    this.#live
+      .get(machine)
+      ?.end(new MusterError('conflict', 'a newer session of this machine took over', { reason: 'SESSION_FENCED' }));
     this.#live.set(machine, session);
     return session;
   }
@@ -273,10 +279,9 @@ export class Gateway implements Courier {
     ]);
   }
 
-  /** Welcome, then what differs, then the commands; the agent's report of everything comes back meanwhile. */
-  async #greet(session: Session, hello: Hello): Promise<void> {
-    const { listeners, clock, site, version, machines } = this.#options;
-    const { machine } = session;
+  /** And the question for all there is: the agent's report comes back meanwhile. */
+  #welcome(session: Session): void {
+    const { clock, site, version, machines } = this.#options;
     session.send({
       $case: 'welcome',
       value: {
@@ -285,11 +290,17 @@ export class Gateway implements Courier {
         centerVersion: version,
         now: toDate(clock.now()),
         site,
-        machineName: machines.get(machine)?.record.name ?? '',
+        machineName: machines.get(session.machine)?.record.name ?? '',
         returnWithin: toDuration(returnWithin(machines.size)),
       },
     });
     session.send({ $case: 'reportFull', value: {} });
+  }
+
+  /** What differs, then the commands. */
+  async #greet(session: Session, hello: Hello): Promise<void> {
+    const { listeners } = this.#options;
+    const { machine } = session;
     const current = (): boolean => this.#isCurrent(session);
     for (const desired of await listeners.differences(machine, hello.held.map(fromWireHeld))) {
       session.send(assignmentFrame(desired));
@@ -299,7 +310,7 @@ export class Gateway implements Courier {
 
   async #ended(session: Session): Promise<void> {
     const { machine } = session;
-    if (this.#live.get(machine) !== session) return;
+    if (this.#live.get(machine) !== session || this.#succeeding.has(machine)) return;
     this.#live.delete(machine);
     this.#options.logger.info('session ended', {
       machine,
