@@ -70,7 +70,9 @@ function print(io: Io, json: boolean, error: MusterError): void {
   }
   io.stderr.write(`muster: ${inert(message)}\n`);
   for (const { field, description } of fields) {
-    if (!message.includes(description)) io.stderr.write(`  ${inert(field)}: ${inert(description)}\n`);
+    // A description may have been cut on its way here.
+    if (message.includes(description.replace(/…$/, ''))) continue;
+    io.stderr.write(`  ${description.includes(`${field}: `) ? '' : `${inert(field)}: `}${inert(description)}\n`);
   }
 }
 

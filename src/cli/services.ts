@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { Option, type Command } from 'commander';
 import { ListLocalServicesResponse } from '../../generated/muster/v1/agent.js';
 import { ListInstancesResponse, ServiceDefinition, type CenterService } from '../../generated/muster/v1/center.js';
@@ -91,11 +92,11 @@ interface AddOptions extends GlobalOptions {
 async function selectorOf(
   center: Client<typeof CenterService>,
   options: AddOptions,
-  manifest: string,
+  source: ManifestText,
 ): Promise<string> {
   if (options.everywhere === true) return '';
   if (options.on !== undefined) return options.on;
-  const { service } = await center.putService({ manifest, selector: '', etag: '', validateOnly: true });
+  const { service } = await center.putService({ ...source, selector: '', etag: '', validateOnly: true });
   try {
     return (await center.getService({ service })).selector;
   } catch (error) {
@@ -104,14 +105,20 @@ async function selectorOf(
   }
 }
 
-async function readManifest(io: Io, file: string): Promise<string> {
+interface ManifestText {
+  readonly manifest: string;
+  /** What messages call it. */
+  readonly file: string;
+}
+
+async function readManifest(io: Io, file: string): Promise<ManifestText> {
   if (file === '-') {
     const chunks: Buffer[] = [];
     for await (const chunk of io.stdin) chunks.push(Buffer.from(chunk as Uint8Array));
-    return Buffer.concat(chunks).toString('utf8');
+    return { manifest: Buffer.concat(chunks).toString('utf8'), file: 'standard input' };
   }
   try {
-    return await readFile(file, 'utf8');
+    return { manifest: await readFile(file, 'utf8'), file: basename(file) };
   } catch (error) {
     const why = errnoOf(error) === 'ENOENT' ? 'there is no such file' : messageOf(error);
     throw new MusterError('invalid', `cannot read ${file}: ${why}`, { reason: 'USAGE', cause: error });
@@ -120,11 +127,11 @@ async function readManifest(io: Io, file: string): Promise<string> {
 
 async function add(io: Io, options: AddOptions, file: string): Promise<void> {
   const output = new Output(io, options);
-  const manifest = await readManifest(io, file);
+  const source = await readManifest(io, file);
   const stored = await withCenter(io, options, async (center) =>
     center.putService({
-      manifest,
-      selector: await selectorOf(center, options, manifest),
+      ...source,
+      selector: await selectorOf(center, options, source),
       etag: options.etag ?? '',
       validateOnly: options.dryRun === true,
     }),

@@ -149,9 +149,12 @@ export function checkShape(value: unknown): ShapeResult {
 function describe(issue: z.core.$ZodIssue, value: unknown): Issue[] {
   if (issue.code === 'unrecognized_keys') {
     const known = knownKeys(issue.path);
-    return issue.keys.map((key) => ({
+    const hints = issue.keys.map((key) => didYouMean(key, known));
+    // The fields there are need saying once.
+    const lists = hints.indexOf('');
+    return issue.keys.map((key, index) => ({
       path: [...issue.path, key],
-      text: `there is no such field.${didYouMean(key, known)} Known here: ${known.join(', ')}`,
+      text: `there is no such field.${index === lists ? ` Known here: ${known.join(', ')}` : (hints[index] ?? '')}`,
       atKey: true,
     }));
   }

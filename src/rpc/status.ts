@@ -45,7 +45,7 @@ const DETAILS_KEY = 'grpc-status-details-bin';
 /** A status travels in HTTP/2 headers, whose list both ends bound: what people wrote is cut, never refused. */
 const MESSAGE_CHARACTERS_MAX = 1024;
 const FIELDS_MAX = 16;
-const FIELD_CHARACTERS_MAX = 200;
+const FIELD_CHARACTERS_MAX = 320;
 const METADATA_ENTRIES_MAX = 8;
 
 /** A status as grpc-js sends it. */

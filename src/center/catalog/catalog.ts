@@ -29,6 +29,8 @@ export interface PutOrder {
   /** Empty: whatever is stored; `new`: only if nothing is. */
   readonly etag: string;
   readonly by: string;
+  /** What messages call the manifest. */
+  readonly file?: string | undefined;
 }
 
 /** A definition as it is stored. */
@@ -97,9 +99,9 @@ export class Catalog {
   }
 
   /** Checks what put() would take. @throws invalid with line and column of each mistake */
-  validate(manifest: string, selector: string): string {
+  validate({ manifest, selector, file }: Pick<PutOrder, 'manifest' | 'selector' | 'file'>): string {
     parseSelector(selector);
-    return parseManifest(manifest).name;
+    return parseManifest(manifest, file === undefined ? {} : { file }).name;
   }
 
   /**
@@ -107,7 +109,7 @@ export class Catalog {
    * @throws invalid; conflict when the etag is not the stored one
    */
   async put(order: PutOrder): Promise<DefinitionView> {
-    const service = this.validate(order.manifest, order.selector);
+    const service = this.validate(order);
     await this.#mutex.run(CATALOG, async () => {
       await this.#options.definitions.save(service, (current) => {
         assertEtag(

@@ -23,13 +23,21 @@ function toWire({ definition, etag, machines }: DefinitionView): ServiceDefiniti
   };
 }
 
+const FILE_CHARACTERS_MAX = 80;
+
+/** A file name fit for messages: one line, not long. */
+function shownName(file: string | undefined): string | undefined {
+  const plain = file?.replaceAll(/\p{Cc}/gu, ' ').slice(0, FILE_CHARACTERS_MAX);
+  return plain === '' ? undefined : plain;
+}
+
 /** Service definitions. */
 export function catalogHandlers(catalog: Catalog): CatalogHandlers {
   return {
-    putService: async ({ manifest, selector, etag, validateOnly }, { principal }) => {
-      if (!validateOnly)
-        return toWire(await catalog.put({ manifest, selector, etag, by: describePrincipal(principal) }));
-      const service = catalog.validate(manifest, selector);
+    putService: async ({ manifest, selector, etag, validateOnly, file }, { principal }) => {
+      const order = { manifest, selector, etag, by: describePrincipal(principal), file: shownName(file) };
+      if (!validateOnly) return toWire(await catalog.put(order));
+      const service = catalog.validate(order);
       return { service, manifest, selector, etag, updated: undefined, updatedBy: '', machines: 0, generation: 0 };
     },
     listServices: ({ pageSize, pageToken }) => {

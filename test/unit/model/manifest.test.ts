@@ -180,6 +180,28 @@ version: 1.4
     );
   });
 
+  it('of many mistakes names the first whole and counts the others, each of them a field, none twice', () => {
+    const wrong = Array.from({ length: 30 }, (_, index) => `unheard_of_${index}: 1`);
+    assert.throws(
+      () => parseManifest(['name: a', 'command: [b]', ...wrong].join('\n'), { file: 'chatty.yaml' }),
+      (error: unknown) => {
+        assert.ok(error instanceof MusterError);
+        const lines = error.message.split('\n');
+        const shown = lines.slice(0, -1);
+        assert.ok(error.message.length < 1024, 'a status takes no more');
+        assert.ok(shown.length >= 2 && shown.length <= 5);
+        for (const line of shown) assert.match(line, /^chatty\.yaml:\d+:1: unheard_of_\d+: there is no such field/);
+        assert.equal(lines.at(-1), `and ${30 - shown.length} more`);
+        assert.deepEqual(
+          shown,
+          error.fields.slice(0, shown.length).map(({ description }) => description),
+        );
+        assert.equal(new Set(error.fields.map(({ description }) => description)).size, 30);
+        return true;
+      },
+    );
+  });
+
   it('never makes the reader fail, whatever it is', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string({ unit: 'binary' }), fc.json()), (text) => {
