@@ -36,6 +36,7 @@ export function statusHandlers(parts: StatusParts): StatusHandlers {
         machinesOnline: machines.online,
         instances: all.length,
         instancesRunning: known.filter(({ report }) => report.state === 'RUNNING').length,
+        instancesUnknown: all.length - known.length,
         instancesWanted: all.filter(({ report }) => report.wanted).length,
         alerts: alerts.open().slice(-ALERTS_MAX).map(toWireAlert),
         caExpires: toDate(parts.caExpiresMs),

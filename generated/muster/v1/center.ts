@@ -431,7 +431,11 @@ export interface GetStatusResponse {
   instancesRunning: number;
   instancesWanted: number;
   alerts: Alert[];
-  caExpires: Date | undefined;
+  caExpires:
+    | Date
+    | undefined;
+  /** Instances nobody can say anything of now: contact with their machine is lost. Never counted as running. */
+  instancesUnknown: number;
 }
 
 export interface CreateTokenRequest {
@@ -3895,6 +3899,7 @@ function createBaseGetStatusResponse(): GetStatusResponse {
     instancesWanted: 0,
     alerts: [],
     caExpires: undefined,
+    instancesUnknown: 0,
   };
 }
 
@@ -3929,6 +3934,9 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     }
     if (message.caExpires !== undefined) {
       Timestamp.encode(toTimestamp(message.caExpires), writer.uint32(82).fork()).join();
+    }
+    if (message.instancesUnknown !== 0) {
+      writer.uint32(88).int32(message.instancesUnknown);
     }
     return writer;
   },
@@ -4026,6 +4034,14 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
             message.caExpires = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.instancesUnknown = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4072,6 +4088,11 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
         : isSet(object.ca_expires)
         ? fromJsonTimestamp(object.ca_expires)
         : undefined,
+      instancesUnknown: isSet(object.instancesUnknown)
+        ? globalThis.Number(object.instancesUnknown)
+        : isSet(object.instances_unknown)
+        ? globalThis.Number(object.instances_unknown)
+        : 0,
     };
   },
 
@@ -4107,6 +4128,9 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     if (message.caExpires !== undefined) {
       obj.caExpires = message.caExpires.toISOString();
     }
+    if (message.instancesUnknown !== 0) {
+      obj.instancesUnknown = Math.round(message.instancesUnknown);
+    }
     return obj;
   },
 
@@ -4125,6 +4149,7 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     message.instancesWanted = object.instancesWanted ?? 0;
     message.alerts = object.alerts?.map((e) => Alert.fromPartial(e)) || [];
     message.caExpires = object.caExpires ?? undefined;
+    message.instancesUnknown = object.instancesUnknown ?? 0;
     return message;
   },
 };

@@ -161,8 +161,14 @@ describe('sessions', () => {
     const stream = await one.connect();
     await stream.report({ service: 'orders', state: 'SERVICE_STATE_RUNNING', pid: 4711 });
     await waitFor('the instance', () => center.operator.getInstance({ machine: 'a', service: 'orders' }));
+    const counts = async (): Promise<number[]> => {
+      const { instances, instancesRunning, instancesUnknown } = await center.operator.getStatus({});
+      return [instances, instancesRunning, instancesUnknown];
+    };
+    assert.deepEqual(await counts(), [1, 1, 0]);
     await center.stop();
     await center.start();
+    assert.deepEqual(await counts(), [1, 0, 1]);
     const known = await center.operator.getInstance({ machine: 'a', service: 'orders' });
     assert.deepEqual([known.pid, known.state, known.labels], [4711, 'SERVICE_STATE_RUNNING', { role: 'web' }]);
     assert.ok(known.unknownSince);
