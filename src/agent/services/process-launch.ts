@@ -94,9 +94,17 @@ export async function findProgram({ manifest, workingDirectory }: Subject): Prom
 /** @throws LaunchRefused when the working directory is not there */
 export async function checkDirectory(path: string): Promise<void> {
   const facts = await stat(path).catch((error: unknown) => {
-    throw new LaunchRefused(`the working directory ${path} cannot be used: ${messageOf(error)}`, false, error);
+    throw new LaunchRefused(
+      `the working directory ${path} cannot be used (${messageOf(error)}): make it, or correct "directory" in its manifest`,
+      false,
+      error,
+    );
   });
-  if (!facts.isDirectory()) throw new LaunchRefused(`the working directory ${path} is not a directory`, false);
+  if (!facts.isDirectory())
+    throw new LaunchRefused(
+      `the working directory ${path} is not a directory: correct "directory" in its manifest`,
+      false,
+    );
 }
 
 /**
@@ -120,7 +128,7 @@ export async function spawnService(launch: Launch, ownUid: number): Promise<Chil
   await new Promise<void>((done, fail) => {
     child.once('spawn', done);
     child.once('error', (error) => {
-      fail(cannotRun(program, error));
+      fail(cannotRun(program, user, error));
     });
   });
   const { pid } = child;
@@ -136,18 +144,19 @@ function trySpawn(run: () => ChildProcess): ChildProcess {
   }
 }
 
-function cannotRun(program: string, error: unknown): LaunchRefused {
+function cannotRun(program: string, user: ServiceUser, error: unknown): LaunchRefused {
   const code = errnoOf(error);
   if (code === 'ENOENT') {
     return new LaunchRefused(
-      `${program} cannot be run: the interpreter its first line names does not exist`,
+      `${program} cannot be run: the interpreter its first line names does not exist: install it, or correct that line`,
       false,
       error,
     );
   }
   if (code === 'EACCES') {
     return new LaunchRefused(
-      `${program} cannot be run: its user may not execute it or enter its directory`,
+      `${program} cannot be run: user ${user.name} may not execute it or enter its directory; ` +
+        `name another user with "user" in its manifest, or give ${user.name} the permissions`,
       false,
       error,
     );

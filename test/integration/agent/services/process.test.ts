@@ -195,6 +195,31 @@ describe('the process driver', () => {
     else assert.match(await reason('user'), /cannot run a service as nobody-of-that-name/);
   });
 
+  it('names the user who may not execute a program, and says what to do', async (t) => {
+    if (!isRoot) {
+      t.skip('needs root');
+      return;
+    }
+    const s = await Supervised.open(
+      t,
+      {},
+      {
+        prepare: async (directory) => {
+          const program = join(directory, 'own');
+          await writeFile(program, '#!/bin/sh\nexec sleep 1000\n', { mode: 0o700 });
+          await writeFile(
+            join(directory, 'manifests', 'own.yaml'),
+            manifestText({ name: 'own', command: [program], start: { settle: '100ms' } }),
+          );
+        },
+      },
+    );
+    assert.match(
+      (await s.state('own', 'FATAL')).reason,
+      /\/own cannot be run: user nobody may not execute it.*"user" in its manifest, or give nobody the permissions, then "muster start own"$/,
+    );
+  });
+
   it('says that an interpreter is missing', async (t) => {
     const s = await Supervised.open(
       t,
