@@ -81,7 +81,7 @@ export async function runCenter(options: CenterMainOptions): Promise<void> {
 
 async function serve(options: CenterMainOptions, store: Store, clock: Clock): Promise<void> {
   const { logger, leafLifetimeMs } = options;
-  const authority = await Authority.open(join(options.data, 'ca'), clock);
+  const authority = await Authority.open(join(options.data, 'ca'), clock, { mayMake: store.revision === 0 });
   const lifetime = leafLifetimeMs === undefined ? {} : { lifetimeMs: leafLifetimeMs };
   const leaf = await CenterLeaf.make({ authority, clock, logger, ...lifetime });
   const listening: Listening = { server: undefined, network: undefined };

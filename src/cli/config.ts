@@ -13,7 +13,6 @@ import { createClient } from '../rpc/client.js';
 import type { Client } from '../rpc/types.js';
 import { countArgument } from './arguments.js';
 import { withCenterChannel } from './connection.js';
-import { inert } from './inert.js';
 import type { GlobalOptions, Io } from './io.js';
 import { clockTime, Output } from './output.js';
 
@@ -43,7 +42,7 @@ async function get(io: Io, options: ConfigOptions, service: string): Promise<voi
       config.getDocument({ scope, revision: options.revision ?? 0 }),
     );
     await output.document(WireDocument.toJSON(stored));
-    await output.line(inert(stored.text.trimEnd()) || '(empty)');
+    await output.line(stored.text.trimEnd() || '(empty)');
     await output.note(`revision ${stored.revision}, etag ${stored.etag}`);
     return;
   }
@@ -116,7 +115,7 @@ async function set(io: Io, options: ConfigOptions, service: string, assignments:
     const text = whole ?? (await edited(before?.text ?? '', assignments));
     if (options.dryRun === true) {
       await config.validate({ scope, text });
-      await output.line(inert(text.trimEnd()));
+      await output.line(text.trimEnd());
       await output.note('valid; nothing was stored');
       return;
     }

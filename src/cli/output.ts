@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 import pc from 'picocolors';
 import { formatDuration } from '../kit/durations.js';
-import { inertLine } from './inert.js';
+import { inert, inertLine } from './inert.js';
 import type { GlobalOptions, Io } from './io.js';
 
 /** One column of a table: its heading and how to get its text. */
@@ -27,9 +27,9 @@ export class Output {
     this.json = options.json === true;
   }
 
-  /** One line for people; nothing in JSON mode. */
+  /** One line (or several) for people, made inert: much of it comes from services and peers. Nothing in JSON mode. */
   async line(text: string): Promise<void> {
-    if (!this.json) await write(this.#io.stdout, `${text}\n`);
+    if (!this.json) await write(this.#io.stdout, `${inert(text)}\n`);
   }
 
   /** One JSON document (or one object of a stream) for programs; nothing for people. */
@@ -39,7 +39,7 @@ export class Output {
 
   /** A note beside the result, to standard error, for people only. */
   async note(text: string): Promise<void> {
-    if (!this.json) await write(this.#io.stderr, `${text}\n`);
+    if (!this.json) await write(this.#io.stderr, `${inert(text)}\n`);
   }
 
   /** Rows under headings; nothing at all where there are no rows: the caller says what that means. */

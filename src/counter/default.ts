@@ -1,9 +1,9 @@
 import { agentAddress } from '../client/agent-address.js';
 import { noticeNoAgent, noticeOnce } from '../client/notice.js';
-import { backgroundClock } from '../kit/clock.js';
+import { backgroundClock, systemClock } from '../kit/clock.js';
 import { systemRandom } from '../kit/random.js';
 import { Registry } from './registry.js';
-import { describeLoss, Reporter, type FlushOptions, type Transport } from './reporter.js';
+import { describeLoss, FLUSH_TIMEOUT_MS, Reporter, type FlushOptions, type Transport } from './reporter.js';
 
 /** What the process counts. Its reporter starts with the first counter. */
 export const defaultRegistry = new Registry();
@@ -27,7 +27,14 @@ defaultRegistry.onFirstUse(() => {
  * @throws deadline, unavailable and others when the agent does not take it within `timeoutMs` (default 5 s)
  */
 export async function flush(options: Pick<FlushOptions, 'timeoutMs'> = {}): Promise<void> {
-  await reporter?.flush(options);
+  if (!reporter) return;
+  // Nothing that the reporter waits for keeps a process alive; a caller who waits does.
+  const hold = systemClock.after(options.timeoutMs ?? FLUSH_TIMEOUT_MS, () => undefined);
+  try {
+    await reporter.flush(options);
+  } finally {
+    hold.cancel();
+  }
 }
 
 function startReporter(address: string): Reporter {

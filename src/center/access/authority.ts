@@ -71,6 +71,15 @@ export async function newKey(): Promise<{ publicKey: webcrypto.CryptoKey; privat
   return { publicKey: keys.publicKey, privateKeyPem: new Secret(await toPem(keys.privateKey)) };
 }
 
+function lost(directory: string): MusterError {
+  return new MusterError(
+    'precondition',
+    `ca.pem is missing in ${directory}, and this center has a site already: a new CA would lock out every machine. ` +
+      'Restore the folder from a backup. If the CA is lost for good, start a new site with another --data directory and join the machines anew',
+    { reason: 'CA_MISSING' },
+  );
+}
+
 /** The site's certificate authority. Its key is in DATA/ca, mode 0600, and never leaves the center. */
 export class Authority {
   readonly #certificate: x509.X509Certificate;
@@ -100,15 +109,18 @@ export class Authority {
   }
 
   /**
-   * The authority in `directory`; made at the first start.
+   * The authority in `directory`; made at the first start. `mayMake` false: the site exists already, so one that is gone is never replaced.
    * The key is written before the certificate: a key without a certificate has signed nothing and is replaced.
-   * @throws precondition when the key of an existing certificate is missing; data_loss when the files cannot be read
+   * @throws precondition when it is gone and may not be made, or the key of an existing certificate is missing; data_loss when the files cannot be read
    */
-  static async open(directory: string, clock: Clock): Promise<Authority> {
+  static async open(directory: string, clock: Clock, { mayMake = true } = {}): Promise<Authority> {
     await makeDirectory(directory, 0o700);
     await chmod(directory, 0o700);
     const certificatePem = await readFileIfThere(join(directory, 'ca.pem'));
-    if (certificatePem === undefined) await Authority.#make(directory, clock);
+    if (certificatePem === undefined) {
+      if (!mayMake) throw lost(directory);
+      await Authority.#make(directory, clock);
+    }
     return Authority.#load(directory, clock);
   }
 

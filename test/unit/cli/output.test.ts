@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { inert, inertLine } from '../../../src/cli/inert.js';
-import { ago, clockTime, enumWord, renderTable } from '../../../src/cli/output.js';
+import { ago, clockTime, enumWord, Output, renderTable } from '../../../src/cli/output.js';
+import { fakeIo } from '../../support/io.js';
 
 describe('text from others', () => {
   it('shows what would act on a terminal instead of doing it', () => {
@@ -18,6 +19,17 @@ describe('text from others', () => {
         assert.doesNotMatch(inertLine(text), /[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/);
       }),
     );
+  });
+});
+
+describe('lines', () => {
+  it('are inert, whoever wrote their parts', async () => {
+    const io = fakeIo({ home: '/nowhere' });
+    const output = new Output(io, {});
+    await output.line('a\u001b[2Jb\u202ec\nd');
+    await output.note('x\u0007');
+    assert.equal(io.written(), 'a\\x1b[2Jb\\u202ec\nd\n');
+    assert.equal(io.complained(), 'x\\x07\n');
   });
 });
 

@@ -3,7 +3,6 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
-import { readBootId } from '../../../../src/agent/resources/boot.js';
 import { ResourceSampler } from '../../../../src/agent/resources/sampler.js';
 import { ManualClock } from '../../../../src/kit/clock.js';
 
@@ -113,14 +112,5 @@ describe('the sampler', () => {
     assert.ok(Object.values(seen).every((value) => Number.isFinite(value) && value >= 0));
     assert.ok(seen.memoryUsedBytes > 0 && seen.memoryUsedBytes < seen.memoryTotalBytes);
     assert.ok(seen.uptimeMs > 0);
-  });
-});
-
-describe('the boot id', () => {
-  it('is the kernel’s', async (t) => {
-    const host = await machine(t);
-    await host.write({ 'proc/sys/kernel/random/boot_id': 'b7a0a3a2-0000-4000-8000-000000000000\n' });
-    assert.equal(await readBootId(host.proc), 'b7a0a3a2-0000-4000-8000-000000000000');
-    await assert.rejects(readBootId(join(host.proc, 'none')));
   });
 });

@@ -1,25 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { parseListeners } from '../../../../src/agent/services/occupied.js';
-import { parseStat } from '../../../../src/agent/services/proc.js';
 import { judgeUnit, parseUnit } from '../../../../src/agent/services/systemd-driver.js';
 import { judgeStatus } from '../../../../src/agent/services/sysv-driver.js';
 import { parsePasswd } from '../../../../src/agent/services/users.js';
 
 describe('what the system says', () => {
-  it('of a process, whatever its name', () => {
-    const fields = ['S', '1', '42', '43', ...Array.from({ length: 15 }, () => '0'), '98765', '0'].join(' ');
-    assert.deepEqual(parseStat(`42 (a) R 1 (b) ${fields}\n`), {
-      pid: 42,
-      name: 'a) R 1 (b',
-      status: 'S',
-      group: 42,
-      session: 43,
-      startTicks: 98765,
-    });
-    assert.equal(parseStat('nonsense'), undefined);
-  });
-
   it('of listening sockets', () => {
     const text = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4321 1 0000 100 0 0 10 0

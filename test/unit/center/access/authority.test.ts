@@ -46,6 +46,15 @@ describe('authority', () => {
     await assert.rejects(Authority.open(path, systemClock), { reason: 'CA_DAMAGED' });
   });
 
+  it('is not made anew for a site that exists: its machines would be locked out', async (t) => {
+    const path = await directory(t);
+    await Authority.open(path, systemClock);
+    await rm(join(path, 'ca.pem'));
+    const key = await readFile(join(path, 'key.pem'), 'utf8');
+    await assert.rejects(Authority.open(path, systemClock, { mayMake: false }), { reason: 'CA_MISSING' });
+    assert.equal(await readFile(join(path, 'key.pem'), 'utf8'), key);
+  });
+
   it('makes a new key where one was left without a certificate', async (t) => {
     const path = await directory(t);
     await Authority.open(path, systemClock);

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createPublicKey } from 'node:crypto';
 import { test } from 'node:test';
 import { Pkcs10CertificateRequest } from '@peculiar/x509';
-import { certificateRequest, generateKey } from '../../../../src/agent/identity/request.js';
+import { certificateRequest, generateKey } from '../../../src/rpc/certificate-request.js';
 
 test('the request is read and its signature holds in an independent implementation', async () => {
   for (let round = 0; round < 5; round += 1) {
