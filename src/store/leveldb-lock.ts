@@ -1,8 +1,9 @@
-import { link, readFile, rm, writeFile } from 'node:fs/promises';
+import { link, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MusterError, errnoOf } from '../kit/errors.js';
 import { readFileIfThere } from '../kit/files.js';
 import { newId } from '../kit/ids.js';
+import { readBootId, readProcess } from '../kit/proc.js';
 
 const LOCK_FILE = 'lock';
 
@@ -14,27 +15,9 @@ interface Holder {
   readonly bootId: string;
 }
 
-async function bootId(): Promise<string> {
-  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
-}
-
-/** Fields of /proc/PID/stat behind the name, which is field 2 and may hold blanks and brackets. */
-const STATE = 0;
-const START_TICKS = 19;
-
-/** Undefined when there is no such process, or it has ended and only waits for its parent. */
 async function startTicks(pid: number): Promise<string | undefined> {
-  let stat: string;
-  try {
-    stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-  } catch (error) {
-    // ESRCH: the process ended between opening the file and reading it.
-    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ESRCH') return undefined;
-    throw error;
-  }
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  const state = fields[STATE] ?? '';
-  return state === 'Z' || state === 'X' ? undefined : fields[START_TICKS];
+  const ticks = (await readProcess(pid))?.startTicks;
+  return ticks === undefined ? undefined : String(ticks);
 }
 
 function parseHolder(text: string | undefined): Holder | undefined {
@@ -49,7 +32,7 @@ function parseHolder(text: string | undefined): Holder | undefined {
 }
 
 async function isAlive(holder: Holder): Promise<boolean> {
-  return holder.bootId === (await bootId()) && holder.startTicks === (await startTicks(holder.pid));
+  return holder.bootId === (await readBootId()) && holder.startTicks === (await startTicks(holder.pid));
 }
 
 /** The error when another process, or another store of this process, has the directory. */
@@ -87,7 +70,7 @@ export class DirectoryLock {
     const holder: Holder = {
       pid: process.pid,
       startTicks: (await startTicks(process.pid)) ?? '',
-      bootId: await bootId(),
+      bootId: await readBootId(),
     };
     const text = `${JSON.stringify(holder)}\n`;
     const aside = `${file}.${newId('take')}`;

@@ -6,7 +6,7 @@
  */
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { readBootId } from '../../src/agent/resources/boot.js';
+import { readBootId } from '../../src/kit/proc.js';
 import { sleep, systemClock } from '../../src/kit/clock.js';
 import { messageOf } from '../../src/kit/errors.js';
 import { systemRandom } from '../../src/kit/random.js';

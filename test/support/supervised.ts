@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { ChecksFactory } from '../../src/agent/probes/checks.js';
-import { readBootId } from '../../src/agent/resources/boot.js';
+import { readBootId } from '../../src/kit/proc.js';
 import { createDrivers } from '../../src/agent/services/drivers.js';
 import { Services } from '../../src/agent/services/services.js';
 import { systemClock } from '../../src/kit/clock.js';

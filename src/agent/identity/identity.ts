@@ -7,7 +7,7 @@ import type { Random } from '../../kit/random.js';
 import type { Identity, IdentitySource } from '../../rpc/identity.js';
 import type { IdentityFiles, Membership, StoredIdentity } from './files.js';
 import { fits } from './files.js';
-import { certificateRequest, generateKey } from './request.js';
+import { certificateRequest, generateKey } from '../../rpc/certificate-request.js';
 import { problemOf, renewAtMs, validityOf, type Validity } from './validity.js';
 
 /** A certificate as the center gives it. */

@@ -10,7 +10,7 @@ import { certificateHash, fetchCaByHash } from '../../rpc/ca-by-hash.js';
 import { readCertificates } from '../../rpc/certificates.js';
 import { openChannel } from '../../rpc/client.js';
 import { fits, IdentityFiles, machineOf, type Membership } from './files.js';
-import { certificateRequest, generateKey } from './request.js';
+import { certificateRequest, generateKey } from '../../rpc/certificate-request.js';
 import { problemOf, validityOf } from './validity.js';
 import { askToJoin, type JoinAnswer } from './wire.js';
 

@@ -4,7 +4,7 @@ import { KeyedMutex } from '../../kit/tasks.js';
 import type { Secret } from '../../kit/secret.js';
 import { fits } from '../identity/files.js';
 import type { SignedCertificate } from '../identity/identity.js';
-import { certificateRequest, generateKey } from '../identity/request.js';
+import { certificateRequest, generateKey } from '../../rpc/certificate-request.js';
 import { renewAtMs, validityOf, type Validity } from '../identity/validity.js';
 
 export interface ServiceCertificate extends SignedCertificate {

@@ -37,10 +37,7 @@ const RATES_SPAN_MS = 500;
  * Measures once now, so that already the first answer has rates, and then at most once a second, however many ask: rates over a shorter
  * time would say nothing.
  */
-export function recentResources(
-  sampler: { sample(): Promise<Resources> },
-  clock: Clock,
-): () => Promise<Resources> {
+export function recentResources(sampler: { sample(): Promise<Resources> }, clock: Clock): () => Promise<Resources> {
   const begunMs = clock.monotonic();
   const begun = sampler.sample();
   let latest: { readonly atMs: number; readonly resources: Promise<Resources> } | undefined;

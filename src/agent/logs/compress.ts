@@ -1,8 +1,8 @@
 import { constants } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import type { Clock } from '../../kit/clock.js';
-import { runExternal } from '../services/external.js';
-import { inParent, openRegular, pathIn } from './directory.js';
+import { runExternal } from '../system/external.js';
+import { inParent, openRegular, pathIn } from '../system/directory.js';
 import { unfinishedName } from './names.js';
 
 const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL } = constants;

@@ -1,6 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 import type { Clock } from '../../kit/clock.js';
-import { runExternal } from '../services/external.js';
+import { runExternal } from '../system/external.js';
 import { isMark, padMark } from './names.js';
 
 /** Reading a log file's ends, and taking its front away while a service appends to it. */

@@ -2,7 +2,7 @@ import { lstat, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../kit/errors.js';
 import type { Manifest } from '../../model/manifest.js';
-import { inParent, listFiles, matches, pathIn } from './directory.js';
+import { inParent, listFiles, matches, pathIn } from '../system/directory.js';
 import { isUnfinished, parseRotated } from './names.js';
 
 /** A service whose logs are looked after. */

@@ -3,7 +3,7 @@ import { rename, rm, type FileHandle } from 'node:fs/promises';
 import type { Clock } from '../../kit/clock.js';
 import { errnoOf } from '../../kit/errors.js';
 import { collapseFront, copyRange, cutOffset, lastLineEnd, markBytes, readFirstLine } from './cut.js';
-import { inParent, openRegular, pathIn } from './directory.js';
+import { inParent, openRegular, pathIn } from '../system/directory.js';
 import type { Journal, RotationEntry } from './journal.js';
 import { isMark, markOf, padMark, rotatedName, unfinishedName } from './names.js';
 

@@ -5,7 +5,7 @@ import { formatSize } from '../../kit/durations.js';
 import type { Logger } from '../../kit/logger.js';
 import type { KeyedMutex } from '../../kit/tasks.js';
 import { collapseFront, cutOffset, lastLineEnd } from './cut.js';
-import { openInside } from './directory.js';
+import { openInside } from '../system/directory.js';
 import { isDeclared, logFiles, removeFile, type LogFile, type LoggedService } from './files.js';
 import { rotatedAmong, type RotatedFile } from './housekeeping.js';
 import { droppedMark } from './names.js';

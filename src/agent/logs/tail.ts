@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { sleep, type Clock } from '../../kit/clock.js';
 import { errnoOf } from '../../kit/errors.js';
 import { markBytes } from './cut.js';
-import { openInside } from './directory.js';
+import { openInside } from '../system/directory.js';
 import { LineSplitter } from './lines.js';
 import { parseRotated, rotatedName } from './names.js';
 import type { Cut } from './rotation.js';

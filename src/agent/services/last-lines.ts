@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { errnoOf } from '../../kit/errors.js';
-import { openInside } from '../logs/directory.js';
+import { openInside } from '../system/directory.js';
 
 const BYTES_MAX = 8192;
 /** Enough to hold the line of an error above its stack. */

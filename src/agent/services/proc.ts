@@ -1,53 +1,9 @@
-import { readdir, readFile, readlink } from 'node:fs/promises';
+import { readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../kit/errors.js';
+import { readOfProcess, readProcess, type ProcessFacts } from '../../kit/proc.js';
 
-/** Processes as /proc shows them. */
-
-export interface ProcessFacts {
-  readonly pid: number;
-  readonly name: string;
-  /** R, S, D, Z, ... */
-  readonly status: string;
-  readonly group: number;
-  readonly session: number;
-  /** Start time in clock ticks since boot: with the pid and the boot id it names one process for ever. */
-  readonly startTicks: number;
-}
-
-/** Parses /proc/PID/stat. The name may hold spaces and parentheses: fields are counted from the last one. */
-export function parseStat(text: string): ProcessFacts | undefined {
-  const open = text.indexOf('(');
-  const close = text.lastIndexOf(')');
-  if (open < 0 || close < open) return undefined;
-  const fields = text.slice(close + 2).split(' ');
-  const [status = '', , group, session] = fields;
-  return {
-    pid: Number(text.slice(0, open)),
-    name: text.slice(open + 1, close),
-    status,
-    group: Number(group),
-    session: Number(session),
-    startTicks: Number(fields[19]),
-  };
-}
-
-/** A process that is gone, or not ours to look at, has no entry: that is no failure. */
-async function readIfThere(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'latin1');
-  } catch (error) {
-    if (['ENOENT', 'ESRCH', 'EACCES', 'EPERM'].includes(errnoOf(error) ?? '')) return undefined;
-    throw error;
-  }
-}
-
-/** The living process with this pid; a zombie is dead. */
-export async function readProcess(pid: number): Promise<ProcessFacts | undefined> {
-  const text = await readIfThere(join('/proc', String(pid), 'stat'));
-  const facts = text === undefined ? undefined : parseStat(text);
-  return facts && facts.status !== 'Z' && facts.status !== 'X' ? facts : undefined;
-}
+/** Processes looked for in /proc, and signalled. */
 
 /** Pids of all processes. */
 export async function listPids(): Promise<number[]> {
@@ -76,7 +32,7 @@ export async function groupMembers(group: number): Promise<ProcessFacts[]> {
 
 /** Whether a process was started with `NAME=value` in its environment; false where it may not be read. */
 export async function hasVariable(pid: number, name: string, value: string): Promise<boolean> {
-  const text = await readIfThere(join('/proc', String(pid), 'environ'));
+  const text = await readOfProcess(pid, 'environ');
   return text !== undefined && text.split('\0').includes(`${name}=${value}`);
 }
 

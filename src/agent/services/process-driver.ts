@@ -3,6 +3,7 @@ import type { Clock } from '../../kit/clock.js';
 import { messageOf } from '../../kit/errors.js';
 import { newId } from '../../kit/ids.js';
 import type { Logger } from '../../kit/logger.js';
+import { readProcess, type ProcessFacts } from '../../kit/proc.js';
 import {
   EXIT_UNKNOWN,
   LaunchRefused,
@@ -14,10 +15,10 @@ import {
   type Surroundings,
   type Unit,
 } from './driver.js';
-import { SYSTEM_ENVIRONMENT } from './external.js';
+import { SYSTEM_ENVIRONMENT } from '../system/external.js';
 import { readLastLines } from './last-lines.js';
 import { describeOccupied } from './occupied.js';
-import { findLeader, groupMembers, hasVariable, readProcess, signalGroup, type ProcessFacts } from './proc.js';
+import { findLeader, groupMembers, hasVariable, signalGroup } from './proc.js';
 import {
   checkDirectory,
   findProgram,

@@ -4,7 +4,7 @@ import { access, stat } from 'node:fs/promises';
 import { isAbsolute, join, resolve } from 'node:path';
 import { errnoOf, messageOf } from '../../kit/errors.js';
 import { LaunchRefused, type Subject } from './driver.js';
-import { SYSTEM_ENVIRONMENT } from './external.js';
+import { SYSTEM_ENVIRONMENT } from '../system/external.js';
 import type { ServiceUser } from './users.js';
 
 /** Turning a manifest into a process. */

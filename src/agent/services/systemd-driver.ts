@@ -10,7 +10,7 @@ import {
   type Surroundings,
   type Unit,
 } from './driver.js';
-import { runExternal, SYSTEM_ENVIRONMENT, type ExternalResult } from './external.js';
+import { runExternal, SYSTEM_ENVIRONMENT, type ExternalResult } from '../system/external.js';
 import { describeExit } from './process-driver.js';
 
 export interface SystemdDriverOptions {

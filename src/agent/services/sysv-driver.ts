@@ -1,6 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../kit/clock.js';
+import { readProcess } from '../../kit/proc.js';
 import {
   EXIT_UNKNOWN,
   LaunchRefused,
@@ -11,9 +12,9 @@ import {
   type Surroundings,
   type Unit,
 } from './driver.js';
-import { runExternal, SYSTEM_ENVIRONMENT, type ExternalResult } from './external.js';
+import { runExternal, SYSTEM_ENVIRONMENT, type ExternalResult } from '../system/external.js';
 import { readLastLines } from './last-lines.js';
-import { readProcess, signalGroup } from './proc.js';
+import { signalGroup } from './proc.js';
 import { ensureOwned, mainLog, openMainLog } from './workplace.js';
 
 export interface SysvDriverOptions {

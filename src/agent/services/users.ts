@@ -1,6 +1,6 @@
 import type { Clock } from '../../kit/clock.js';
 import { LaunchRefused } from './driver.js';
-import { runExternal } from './external.js';
+import { runExternal } from '../system/external.js';
 
 /** Who a service runs as. */
 export interface ServiceUser {

@@ -3,7 +3,7 @@ import { chown, lstat, mkdir, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MusterError } from '../../kit/errors.js';
 import { makeDirectory } from '../../kit/files.js';
-import { openInside } from '../logs/directory.js';
+import { openInside } from '../system/directory.js';
 
 /** The directories of a service below the agent's data directory, and its own log file. */
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { chmod, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
-import { readProcess } from '../../../../src/agent/services/proc.js';
+import { readProcess } from '../../../../src/kit/proc.js';
 import { manifestText, Supervised } from '../../../support/supervised.js';
 import { must, unless } from '../../../support/debian.js';
 import { waitFor } from '../../../support/waiting.js';

@@ -1,1 +1,0 @@
-export { certificateRequest, generateKey } from '../../rpc/certificate-request.js';
