@@ -22,6 +22,8 @@ export interface CommandRecord {
   readonly unknownSinceMs: number | undefined;
   readonly createdBy: string;
   readonly reason: string;
+  /** Who asked to cancel it when it had been sent: its agent is told, now or when it comes back. Undefined: nobody. */
+  readonly cancelBy?: string | undefined;
 }
 
 /** How far an outcome is: a report may only move a command forward. */
@@ -66,7 +68,18 @@ export function expired(command: CommandRecord, nowMs: number): CommandRecord {
 }
 
 export function cancelled(command: CommandRecord, by: string, nowMs: number): CommandRecord {
-  return ended(command, 'CANCELLED', `cancelled by ${by} before it was sent`, nowMs);
+  const when = command.deliveredMs === undefined ? 'it was sent' : 'its agent stored it; it will not run';
+  return ended(command, 'CANCELLED', `cancelled by ${by} before ${when}`, nowMs);
+}
+
+/** It was sent and has not been seen to start: whether it can still be cancelled, its agent knows. The first to ask is kept. */
+export function cancelRequested(command: CommandRecord, by: string): CommandRecord {
+  return command.cancelBy === undefined ? { ...command, cancelBy: by } : command;
+}
+
+/** Whether somebody asked to cancel it, and it is not too late as far as is known. */
+export function isCancelDue(command: CommandRecord): command is CommandRecord & { readonly cancelBy: string } {
+  return command.cancelBy !== undefined && command.startedMs === undefined && !isSettled(command);
 }
 
 /** Contact with its machine is lost: nobody can say how far it is. A command that was never sent just waits on. */
@@ -124,7 +137,7 @@ function goesBack(command: CommandRecord, outcome: Outcome): boolean {
   return RANK[outcome] < RANK[command.outcome];
 }
 
-export type ResumeStep = 'leave' | 'send' | 'expire' | 'give up';
+export type ResumeStep = 'leave' | 'send' | 'expire' | 'cancel' | 'give up';
 
 /**
  * What to do with a command whose machine just connected and does not have it on its disk. An agent stores a command before it starts
@@ -134,5 +147,6 @@ export type ResumeStep = 'leave' | 'send' | 'expire' | 'give up';
 export function resumeStep(command: CommandRecord, nowMs: number): ResumeStep {
   if (isSettled(command)) return 'leave';
   if (command.startedMs !== undefined) return 'give up';
+  if (isCancelDue(command)) return 'cancel';
   return command.expiresMs <= nowMs ? 'expire' : 'send';
 }

@@ -12,10 +12,12 @@ import type { Table } from '../table.js';
 import {
   abandoned,
   cancelled,
+  cancelRequested,
   contactLost,
   delivered,
   expired,
   forgotten,
+  isCancelDue,
   isSettled,
   reported,
   resumeStep,
@@ -125,10 +127,13 @@ export class Commands {
     });
   }
 
-  /** Cancels what has not been sent; what has been sent its agent is asked to cancel. @throws not_found; precondition when it started */
+  /**
+   * Cancels what has not been sent. What has been sent its agent is asked to cancel: that it is to be is durable, so an agent that is
+   * away is asked when it comes back. @throws not_found; precondition when it started
+   */
   async cancel(id: string, by: string): Promise<CommandRecord> {
     this.require(id);
-    const { clock, courier } = this.#options;
+    const { clock } = this.#options;
     const command = await this.#change(id, (current) => {
       if (current.outcome === 'QUEUED') return cancelled(current, by, clock.now());
       if (current.outcome === 'STARTED' || (current.outcome === 'UNKNOWN' && current.startedMs !== undefined)) {
@@ -136,9 +141,9 @@ export class Commands {
           reason: 'COMMAND_STARTED',
         });
       }
-      return current;
+      return cancelRequested(current, by);
     });
-    if (command && !isSettled(command)) courier.cancel(command.machine, id);
+    if (command) this.#tellCancel(command);
     return this.require(id);
   }
 
@@ -146,6 +151,10 @@ export class Commands {
   async held(machine: string, held: readonly CommandReport[], current: StillCurrent): Promise<void> {
     for (const report of held) await this.reported(machine, report, current);
     const there = new Set(held.map(({ command }) => command));
+    for (const id of there) {
+      const command = this.find(id);
+      if (command?.machine === machine && current()) this.#tellCancel(command);
+    }
     for (const id of [...(this.#open.get(machine) ?? [])]) {
       if (!there.has(id) && current()) await this.#resumeOne(id);
     }
@@ -257,10 +266,20 @@ export class Commands {
       case 'expire':
         await this.#change(id, (before) => expired(before, clock.now()));
         return;
+      case 'cancel':
+        await this.#change(id, (before) =>
+          isCancelDue(before) ? cancelled(before, before.cancelBy, clock.now()) : before,
+        );
+        return;
       case 'give up':
         await this.#change(id, (before) => forgotten(before, clock.now()));
         return;
     }
+  }
+
+  /** Asks the agent of a command that is to be cancelled, if it is connected. */
+  #tellCancel(command: CommandRecord): void {
+    if (isCancelDue(command)) this.#options.courier.cancel(command.machine, command.id);
   }
 
   /** Sends a command that has not started. That it is sent is durable first, so that a center killed in between does not forget it. */

@@ -162,6 +162,27 @@ describe('commands', () => {
     assert.equal((await failureOf(center.operator.cancelCommand({ id: ran.id }))).reason, 'COMMAND_STARTED');
   });
 
+  it('that were sent to a machine that is away can be cancelled: they never run, whatever restarts meanwhile', async (t) => {
+    const { center, agent, stream } = await fixture(t);
+    const lost = await center.operator.runCommand(order());
+    const waiting = await center.operator.runCommand(order());
+    await stream.awaited('command', ({ command }) => command === waiting.id);
+    stream.cut();
+    await until(center, waiting.id, 'OUTCOME_UNKNOWN');
+    for (const { id } of [lost, waiting]) await center.operator.cancelCommand({ id });
+    await center.stop();
+    await center.start();
+    const { machine, identity, epoch } = agent;
+    const back = new FakeAgent(t, center.address, 'a', { machine, identity, site: '' });
+    const again = await back.connect({ sessionEpoch: epoch + 1, commands: [update(waiting.id, 'OUTCOME_DELIVERED')] });
+    await again.awaited('cancel', ({ command }) => command === waiting.id);
+    const { message } = await until(center, lost.id, 'OUTCOME_CANCELLED');
+    assert.match(message, /cancelled by operator local.*will not run/);
+    await tell(again, waiting.id, 'OUTCOME_CANCELLED');
+    await until(center, waiting.id, 'OUTCOME_CANCELLED');
+    assert.deepEqual(again.all('command'), []);
+  });
+
   it('are refused for what is not there, with the nearest name', async (t) => {
     const { center } = await fixture(t);
     const refusal = async (fields: Partial<RunCommandRequest>): Promise<MusterError> =>

@@ -3,10 +3,12 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import {
   cancelled,
+  cancelRequested,
   contactLost,
   delivered,
   expired,
   forgotten,
+  isCancelDue,
   isSettled,
   reported,
   resumeStep,
@@ -78,6 +80,17 @@ describe('command', () => {
     const unknown = reported(started, report('UNKNOWN', { endedMs: 4000 }), 4100);
     assert.deepEqual([unknown.outcome, unknown.endedMs, isSettled(unknown)], ['UNKNOWN', 4000, true]);
     assert.equal(reported(unknown, report('SUCCEEDED'), 5000), unknown);
+  });
+
+  it('is cancelled instead of sent again when that was asked for, and not when it had started', () => {
+    const asked = cancelRequested(contactLost(delivered(queued, 2000), 2500), 'operator ann');
+    assert.equal(resumeStep(asked, 3000), 'cancel');
+    assert.equal(resumeStep(asked, 70_000), 'cancel');
+    assert.equal(cancelRequested(asked, 'operator bob').cancelBy, 'operator ann');
+    const after = reported(asked, report('STARTED'), 3000);
+    assert.deepEqual([resumeStep(after, 3000), isCancelDue(after)], ['give up', false]);
+    assert.equal(isCancelDue(reported(asked, report('CANCELLED'), 3000)), false);
+    assert.match(cancelled(asked, 'operator ann', 3000).message, /will not run/);
   });
 
   it('says whether it was sent before it expired', () => {
