@@ -114,15 +114,14 @@ export function joinAgent(options: JoinAgentOptions): Promise<Membership> {
 }
 
 /** Other users may pass through to their own service's socket and directories, and see nothing on the way. */
-async function makeDirectories(data: string, { services, logger }: RunAgentOptions): Promise<void> {
+async function makeDirectories(data: string, { logger }: RunAgentOptions): Promise<void> {
   await makeDirectory(data, 0o711);
   for (const part of ['state', 'identity']) await makeDirectory(join(data, part), 0o700);
-  const open = [data, join(data, 'run'), join(data, 'run', 'services')];
+  const open = [data, ...['run', 'run/services', 'logs', 'services'].map((part) => join(data, part))];
   for (const directory of open) {
     await makeDirectory(directory, 0o711);
     await chmod(directory, 0o711);
   }
-  await makeDirectory(services ?? join(data, 'manifests'), 0o755);
   const closed = await closedOnTheWay(data);
   if (closed === undefined || process.getuid?.() !== 0) return;
   logger.warn(
