@@ -1,7 +1,7 @@
 import { mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
-import { CenterService } from '../../generated/muster/v1/center.js';
+import { CenterService, TokenKind } from '../../generated/muster/v1/center.js';
 import { errnoOf, MusterError } from '../kit/errors.js';
 import { NAME_PATTERN } from '../kit/ids.js';
 import { makeDirectory, readFileIfThere, syncDirectory, writeFileDurably } from '../kit/files.js';
@@ -51,6 +51,7 @@ async function enrol(io: Io, center: string, tokenText: string): Promise<Credent
       name: '',
       labels: {},
       now: new Date(io.clock.now()),
+      kind: TokenKind.OPERATOR,
     });
     const operator = operatorOf(answer.certificate);
     return { file: { center: address, site, operator }, ca: caPem, certificate: answer.certificate, key: key.reveal() };

@@ -1,5 +1,5 @@
 import { createPrivateKey } from 'node:crypto';
-import { rename, stat } from 'node:fs/promises';
+import { rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isCode, messageOf, MusterError } from '../../kit/errors.js';
 import { makeDirectory, readFileIfThere, syncDirectory, writeFileDurably } from '../../kit/files.js';
@@ -84,6 +84,11 @@ export class IdentityFiles {
   async writeNextKey(key: Secret, purpose: KeyPurpose): Promise<void> {
     await makeDirectory(this.#path(), 0o700);
     await writeFileDurably(this.#path(nextKeyFile(purpose)), key.reveal(), 0o600);
+  }
+
+  /** Forgets the key of writeNextKey(), for which no certificate was given. */
+  async dropNextKey(purpose: KeyPurpose): Promise<void> {
+    await rm(this.#path(nextKeyFile(purpose)), { force: true });
   }
 
   /** The certificate given for the key of writeNextKey() replaces the one before. */

@@ -31,7 +31,7 @@ export interface JoinOptions {
 /**
  * Makes this machine a member of a site. The center proves itself by the CA hash in the token before the token is sent; the private key is
  * made here and never leaves. A machine that has joined before is joined anew; on failure it stays what it was.
- * @throws invalid (token, address, name); unauthenticated (fake center, or the token is unknown, used or expired); exists (name taken);
+ * @throws invalid (token, address, name); denied (the token is for a person or a queue, or for another name); unauthenticated (fake center, or the token is unknown, used or expired); exists (name taken);
  *   unavailable (no connection); precondition, reason OTHER_SITE, when the directory belongs to another site
  */
 export async function joinSite(options: JoinOptions): Promise<Membership> {
@@ -58,10 +58,18 @@ export async function joinSite(options: JoinOptions): Promise<Membership> {
   });
   try {
     const request = certificateRequest(key);
-    const answer = await askToJoin(channel, { token: formatToken(token), request, name, labels, nowMs: clock.now() });
-    check(answer, { key: key.reveal(), site, caHash: token.caHash });
-    const problem = problemOf(validityOf(answer.certificate), clock.now(), name);
-    if (problem !== undefined) throw new MusterError('precondition', problem, { reason: 'CLOCK_SKEW' });
+    const question = { token: formatToken(token), request, name, labels, nowMs: clock.now() };
+    const answer = await askToJoin(channel, question)
+      .then((given) => {
+        check(given, { key: key.reveal(), site, caHash: token.caHash });
+        const problem = problemOf(validityOf(given.certificate), clock.now(), name);
+        if (problem !== undefined) throw new MusterError('precondition', problem, { reason: 'CLOCK_SKEW' });
+        return given;
+      })
+      .catch(async (error: unknown) => {
+        await files.dropNextKey('join');
+        throw error;
+      });
     await files.writeCertificate(answer.certificate, answer.ca, 'join');
     const membership = {
       site,

@@ -1,4 +1,4 @@
-import { CenterService } from '../../../generated/muster/v1/center.js';
+import { CenterService, TokenKind } from '../../../generated/muster/v1/center.js';
 import { createClient, type Channel } from '../../rpc/client.js';
 import type { SignedCertificate } from './identity.js';
 
@@ -23,7 +23,14 @@ export interface JoinAnswer extends SignedCertificate {
 export async function askToJoin(channel: Channel, question: JoinQuestion, signal?: AbortSignal): Promise<JoinAnswer> {
   const { token, request, name, labels, nowMs } = question;
   return createClient(CenterService, channel).join(
-    { token, certificateRequest: Buffer.from(request), name, labels: { ...labels }, now: new Date(nowMs) },
+    {
+      token,
+      certificateRequest: Buffer.from(request),
+      name,
+      labels: { ...labels },
+      now: new Date(nowMs),
+      kind: TokenKind.AGENT,
+    },
     signal ? { signal } : {},
   );
 }

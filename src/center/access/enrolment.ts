@@ -6,7 +6,7 @@ import type { Logger } from '../../kit/logger.js';
 import { describePrincipal, type Principal } from '../../rpc/principal.js';
 import { BACKDATE_MS, LEAF_LIFETIME_MS, keyOfRequest, type Authority, type LeafKey } from './authority.js';
 import type { Attempts } from './attempts.js';
-import type { TokenRecord, Tokens } from './tokens.js';
+import type { TokenKind, TokenRecord, Tokens } from './tokens.js';
 
 /** What makes a machine out of a joining one; `write` is given the change and makes it durable together with the token's use. */
 export interface Registry {
@@ -25,6 +25,8 @@ export interface JoinOrder {
   readonly labels: Readonly<Record<string, string>>;
   /** The caller's wall clock; undefined when it does not say. */
   readonly nowMs: number | undefined;
+  /** What the caller wants to become; undefined: whatever the token is for. */
+  readonly kind: TokenKind | undefined;
   /** Where the caller is, for slowing down guesses. */
   readonly address: string;
 }
@@ -60,7 +62,7 @@ export class Enrolment {
 
   /**
    * Exchanges a token for a certificate. The token is used up, durably, before anything is signed. Who gives no name gets the token's.
-   * @throws as Tokens.check; precondition with reason CLOCK_SKEW; exists; invalid; exhausted after too many failures
+   * @throws as Tokens.check; denied with reason TOKEN_KIND or TOKEN_NAME; precondition with reason CLOCK_SKEW; exists; invalid; exhausted after too many failures
    */
   async join(asked: JoinOrder): Promise<Joined> {
     const { attempts, tokens, authority, logger } = this.#options;
@@ -72,6 +74,7 @@ export class Enrolment {
       attempts.failed(asked.address);
       throw error;
     }
+    assertKind(token, asked.kind);
     const order = asked.name === '' ? { ...asked, name: token.name } : asked;
     assertBoundName(token, order.name);
     assertClock(order.nowMs, this.#options.clock.now(), this.#lifetimeMs);
@@ -152,6 +155,23 @@ function dnsNamesOf(principal: Principal): string[] {
     case 'agent':
       return [];
   }
+}
+
+/** Whom a token of each kind is for, and where it is used. */
+const KINDS: Readonly<Record<TokenKind, { readonly whom: string; readonly use: string; readonly make: string }>> = {
+  agent: { whom: 'a machine', use: 'muster agent join', make: 'muster token create' },
+  operator: { whom: 'a person', use: 'muster login', make: 'muster token create --operator NAME' },
+  queue: { whom: 'a queue', use: 'muster queue join', make: 'muster token create --queue' },
+};
+
+function assertKind(token: TokenRecord, asked: TokenKind | undefined): void {
+  if (asked === undefined || asked === token.kind) return;
+  const { whom, use } = KINDS[token.kind];
+  throw new MusterError(
+    'denied',
+    `this token is for ${whom}: use "${use}", or make one for ${KINDS[asked].whom} with "${KINDS[asked].make}"; the token was not used`,
+    { reason: 'TOKEN_KIND' },
+  );
 }
 
 function assertBoundName(token: TokenRecord, name: string): void {

@@ -47,6 +47,12 @@ function fromWireKind(kind: WireTokenKind): TokenKind {
   }
 }
 
+/** Unspecified is whatever the token is for; of a caller that is newer than this center, that is all there is. */
+function wantedKind(kind: WireTokenKind): TokenKind | undefined {
+  const known = kind !== WireTokenKind.UNSPECIFIED && kind !== WireTokenKind.UNRECOGNIZED;
+  return known ? fromWireKind(kind) : undefined;
+}
+
 function toWireToken(record: TokenRecord): Token {
   return {
     id: record.id,
@@ -95,6 +101,7 @@ export function accessHandlers({ enrolment, tokens, advertise }: AccessParts): A
         name: request.name,
         labels: request.labels,
         nowMs: fromDate(request.now),
+        kind: request.kind === undefined ? undefined : wantedKind(request.kind),
         address: hostOf(context.peer),
       });
       return { certificate: joined.certificatePem, ca: joined.caPem, site: joined.site, machine: joined.machine };

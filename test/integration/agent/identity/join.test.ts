@@ -59,10 +59,27 @@ test('joining: a used, wrong or cut token, a taken name and a bad name are said,
     (error) => isCode(error, 'exists') && /--machine web-1/.test(error.message),
   );
   assert.equal(await new IdentityFiles(data).load(), undefined);
+  assert.deepEqual(await readdir(join(data, 'identity')), []);
 
   const again = await attempt({ token: await center.token('web-1') });
   const before = await new IdentityFiles(elsewhere).load();
   assert.equal(again.machine, before?.membership.machine);
+});
+
+test('a token for a person or a queue is refused before it is used up, with what to use instead', async (t) => {
+  const center = await realCenter(t);
+  const data = await temporaryData(t);
+  const make = async (kind: 'TOKEN_KIND_OPERATOR' | 'TOKEN_KIND_QUEUE'): Promise<string> =>
+    (await center.operator.createToken({ kind, lifetime: undefined, name: 'ann', labels: {} })).token;
+  const attempt = (token: string): Promise<unknown> =>
+    joinSite({ data, center: center.ready.address, name: 'ann', token });
+  await assert.rejects(
+    attempt(await make('TOKEN_KIND_OPERATOR')),
+    /this token is for a person: use "muster login", or make one for a machine with "muster token create"; .* not used$/,
+  );
+  await assert.rejects(attempt(await make('TOKEN_KIND_QUEUE')), reason('TOKEN_KIND'));
+  assert.equal((await center.operator.listTokens({})).tokens.length, 3, 'two, and the one that the center printed');
+  assert.deepEqual(await readdir(join(data, 'identity')), []);
 });
 
 test('a directory of another site is refused before the token is sent, and stays as it was', async (t) => {
