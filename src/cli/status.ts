@@ -31,7 +31,7 @@ async function status(io: Io, options: GlobalOptions): Promise<void> {
   );
   await output.line(`machines   ${answer.machinesOnline} of ${answer.machines} online`);
   await output.line(
-    `services   ${answer.instancesRunning} running of ${answer.instancesWanted} wanted, ${answer.instances} in all`,
+    `services   ${answer.instancesRunning} running of ${answer.instancesWanted} wanted, ${answer.instances} in all${answer.instancesUnknown > 0 ? `, ${answer.instancesUnknown} unknown` : ''}`,
   );
   await output.line(`alerts     ${answer.alerts.length === 0 ? 'none' : String(answer.alerts.length)}`);
   await output.line(`verdict    ${well ? 'all is well' : ['not well', ...shortfall].join('; ')}`);
