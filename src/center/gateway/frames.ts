@@ -47,7 +47,8 @@ export class FrameReader {
       if (!current()) return;
       session.heard(next.value.sequence, clock.monotonic());
       machines.heard(session.machine);
-      if (next.value.frame) await this.#take(next.value.frame);
+      const { frame } = next.value;
+      if (frame) await session.occupy(clock, () => this.#take(frame));
     }
   }
 

@@ -22,6 +22,8 @@ const HELLO_TIMEOUT_MS = 10_000;
 const CHALLENGE_MS = 3000;
 const CHALLENGE_LOOK_MS = 50;
 const SWEEP_INTERVAL_MS = 1000;
+/** A sweep that comes so long after it was asked for says that the center itself stood still. */
+const SWEEP_LATE_MS = 2 * SWEEP_INTERVAL_MS;
 
 type Stream = Duplex<ConnectResponse, ConnectRequest>;
 
@@ -101,10 +103,13 @@ export class Gateway implements Courier {
   async run(signal: AbortSignal): Promise<void> {
     const { clock } = this.#options;
     for (;;) {
+      const askedMs = clock.monotonic();
       await sleep(clock, SWEEP_INTERVAL_MS, signal);
       const nowMs = clock.monotonic();
+      // Who could not run could not hear either: what arrived meanwhile is read before anyone is judged.
+      if (nowMs - askedMs > SWEEP_LATE_MS) continue;
       for (const session of [...this.#live.values()]) {
-        if (nowMs - session.heardMonotonicMs <= silenceLimit(session.facts.intervalMs)) continue;
+        if (session.silentMs(nowMs) <= silenceLimit(session.facts.intervalMs)) continue;
         session.end(
           new MusterError('unavailable', 'three heartbeats were missed: connect again', {
             reason: 'HEARTBEATS_MISSED',
@@ -210,10 +215,12 @@ export class Gateway implements Courier {
   async #answers(session: Session, signal: AbortSignal): Promise<boolean> {
     const { clock, challengeMs = CHALLENGE_MS } = this.#options;
     const before = session.sequence;
-    const untilMs = clock.monotonic() + challengeMs;
+    let untilMs = clock.monotonic() + challengeMs;
     session.send({ $case: 'reportFull', value: {} });
     while (session.live && clock.monotonic() < untilMs) {
       if (session.sequence > before) return true;
+      // While the center does not listen, the time to answer has not begun.
+      if (session.occupied) untilMs = clock.monotonic() + challengeMs;
       await sleep(clock, CHALLENGE_LOOK_MS, signal);
     }
     return session.live && session.sequence > before;
@@ -273,7 +280,7 @@ export class Gateway implements Courier {
         return write(session, stream, ending);
       },
       async (ending) => {
-        await this.#greet(session, hello);
+        await session.occupy(clock, () => this.#greet(session, hello));
         await reader.run(frames, ending);
       },
     ]);

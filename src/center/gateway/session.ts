@@ -1,4 +1,5 @@
 import type { ConnectResponse } from '../../../generated/muster/v1/center.js';
+import type { Clock } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
 import { newId } from '../../kit/ids.js';
 import { BoundedQueue } from '../../kit/queue.js';
@@ -29,7 +30,9 @@ export class Session {
   readonly #controller = new AbortController();
   #state: State = { at: 'live' };
   #outboxBytes = 0;
+  /** When the agent was heard last, or the center began to listen to it again. */
   #heardMonotonicMs: number;
+  #works = 0;
   /** Frames heard so far; the sequence of the last one. */
   #sequence = 1;
 
@@ -51,8 +54,25 @@ export class Session {
     return this.#sequence;
   }
 
-  get heardMonotonicMs(): number {
-    return this.#heardMonotonicMs;
+  /** Whether the center is at work on what the agent said last, and does not listen meanwhile. */
+  get occupied(): boolean {
+    return this.#works > 0;
+  }
+
+  /** For how long the agent has said nothing to a center that listened. */
+  silentMs(monotonicMs: number): number {
+    return this.occupied ? 0 : monotonicMs - this.#heardMonotonicMs;
+  }
+
+  /** Does work during which frames of the agent wait unread: its silence counts from the end of it. @throws as `work` */
+  async occupy(clock: Pick<Clock, 'monotonic'>, work: () => Promise<void>): Promise<void> {
+    this.#works += 1;
+    try {
+      await work();
+    } finally {
+      this.#works -= 1;
+      this.#heardMonotonicMs = clock.monotonic();
+    }
   }
 
   /** Aborts when the session ends. */

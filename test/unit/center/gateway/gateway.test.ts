@@ -1,16 +1,17 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { Hello, type ConnectRequest, type ConnectResponse } from '../../../../generated/muster/v1/center.js';
-import { Instance } from '../../../../generated/muster/v1/types.js';
+import { Instance, Inventory } from '../../../../generated/muster/v1/types.js';
 import { Instances, type InstanceRecord } from '../../../../src/center/fleet/instances.js';
 import { Machines, type MachineRecord } from '../../../../src/center/fleet/machines.js';
 import { Gateway } from '../../../../src/center/gateway/gateway.js';
+import type { GatewayListeners } from '../../../../src/center/gateway/parts.js';
 import { Table } from '../../../../src/center/table.js';
-import { ManualClock } from '../../../../src/kit/clock.js';
+import { ManualClock, type Clock, type Timer } from '../../../../src/kit/clock.js';
 import { isCode, MusterError } from '../../../../src/kit/errors.js';
 import { silentLogger } from '../../../../src/kit/logger.js';
 import { BoundedQueue } from '../../../../src/kit/queue.js';
-import type { Inventory } from '../../../../src/model/machine.js';
+import type { Inventory as MachineInventory } from '../../../../src/model/machine.js';
 import { untilAborted } from '../../../../src/rpc/streams.js';
 import type { Duplex } from '../../../../src/rpc/types.js';
 import { openMemoryStore } from '../../../../src/store/memory.js';
@@ -25,6 +26,7 @@ class Stream {
   readonly sent = new BoundedQueue<ConnectRequest>(100, 'refuse');
   readonly gone = new AbortController();
   readonly ended: Promise<unknown>;
+  over = false;
   #sequence = 0;
 
   constructor(gateway: Gateway, hello: { epoch: number; processId: string }) {
@@ -41,10 +43,11 @@ class Stream {
       [Symbol.asyncIterator]: () => ({ next: () => untilAborted(sent.next(), signal) }),
     };
     const served = gateway.serve(stream, { principal, method: 'connect', peer: 'test', signal });
-    this.ended = served.then(
-      () => undefined,
-      (error: unknown) => error,
-    );
+    const over = (reason?: unknown): unknown => {
+      this.over = true;
+      return reason;
+    };
+    this.ended = served.then(() => over(), over);
   }
 
   send(frame: UpFrame): void {
@@ -57,8 +60,35 @@ class Stream {
   }
 }
 
+/** A clock that can leap over time in which nothing ran. */
+class StallingClock implements Clock {
+  readonly #inner = new ManualClock();
+  #lostMs = 0;
+
+  now(): number {
+    return this.#inner.now() + this.#lostMs;
+  }
+
+  monotonic(): number {
+    return this.#inner.monotonic() + this.#lostMs;
+  }
+
+  after(delayMs: number, fire: () => void): Timer {
+    return this.#inner.after(delayMs, fire);
+  }
+
+  async advance(byMs: number): Promise<void> {
+    await this.#inner.advance(byMs);
+  }
+
+  stall(forMs: number): void {
+    this.#lostMs += forMs;
+  }
+}
+
 interface Site {
   readonly gateway: Gateway;
+  readonly clock: StallingClock;
   readonly machines: Machines;
   readonly instances: Instances;
   /** What was told of contact and instances. */
@@ -68,7 +98,7 @@ interface Site {
   hold(): { release(error?: Error): void; readonly waiting: boolean };
 }
 
-async function site(t: TestContext): Promise<Site> {
+async function site(t: TestContext, listeners: Partial<GatewayListeners> = {}): Promise<Site> {
   const memory = await openMemoryStore();
   let gate: Promise<void> = Promise.resolve();
   let waiting = 0;
@@ -85,12 +115,12 @@ async function site(t: TestContext): Promise<Site> {
       return memory.write(mutations);
     },
   };
-  const clock = new ManualClock();
+  const clock = new StallingClock();
   const open = <T>(prefix: string): Promise<Table<T>> => Table.open<T>({ store, prefix, clock, logger: silentLogger });
   const table = await open<MachineRecord>('machine/');
   const machines = new Machines({
     table,
-    inventories: await open<Inventory>('inventory/'),
+    inventories: await open<MachineInventory>('inventory/'),
     clock,
     logger: silentLogger,
   });
@@ -123,6 +153,7 @@ async function site(t: TestContext): Promise<Site> {
         return Promise.resolve();
       },
       duplicate: () => undefined,
+      ...listeners,
     },
     clock,
     logger: silentLogger,
@@ -130,12 +161,17 @@ async function site(t: TestContext): Promise<Site> {
     version: '0.0.0',
   });
   const streams: Stream[] = [];
+  const sweeping = new AbortController();
+  const swept = gateway.run(sweeping.signal).catch(() => undefined);
   t.after(async () => {
+    sweeping.abort();
+    await swept;
     for (const stream of streams) stream.cut();
     await Promise.all(streams.map(({ ended }) => ended));
   });
   return {
     gateway,
+    clock,
     machines,
     instances,
     told,
@@ -233,5 +269,84 @@ describe('gateway', () => {
     assert.deepEqual(parts.told, ['known', 'unknown', 'contact lost']);
     assert.equal(parts.gateway.connected('m-1'), false);
     assert.equal(parts.machines.isOnline('m-1'), false);
+  });
+});
+
+/** Silence after which a session is given up, in a small fleet. */
+const LIMIT_MS = 15_000;
+const beat = { $case: 'heartbeat', value: { resources: undefined, now: undefined } } as const;
+const inventory = { $case: 'inventory', value: Inventory.fromPartial({ hostname: 'web-1' }) } as const;
+
+describe('the silence of an agent', () => {
+  it('ends its session', async (t) => {
+    const { clock, connect } = await site(t);
+    const stream = connect({ epoch: 1 });
+    await waitFor('the welcome', () => stream.received.includes('welcome'));
+    await clock.advance(LIMIT_MS - 1000);
+    stream.send(beat);
+    await clock.advance(LIMIT_MS);
+    assert.equal(stream.over, false);
+    await clock.advance(1000);
+    assert.ok(isCode(await stream.ended, 'unavailable'));
+  });
+
+  it('does not count while the center is at work on what it said', async (t) => {
+    const parts = await site(t);
+    const { clock, connect } = parts;
+    const stream = connect({ epoch: 1 });
+    await waitFor('the welcome', () => stream.received.includes('welcome'));
+    const held = parts.hold();
+    stream.send(inventory);
+    await waitFor('the write', () => held.waiting);
+    await clock.advance(10 * LIMIT_MS);
+    assert.equal(stream.over, false);
+    held.release();
+    await clock.advance(LIMIT_MS);
+    assert.equal(stream.over, false);
+    await clock.advance(2000);
+    assert.ok(isCode(await stream.ended, 'unavailable'));
+  });
+
+  it('does not count while the center still greets it', async (t) => {
+    let greeted = (): void => undefined;
+    const greeting = new Promise<void>((resolve) => (greeted = resolve));
+    const { clock, connect } = await site(t, { differences: () => greeting.then(() => []) });
+    const stream = connect({ epoch: 1 });
+    await waitFor('the welcome', () => stream.received.includes('welcome'));
+    await clock.advance(10 * LIMIT_MS);
+    assert.equal(stream.over, false);
+    greeted();
+  });
+
+  it('does not count while the center itself stood still', async (t) => {
+    const { clock, connect } = await site(t);
+    const stream = connect({ epoch: 1 });
+    await waitFor('the welcome', () => stream.received.includes('welcome'));
+    await clock.advance(5000);
+    clock.stall(4 * LIMIT_MS);
+    await clock.advance(1000);
+    assert.equal(stream.over, false);
+    stream.send(beat);
+    await clock.advance(2000);
+    assert.equal(stream.over, false);
+  });
+
+  it('is no answer to whether it lives while the center does not listen', async (t) => {
+    const parts = await site(t);
+    const first = await reported(parts);
+    const held = parts.hold();
+    first.send(inventory);
+    await waitFor('the write', () => held.waiting);
+    const copy = parts.connect({ epoch: 2, processId: 'p-2' });
+    await waitFor('the question', () => first.received.filter((kind) => kind === 'reportFull').length === 2);
+    await parts.clock.advance(10_000);
+    first.send(beat);
+    held.release();
+    await waitFor('an answer', async () => {
+      await parts.clock.advance(50);
+      return copy.over;
+    });
+    assert.ok(isCode(await copy.ended, 'conflict'));
+    assert.equal(first.over, false);
   });
 });
