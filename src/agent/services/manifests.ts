@@ -1,6 +1,6 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
-import { errnoOf, messageOf } from '../../kit/errors.js';
+import { basename, dirname, join, relative } from 'node:path';
+import { messageOf } from '../../kit/errors.js';
 import { checkManifest } from '../../model/manifest.js';
 import type { Definition } from './supervisor.js';
 
@@ -26,6 +26,11 @@ const FILE_BYTES_MAX = 256 * 1024;
 /** Manifests of one machine. */
 const MANIFESTS_MAX = 2000;
 
+/** Where the manifest of a service may be, below the directory, when its file was not recorded. */
+export function usualFiles(service: string): readonly string[] {
+  return [...ENDINGS.map((ending) => `${service}${ending}`), ...FOLDER_FILES.map((name) => join(service, name))];
+}
+
 /** Reads the directory again and again, remembering what each file last held. */
 export class ManifestDirectory {
   readonly #directory: string;
@@ -33,19 +38,31 @@ export class ManifestDirectory {
   /** Files that have just changed: they are read once they have not for a whole scan, so never half-written. */
   readonly #settling = new Map<string, string>();
   #seen = false;
+  #problem = '';
 
   constructor(directory: string) {
     this.#directory = directory;
   }
 
-  /** Undefined: the directory cannot be read now, so nothing can be said about what is in it. A directory never seen is empty. */
+  /** Why the directory could not be read at the last look; empty where it could. */
+  get problem(): string {
+    return this.#problem;
+  }
+
+  /** Tells which service an earlier agent read from a file, by its path below the directory. Call before the first scan. */
+  remember(file: string, service: string): void {
+    this.#read.set(join(this.#directory, file), { signature: '', name: service, errors: [] });
+  }
+
+  /** Undefined: the directory cannot be read now, so nothing can be said about what is in it. */
   async scan(): Promise<Scan | undefined> {
     let files: string[];
     try {
       files = await this.#files();
+      this.#problem = '';
     } catch (error) {
-      if (errnoOf(error) !== 'ENOENT' || this.#seen) return undefined;
-      files = [];
+      this.#problem = messageOf(error);
+      return undefined;
     }
     for (const known of this.#read.keys()) if (!files.includes(known)) this.#forget(known);
     for (const file of files) await this.#refresh(file);
@@ -64,10 +81,27 @@ export class ManifestDirectory {
       if (entry.name.startsWith('.') || found.length >= MANIFESTS_MAX) continue;
       const path = join(this.#directory, entry.name);
       const folder = entry.isDirectory() || (entry.isSymbolicLink() && (await isDirectory(path)));
-      if (folder) found.push(...(await filesOfFolder(path)));
+      if (folder || this.#knownBelow(path).length > 0) found.push(...(await this.#filesOfFolder(path)));
       else if (ENDINGS.some((ending) => entry.name.endsWith(ending))) found.push(path);
     }
     return found.sort();
+  }
+
+  /** The first of muster.yaml, muster.yml, muster.json that is there. Of a folder that cannot be read, what was last known of it. */
+  async #filesOfFolder(folder: string): Promise<string[]> {
+    try {
+      const names = await readdir(folder);
+      const name = FOLDER_FILES.find((candidate) => names.includes(candidate));
+      return name === undefined ? [] : [join(folder, name)];
+    } catch {
+      // Reading the file will say why.
+      const known = this.#knownBelow(folder);
+      return known.length > 0 ? known : [join(folder, 'muster.yaml')];
+    }
+  }
+
+  #knownBelow(folder: string): string[] {
+    return [...this.#read.keys()].filter((file) => dirname(file) === folder);
   }
 
   async #refresh(file: string): Promise<void> {
@@ -77,7 +111,7 @@ export class ManifestDirectory {
       const signature = `${facts.ino}:${facts.size}:${facts.mtimeMs}`;
       if (before?.signature === signature || this.#mayBeHalfWritten(file, signature)) return;
       if (facts.size > FILE_BYTES_MAX) throw new Error(`the file is larger than ${FILE_BYTES_MAX} bytes: shorten it`);
-      this.#read.set(file, readText(file, await readFile(file, 'utf8'), { signature, before }));
+      this.#read.set(file, readText(file, await readFile(file, 'utf8'), { signature, before, root: this.#directory }));
     } catch (error) {
       this.#read.set(file, { signature: '', name: before?.name, errors: [`${file}: ${messageOf(error)}`] });
     }
@@ -127,8 +161,13 @@ interface Reading {
   readonly errors: readonly string[];
 }
 
-function readText(file: string, text: string, known: { signature: string; before: Reading | undefined }): Reading {
-  const { signature, before } = known;
+interface Known {
+  readonly signature: string;
+  readonly before: Reading | undefined;
+  readonly root: string;
+}
+
+function readText(file: string, text: string, { signature, before, root }: Known): Reading {
   const result = checkManifest(text, { file });
   if (!result.ok) return { signature, name: before?.name, errors: result.mistakes.map((mistake) => mistake.text) };
   const { manifest } = result;
@@ -136,7 +175,7 @@ function readText(file: string, text: string, known: { signature: string; before
   return {
     signature,
     name: manifest.name,
-    definition: { manifest, manifestText: text, folder, generation: 0 },
+    definition: { manifest, manifestText: text, folder, file: relative(root, file), generation: 0 },
     errors: [],
   };
 }
@@ -146,11 +185,4 @@ async function isDirectory(path: string): Promise<boolean> {
     (facts) => facts.isDirectory(),
     () => false,
   );
-}
-
-/** The first of muster.yaml, muster.yml, muster.json that is there. */
-async function filesOfFolder(folder: string): Promise<string[]> {
-  const names = await readdir(folder).catch((): string[] => []);
-  const name = FOLDER_FILES.find((candidate) => names.includes(candidate));
-  return name === undefined ? [] : [join(folder, name)];
 }

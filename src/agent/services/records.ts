@@ -12,6 +12,8 @@ export interface InstanceRecord {
   readonly manifestText: string;
   /** Absolute directory of a manifest file in a folder of its own; empty otherwise. */
   readonly folder: string;
+  /** Path of its manifest below the services directory, by which a file that is broken is still known as its own. */
+  readonly file?: string;
   /** Set for a service assigned by the center. */
   readonly assigned?: { readonly generation: number };
   /** It ended, was given up or was stopped by others, and is not to be started again by itself during this boot. */
@@ -67,12 +69,13 @@ export function withoutAssignment(record: InstanceRecord): InstanceRecord {
 /** The record with another manifest, by which what was given up is tried again. */
 export function withManifest(
   record: InstanceRecord | undefined,
-  { manifestText, folder }: Pick<InstanceRecord, 'manifestText' | 'folder'>,
+  { manifestText, folder, file = '' }: Pick<InstanceRecord, 'manifestText' | 'folder' | 'file'>,
 ): InstanceRecord {
-  if (!record) return { wanted: true, manifestText, folder };
-  if (record.manifestText === manifestText && record.folder === folder) return record;
-  const kept = record.rest?.state === 'FATAL' ? withoutRest(record) : record;
-  return { ...kept, manifestText, folder };
+  if (!record) return { wanted: true, manifestText, folder, file };
+  const same = record.manifestText === manifestText && record.folder === folder;
+  if (same && record.file === file) return record;
+  const kept = !same && record.rest?.state === 'FATAL' ? withoutRest(record) : record;
+  return { ...kept, manifestText, folder, file };
 }
 
 /** The record after a change of its state. */

@@ -1,5 +1,6 @@
 import { sleep, type Clock } from '../../kit/clock.js';
 import { MusterError, messageOf } from '../../kit/errors.js';
+import { makeDirectory } from '../../kit/files.js';
 import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
 import { didYouMean } from '../../kit/suggest.js';
@@ -10,7 +11,7 @@ import type { Store } from '../../store/port.js';
 import type { ServiceControl, ServicesChange } from '../ports.js';
 import type { ChecksFactory, ReportedHealth } from '../probes/checks.js';
 import type { ServiceDriver, Subject } from './driver.js';
-import { ManifestDirectory, type BrokenFile, type Scan } from './manifests.js';
+import { ManifestDirectory, usualFiles, type BrokenFile, type Scan } from './manifests.js';
 import { InstanceRecords, withManifest, withoutAssignment, type InstanceRecord } from './records.js';
 import { Supervisor, type Definition } from './supervisor.js';
 import { logDirectory, sharedDirectory } from './workplace.js';
@@ -70,6 +71,7 @@ export class Services implements ServiceControl {
   async run(signal: AbortSignal): Promise<void> {
     const { clock, logger } = this.#options;
     await this.#records.load();
+    await this.#openDirectory();
     this.#drivers = this.#options.drivers(this.#records);
     try {
       await this.#begin();
@@ -188,6 +190,15 @@ export class Services implements ServiceControl {
     );
   }
 
+  /** A directory that is gone while services came from it is not made anew: an empty one would say that they are to end. */
+  async #openDirectory(): Promise<void> {
+    const own = [...this.#records.all()].filter(([, { assigned }]) => !assigned);
+    for (const [service, { file = '' }] of own) {
+      for (const path of file === '' ? usualFiles(service) : [file]) this.#directory.remember(path, service);
+    }
+    if (own.length === 0) await makeDirectory(this.#options.manifestsDirectory, 0o755);
+  }
+
   async #begin(): Promise<void> {
     const scan = await this.#directory.scan();
     const assigned = new Map<string, Definition>();
@@ -209,8 +220,9 @@ export class Services implements ServiceControl {
 
   async #rescan(): Promise<void> {
     const scan = await this.#directory.scan();
-    if (!scan || this.#stopped) return;
+    if (this.#stopped) return;
     this.#sayBroken(scan);
+    if (!scan) return;
     for (const definition of scan.definitions.values()) {
       const { name } = definition.manifest;
       const current = this.#supervisors.get(name)?.definition;
@@ -231,8 +243,7 @@ export class Services implements ServiceControl {
   }
 
   #sayBroken(scan: Scan | undefined): void {
-    if (!scan) return;
-    const clashes = [...scan.definitions.values()]
+    const clashes = [...(scan?.definitions.values() ?? [])]
       .filter(({ manifest }) => this.#records.get(manifest.name)?.assigned)
       .map(({ manifest }) => ({
         file: manifest.name,
@@ -240,7 +251,7 @@ export class Services implements ServiceControl {
           `service ${manifest.name} is assigned by the center: its manifest on this machine is not used, remove it`,
         ],
       }));
-    const broken = [...scan.broken, ...clashes];
+    const broken = [...(scan?.broken ?? [this.#unreadable()]), ...clashes];
     const said = new Set(this.#broken.map(({ file, errors }) => file + errors.join('\n')));
     for (const { file, errors } of broken) {
       if (!said.has(file + errors.join('\n'))) this.#options.logger.warn('a manifest cannot be used', { file, errors });
@@ -248,12 +259,17 @@ export class Services implements ServiceControl {
     this.#broken = broken;
   }
 
+  #unreadable(): BrokenFile {
+    const file = this.#options.manifestsDirectory;
+    const text = `the services directory cannot be read, and its services go on as they were: mount it or make it again (${this.#directory.problem})`;
+    return { file, errors: [text] };
+  }
+
   /** Makes the service what its definition says. */
   async #put(definition: Definition): Promise<void> {
     const { name } = definition.manifest;
     await this.#retiring.get(name);
-    const { manifestText, folder } = definition;
-    await this.#records.update(name, (record) => withManifest(record, { manifestText, folder }));
+    await this.#records.update(name, (record) => withManifest(record, definition));
     if (this.#stopped) return;
     const current = this.#supervisors.get(name);
     if (current) {
@@ -347,10 +363,11 @@ function definitionOf(service: string, record: InstanceRecord): Definition | und
     manifest: result.manifest,
     manifestText: record.manifestText,
     folder: record.folder,
+    ...(record.file === undefined ? {} : { file: record.file }),
     generation: record.assigned?.generation ?? 0,
   };
 }
 
 function sameText(a: Definition, b: Definition): boolean {
-  return a.manifestText === b.manifestText && a.folder === b.folder;
+  return a.manifestText === b.manifestText && a.folder === b.folder && a.file === b.file;
 }

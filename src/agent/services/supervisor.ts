@@ -25,11 +25,8 @@ import {
 } from './state.js';
 
 /** What a service is to be, and where that was said. */
-export interface Definition {
+export interface Definition extends Pick<InstanceRecord, 'manifestText' | 'folder' | 'file'> {
   readonly manifest: Manifest;
-  readonly manifestText: string;
-  /** Absolute folder of a manifest file in a folder of its own; empty otherwise. */
-  readonly folder: string;
   /** Of the center's assignment; 0 for a service declared on the machine itself. */
   readonly generation: number;
 }
