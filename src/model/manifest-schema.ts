@@ -99,7 +99,7 @@ export const manifestSchema = section({
   command: argv.optional().describe('Program and arguments, never a shell string'),
   user: text(/^[a-z_][a-z0-9_.-]{0,31}$/, 'a user name')
     .optional()
-    .describe('Never root unless said'),
+    .describe('Who it runs as; never root unless said. With systemd and sysv: who owns its socket'),
   directory: text(/^\/[^\0]*$/, 'an absolute path')
     .optional()
     .describe('Working directory'),
@@ -220,9 +220,7 @@ function aboutDriver(raw: RawManifest): Issue[] {
           },
         ];
   }
-  const unfit = (['command', 'user', 'directory', 'env', 'restart'] as const).filter(
-    (field) => raw[field] !== undefined,
-  );
+  const unfit = (['command', 'directory', 'env', 'restart'] as const).filter((field) => raw[field] !== undefined);
   return unfit.map((field) => ({
     path: [field],
     text: `driver ${driver} takes this from the ${driver === 'systemd' ? 'unit' : 'init script'}: leave it out`,

@@ -1,5 +1,6 @@
 import type { Driver } from '../../model/instance.js';
 import type { ServiceDriver } from './driver.js';
+import { OfferedSocketDriver } from './offered-socket.js';
 import { ProcessDriver, type ProcessDriverOptions } from './process-driver.js';
 import type { InstanceRecords } from './records.js';
 import { SystemdDriver } from './systemd-driver.js';
@@ -15,7 +16,7 @@ export function createDrivers(options: DriversOptions): (records: InstanceRecord
   const { clock, systemctl } = options;
   return (records) => ({
     process: new ProcessDriver({ ...options, records }),
-    systemd: new SystemdDriver({ clock, ...(systemctl ? { systemctl } : {}) }),
-    sysv: new SysvDriver({ clock }),
+    systemd: new OfferedSocketDriver(new SystemdDriver({ clock, ...(systemctl ? { systemctl } : {}) }), options),
+    sysv: new OfferedSocketDriver(new SysvDriver({ clock }), options),
   });
 }
