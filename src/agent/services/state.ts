@@ -72,6 +72,8 @@ export const BACKOFF_INITIAL_MS = 1000;
 export const BACKOFF_MAX_MS = 30_000;
 /** After a run this long, what went wrong before is forgotten. */
 export const WELL_MS = 60_000;
+/** A kill may have failed, or have missed a process that was just being made. */
+export const KILL_AGAIN_MS = 5000;
 
 export const FRESH: Tries = { quick: 0, failures: 0, restarts: 0 };
 
@@ -102,7 +104,7 @@ export function nextTickMs(state: State): number | undefined {
   if (state.at === 'STARTING') return state.running && state.settleAtMs;
   if (state.at === 'RUNNING') return state.tries.failures > 0 ? state.wellAtMs : undefined;
   if (state.at === 'BACKOFF') return state.retryAtMs;
-  if (state.at === 'STOPPING') return state.running && !state.forced ? state.forceAtMs : undefined;
+  if (state.at === 'STOPPING') return state.running && state.forceAtMs;
   return undefined;
 }
 
@@ -113,6 +115,7 @@ export function runningOf(state: State): Running | undefined {
 
 /** Why it is so; empty when all is as wanted. */
 export function reasonOf(state: State): string {
+  if (state.at === 'STOPPING' && !state.running) return 'its start is still under way';
   return 'reason' in state ? state.reason : '';
 }
 
@@ -251,7 +254,9 @@ function tick(state: State, context: Context): Step {
   if (state.at === 'STARTING' && state.running) return settled(state.running, state.tries, context);
   if (state.at === 'RUNNING') return same({ ...state, tries: { ...state.tries, quick: 0, failures: 0 } });
   if (state.at === 'BACKOFF') return launch({ ...state.tries, restarts: state.tries.restarts + 1 });
-  if (state.at === 'STOPPING') return { state: { ...state, forced: true }, effects: ['kill'] };
+  if (state.at === 'STOPPING') {
+    return { state: { ...state, forced: true, forceAtMs: context.nowMs + KILL_AGAIN_MS }, effects: ['kill'] };
+  }
   return same(state);
 }
 

@@ -10,6 +10,7 @@ import { Checking } from './checking.js';
 import { LaunchRefused, type Exit, type Running, type ServiceDriver, type Subject, type Unit } from './driver.js';
 import { tellingLine } from './last-lines.js';
 import { Life, sinceItsStart, triesOf } from './life.js';
+import { detachedMeanwhile, notStarted, notStopped } from './outcomes.js';
 import { asked, type InstanceRecord, type InstanceRecords, type LifeRecord } from './records.js';
 import {
   decide,
@@ -47,6 +48,8 @@ export interface SupervisorOptions {
 
 /** After SIGKILL a process ends at once, unless it hangs in the kernel. */
 const KILL_PATIENCE_MS = 10_000;
+/** A launch is over, one way or the other, before this: the drivers have limits of their own. */
+const LAUNCH_PATIENCE_MS = 10 * 60_000;
 const LAST_LINES_SHOWN_MAX = 10;
 
 /**
@@ -149,7 +152,10 @@ export class Supervisor {
     await this.#started();
   }
 
-  /** Resolves when it has ended. @throws deadline when it cannot even be killed; conflict when it was started meanwhile */
+  /**
+   * Resolves when it has ended. One that is still being launched is ended after that, and its time to end counts from then.
+   * @throws deadline when it cannot even be killed; conflict when it was started meanwhile
+   */
   async stop(): Promise<void> {
     await this.#want(false);
     await this.halt();
@@ -158,17 +164,11 @@ export class Supervisor {
   /** As stop, but what is wanted stays as it is. */
   async halt(): Promise<void> {
     this.#event({ kind: 'want', run: false });
+    const isOver = (now: State): boolean => now.at !== 'STOPPING' || now.next === 'start';
+    await this.#settled((now) => isOver(now) || runningOf(now) !== undefined, LAUNCH_PATIENCE_MS);
     const limitMs = this.#definition.manifest.stop.graceMs + KILL_PATIENCE_MS;
-    const state = await this.#settled((now) => now.at !== 'STOPPING' || now.next === 'start', limitMs);
-    if (state.at === 'STOPPED') return;
-    throw state.at === 'STOPPING' && state.next === 'rest'
-      ? new MusterError(
-          'deadline',
-          `${this.service} does not end, not even by SIGKILL: look at pid ${state.running?.pid ?? 0}`,
-        )
-      : new MusterError('conflict', `${this.service} was started again while it was stopping`, {
-          reason: 'STARTED_MEANWHILE',
-        });
+    const state = runningOf(this.#state) ? await this.#settled(isOver, limitMs) : this.#state;
+    if (state.at !== 'STOPPED') throw this.#detached ? detachedMeanwhile() : notStopped(this.service, state);
   }
 
   /** Follows a changed manifest; restarts what runs when the change matters to the process. */
@@ -356,9 +356,7 @@ export class Supervisor {
   async #started(): Promise<void> {
     const state = await this.#settled((now) => now.at === 'RUNNING' || isResting(now), undefined);
     if (state.at === 'RUNNING' || (state.at === 'EXITED' && this.#life.exit?.code === 0)) return;
-    throw this.#detached
-      ? new MusterError('cancelled', 'the agent is stopping; the service goes on as it is')
-      : await this.#notStarted(state);
+    throw this.#detached ? detachedMeanwhile() : await this.#notStarted(state);
   }
 
   async #notStarted(state: State): Promise<MusterError> {
@@ -368,10 +366,7 @@ export class Supervisor {
       });
     }
     const lines = (await this.#unit.lastLines().catch(() => [])).slice(-LAST_LINES_SHOWN_MAX);
-    const output = lines.length === 0 ? '' : `\nIt last printed:\n${lines.map((line) => `  ${line}`).join('\n')}`;
-    return new MusterError('precondition', `${this.service} did not start: ${reasonOf(state)}${output}`, {
-      reason: 'NOT_STARTED',
-    });
+    return notStarted(this.service, state, lines);
   }
 
   /** The first state that `is` accepts; the present one when it detaches or the time is over. */

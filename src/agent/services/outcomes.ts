@@ -1,0 +1,29 @@
+import { MusterError } from '../../kit/errors.js';
+import { reasonOf, type State } from './state.js';
+
+/** What is said to the one who asked for a stop or a start that did not come about. */
+
+/** @param state where it is instead of STOPPED */
+export function notStopped(service: string, state: State): MusterError {
+  if (state.at !== 'STOPPING' || state.next === 'start') {
+    return new MusterError('conflict', `${service} was started again while it was stopping`, {
+      reason: 'STARTED_MEANWHILE',
+    });
+  }
+  const text = state.running
+    ? `${service} does not end, not even by SIGKILL: look at pid ${state.running.pid}`
+    : `${service} does not end yet: ${reasonOf(state)}; it is stopped as soon as that is over`;
+  return new MusterError('deadline', text);
+}
+
+/** @param lines what it last printed */
+export function notStarted(service: string, state: State, lines: readonly string[]): MusterError {
+  const output = lines.length === 0 ? '' : `\nIt last printed:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+  return new MusterError('precondition', `${service} did not start: ${reasonOf(state)}${output}`, {
+    reason: 'NOT_STARTED',
+  });
+}
+
+export function detachedMeanwhile(): MusterError {
+  return new MusterError('cancelled', 'the agent is stopping; the service goes on as it is');
+}
