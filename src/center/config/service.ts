@@ -2,7 +2,6 @@ import type {
   Adoption,
   ConfigService,
   Document,
-  GetRequest,
   Scope,
   Snapshot,
   WatchRequest,
@@ -37,11 +36,12 @@ export function configHandlers(parts: Parts): Handlers<typeof ConfigService> {
   return {
     get: (request, context) => Promise.resolve().then(() => snapshotOf(configs, resolvePlace(parts, request, context))),
     watch: (request, context) => watch(parts, request, context),
-    async reportApplied({ service, revision, error }, { principal }) {
+    async reportApplied({ service, revision, error }, context) {
+      const { principal } = context;
       if (principal.kind !== 'agent') {
         throw new MusterError('denied', 'only agents report to the center what their services applied');
       }
-      await configs.reportApplied({ service, machine: principal.machine }, { revision, error });
+      await configs.reportApplied(resolvePlace(parts, { service, machine: '' }, context), { revision, error });
       return {};
     },
     getDocument: async ({ scope, revision }) => toDocument(await configs.document(scopeOf(scope), revision)),
@@ -89,7 +89,7 @@ function snapshotOf(configs: Configs, { service, machine }: ScopeName): Snapshot
  */
 function resolvePlace(
   { fleet, hasService }: Parts,
-  { service, machine }: GetRequest | WatchRequest,
+  { service, machine }: ScopeName,
   { principal }: CallContext,
 ): ScopeName {
   if (service === '') throw new MusterError('invalid', 'name the service', { reason: 'SERVICE_NEEDED' });

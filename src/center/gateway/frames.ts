@@ -4,6 +4,7 @@ import { MusterError } from '../../kit/errors.js';
 import { untilAborted } from '../../rpc/streams.js';
 import { fromWireInventory, fromWireResources } from '../../wire/machine.js';
 import { fromDate } from '../../wire/time.js';
+import { NAME_PATTERN } from '../../kit/ids.js';
 import { instanceId, type Instances } from '../fleet/instances.js';
 import type { Machines } from '../fleet/machines.js';
 import type { GatewayListeners, StillCurrent } from './parts.js';
@@ -22,6 +23,11 @@ export interface FrameReaderOptions {
 /** Instances one machine may report. */
 export const INSTANCES_PER_MACHINE_MAX = 1000;
 
+const NAME_CHARACTERS_SHOWN_MAX = 80;
+
+/** Why something an agent told was left out. */
+type Refusal = 'SERVICE_NAME';
+
 type UpFrame = NonNullable<ConnectRequest['frame']>;
 
 /** Turns an agent's frames into changes, one after the other, for as long as its session is the current one. */
@@ -29,6 +35,8 @@ export class FrameReader {
   readonly #options: FrameReaderOptions;
   /** Services told since the session began or the last full report was asked for. */
   readonly #told = new Set<string>();
+  /** Reasons of refusals told in this session: each is told once. */
+  readonly #refused = new Set<Refusal>();
 
   constructor(options: FrameReaderOptions) {
     this.#options = options;
@@ -92,7 +100,7 @@ export class FrameReader {
   #instance({ instance, removed, fullReportEnd }: InstanceState): void {
     const { session, instances } = this.#options;
     const { machine } = session;
-    if (instance) {
+    if (instance && this.#mayBeCalled(instance.service)) {
       const record = fromWireInstanceOf(machine, instance);
       if (removed) {
         this.#told.delete(record.report.service);
@@ -104,6 +112,23 @@ export class FrameReader {
       }
     }
     if (fullReportEnd) instances.fullReportEnded(machine, this.#told);
+  }
+
+  /** What is called otherwise is left out, and the rest of the machine is heard all the same. */
+  #mayBeCalled(service: string): boolean {
+    if (NAME_PATTERN.test(service)) return true;
+    const shown = JSON.stringify(service.slice(0, NAME_CHARACTERS_SHOWN_MAX));
+    this.#refuse(
+      'SERVICE_NAME',
+      `the center leaves out service ${shown}: a name has lower-case letters, digits and dashes, at most 63`,
+    );
+    return false;
+  }
+
+  #refuse(reason: Refusal, message: string): void {
+    if (this.#refused.has(reason)) return;
+    this.#refused.add(reason);
+    this.#options.session.send({ $case: 'notice', value: { reason, message } });
   }
 
   #assertRoom(service: string): void {

@@ -8,7 +8,6 @@ import type {
   HeldAssignment,
 } from '../../../generated/muster/v1/center.js';
 import type { Instance } from '../../../generated/muster/v1/types.js';
-import { MusterError } from '../../kit/errors.js';
 import { fromWireInstance, fromWireOutcome, toWireAction } from '../../wire/instance.js';
 import { fromDate, toDuration } from '../../wire/time.js';
 import { CHECK_OUTPUT_BYTES_MAX, type InstanceReport } from '../../model/instance.js';
@@ -19,6 +18,11 @@ import type { Applied, AppliedPhase, CommandOrder, CommandReport, Desired, Held,
 /** Checks kept of an instance. */
 const CHECKS_MAX = 16;
 const TEXT_CHARACTERS_MAX = 2000;
+/** Of a version, a name of a check or of a signal. */
+const WORD_CHARACTERS_MAX = 200;
+const PATH_CHARACTERS_MAX = 4096;
+/** Of what all checks of an instance said; each may have its equal share. */
+const CHECK_OUTPUTS_CHARACTERS_MAX = 16 * 1024;
 /** Disks, and network interfaces, kept of a machine. */
 const INVENTORY_ITEMS_MAX = 200;
 
@@ -30,9 +34,6 @@ export function fromWireHeld(held: HeldAssignment): Held {
 
 /** The machine is the session's own, whatever the message says. */
 export function fromWireInstanceOf(machine: string, instance: Instance): InstanceRecord {
-  if (instance.service === '') {
-    throw new MusterError('invalid', 'an instance without a service name was reported', { reason: 'FRAME' });
-  }
   return {
     machine,
     report: bounded(fromWireInstance(instance)),
@@ -43,12 +44,19 @@ export function fromWireInstanceOf(machine: string, instance: Instance): Instanc
 
 /** What an agent reports is kept and sent on: so much of it and no more, whoever the agent is. */
 function bounded(report: InstanceReport): InstanceReport {
+  const checks = report.checks.slice(0, CHECKS_MAX);
+  const share = Math.min(CHECK_OUTPUT_BYTES_MAX, Math.floor(CHECK_OUTPUTS_CHARACTERS_MAX / Math.max(checks.length, 1)));
   return {
     ...report,
+    version: report.version.slice(0, WORD_CHARACTERS_MAX),
     reason: report.reason.slice(0, TEXT_CHARACTERS_MAX),
-    checks: report.checks
-      .slice(0, CHECKS_MAX)
-      .map((check) => ({ ...check, output: check.output.slice(0, CHECK_OUTPUT_BYTES_MAX) })),
+    exitSignal: report.exitSignal.slice(0, WORD_CHARACTERS_MAX),
+    logDirectory: report.logDirectory.slice(0, PATH_CHARACTERS_MAX),
+    checks: checks.map((check) => ({
+      ...check,
+      name: check.name.slice(0, WORD_CHARACTERS_MAX),
+      output: check.output.slice(0, share),
+    })),
   };
 }
 

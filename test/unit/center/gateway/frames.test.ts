@@ -80,6 +80,31 @@ describe('frames', () => {
     assert.equal(parts.instances.size, INSTANCES_PER_MACHINE_MAX);
   });
 
+  it('keep of an instance so much and no more, and leave out what has no proper name', async () => {
+    const parts = await fixture();
+    const reader = new FrameReader({ ...parts, listeners, current: () => true });
+    const long = 'x'.repeat(100_000);
+    const check = { name: long, kind: long, output: long };
+    const big = Instance.fromPartial({
+      ...{ service: 'big', version: long, reason: long, exitSignal: long, logDirectory: long },
+      checks: Array.from({ length: 100 }, () => check),
+    });
+    const value = { instance: big, removed: false, fullReportEnd: true };
+    const badNames = ['', '../x\n', '__proto__', 'a'.repeat(64)].map((name, n) => instanceFrame(n + 2, name));
+    const frames = framesOf(...badNames, { sequence: 6, frame: { $case: 'instanceState', value } });
+    await reader.run(frames, new AbortController().signal);
+    assert.deepEqual(parts.instances.serviceNames(), ['big']);
+    const kept = JSON.stringify(parts.instances.list()).length;
+    assert.ok(kept < 32 * 1024, `${kept} characters of one instance`);
+    const notices = [];
+    for await (const { frame } of parts.session.outgoing()) if (frame?.$case === 'notice') notices.push(frame.value);
+    assert.deepEqual(
+      notices.map(({ reason }) => reason),
+      ['SERVICE_NAME'],
+    );
+    assert.match(notices[0]?.message ?? '', /leaves out service ""/);
+  });
+
   it('end the session when the agent closes its side', async () => {
     const parts = await fixture();
     const reader = new FrameReader({ ...parts, listeners, current: () => true });
