@@ -5,7 +5,7 @@ import { sleep, type Clock } from '../../kit/clock.js';
 import { errnoOf } from '../../kit/errors.js';
 import { markBytes } from './cut.js';
 import { openInside } from '../system/directory.js';
-import { LineSplitter } from './lines.js';
+import { LineSplitter, piecesOf } from './lines.js';
 import { parseRotated, rotatedName } from './names.js';
 import type { Cut } from './rotation.js';
 
@@ -112,11 +112,13 @@ export class Tail {
     const begin = Math.min(await markBytes(live), size);
     const lines = await readBack(live, begin, size, wanted);
     this.#at = size;
-    if (this.#options.follow) this.#splitter.push(Buffer.from(lines.rest));
-    else if (lines.rest.length > 0) lines.whole.push(lines.rest.toString('utf8'));
+    const begun = this.#options.follow ? this.#splitter.push(Buffer.from(lines.rest)) : [];
+    if (!this.#options.follow && lines.rest.length > 0) lines.whole.push(lines.rest.toString('utf8'));
     const missing = wanted - lines.whole.length;
     const earlier = missing > 0 && begin > 0 ? await this.#earlier(live, missing) : [];
-    return [...earlier, ...lines.whole].slice(-wanted || Infinity).slice(0, wanted);
+    if (wanted === 0) return [];
+    const last = [...earlier, ...lines.whole].slice(-wanted);
+    return [...last.flatMap((line) => piecesOf(Buffer.from(line))), ...begun];
   }
 
   /** Lines of the file that the mark at the front names, while that is not compressed. */

@@ -181,3 +181,41 @@ describe('what goes when the disk is nearly full', () => {
     );
   });
 });
+
+describe('a tail of very long lines', () => {
+  const PIECE = 64 * KIB;
+
+  async function read(t: TestContext, text: string, how: { lines: number; follow: boolean; pieces: number }) {
+    const b = await bench(t);
+    const one = await b.add('one');
+    await writeFile(join(one.root, 'one.log'), text);
+    const end = new AbortController();
+    const read: string[] = [];
+    for await (const line of b.open(one).tail('one', how, end.signal)) {
+      read.push(line.text);
+      if (how.follow && read.length === how.pieces) end.abort();
+    }
+    return read;
+  }
+
+  // An odd byte first, so that a character stands across the end of each piece.
+  const long = `x${'ü'.repeat(3 * PIECE)}`;
+
+  for (const [what, text] of [
+    ['ended', `first\n${long}\n`],
+    ['not ended', `first\n${long}`],
+  ] as const) {
+    it(`gives them in pieces that cut no character: ${what}`, async (t) => {
+      const pieces = await read(t, text, { lines: 1, follow: false, pieces: 7 });
+      assert.ok(pieces.length > 1 && pieces.every((piece) => Buffer.byteLength(piece) <= PIECE));
+      assert.equal(pieces.join(''), long);
+    });
+  }
+
+  it('gives what has begun when it follows', async (t) => {
+    const pieces = await read(t, `first\n${long}`, { lines: 1, follow: true, pieces: 7 });
+    assert.equal(pieces[0], 'first');
+    assert.ok(long.startsWith(pieces.slice(1).join('')));
+    assert.ok(pieces.every((piece) => Buffer.byteLength(piece) <= PIECE));
+  });
+});
