@@ -36,6 +36,8 @@ export interface CenterOptions<C extends ConfigSource = ConfigSource> {
   readonly config: (fleet: FleetDirectory) => Promise<C>;
   /** Ends every call of these principals that is being served. */
   readonly endCalls: (matches: (principal: Principal) => boolean, reason: MusterError) => void;
+  /** Clears what parts beside the center keep of machines that are gone. */
+  readonly forgetRemoved: () => Promise<void>;
   readonly redirect?: string;
   readonly heartbeatMs?: number;
   readonly leafLifetimeMs?: number;
@@ -115,6 +117,7 @@ export async function openCenter<C extends ConfigSource>(options: CenterOptions<
     resume: async () => {
       await behind.commands.resume();
       await behind.catalog.resume();
+      await options.forgetRemoved();
     },
     close: async (reason) => {
       gateway.close(reason);
@@ -223,6 +226,7 @@ async function removeMachine(
   await machines.remove(id);
   facts.machineRemoved(id);
   await alerts.look(id);
+  await options.forgetRemoved();
 }
 
 function registryOf({ machines, instances, tokens }: Core, catalog: Catalog, gateway: Gateway): Registry {

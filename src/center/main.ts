@@ -93,8 +93,17 @@ async function serve(options: CenterMainOptions, store: Store, clock: Clock): Pr
     advertise: () => advertised(options, listening.network?.port ?? 0),
     config: (fleet) => Configs.open(store, { clock, fleet }),
     endCalls: (matches, reason) => listening.server?.endCalls(matches, reason),
+    forgetRemoved: () => forgetRemoved(),
   });
   const counters = await Counters.open(store, { clock, fleet: center.directory });
+  const forgetRemoved = async (): Promise<void> => {
+    try {
+      await center.config.forgetRemoved();
+      await counters.forgetRemoved();
+    } catch (error) {
+      logger.error('could not clear what is kept of removed machines; it is tried again at the next start', { error });
+    }
+  };
   await center.resume();
   const server = new RpcServer({
     services: centerImplementations({ parts: center.parts, configs: center.config, counters, clock }),

@@ -27,6 +27,11 @@ export class SeriesTable {
     return this.#definitions;
   }
 
+  /** Whether the series has its place already. */
+  has(definition: SeriesDefinition): boolean {
+    return this.#places.has(seriesKey(definition));
+  }
+
   /** The place of a series, which is added where it is new; or why it cannot be. */
   place(definition: SeriesDefinition): number | Refusal {
     const known = this.#places.get(seriesKey(definition));

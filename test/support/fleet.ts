@@ -32,5 +32,3 @@ export class FakeFleet implements FleetDirectory {
     return this.services;
   }
 }
-
-export const emptyFleet: FleetDirectory = new FakeFleet();

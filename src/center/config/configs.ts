@@ -11,6 +11,7 @@ import type { Store } from '../../store/port.js';
 import type { ConfigSource, FleetDirectory } from '../ports.js';
 import {
   etagOf,
+  machineOf,
   revisionId,
   scopeId,
   type StoredReport,
@@ -28,6 +29,8 @@ export const OVERRIDES_MAX = 10_000;
 const REQUESTS_MAX = 100;
 const COMMENT_MAX = 1_000;
 const ERROR_MAX = 2_000;
+/** Reports deleted in one batch. */
+const FORGET_BATCH_MAX = 500;
 /** A page of revisions ends after this many bytes of text. */
 const PAGE_BYTES_MAX = 1024 * 1024;
 
@@ -194,8 +197,9 @@ export class Configs implements ConfigSource {
 
   /** Notes what a service on a machine said; `error` is empty when it took the revision. Resolves once durable. */
   async reportApplied({ service, machine }: ScopeName, report: AppliedReport): Promise<void> {
-    // A report of what was never published can only come from a machine that is confused: nothing to note.
+    // A report of what was never published can only come from a machine that is confused, one of a removed machine is late.
     if (report.revision < 1 || report.revision > this.newest(service)) return;
+    if (!this.#fleet.findMachine(machine)) return;
     const id = scopeId(service, machine);
     const before = this.#applied.get(id);
     const reportedMs = this.#clock.now();
@@ -207,6 +211,16 @@ export class Configs implements ConfigSource {
     };
     await this.#reports.put(id, next);
     this.#applied.set(id, next);
+  }
+
+  /** Forgets what services on machines that were removed have said. Resolves once durable. @throws as Store.write */
+  async forgetRemoved(): Promise<void> {
+    const gone = [...this.#applied.keys()].filter((id) => !this.#fleet.findMachine(machineOf(id)));
+    for (let start = 0; start < gone.length; start += FORGET_BATCH_MAX) {
+      const batch = gone.slice(start, start + FORGET_BATCH_MAX);
+      await this.#store.write(batch.map((id) => this.#reports.deleting(id)));
+      for (const id of batch) this.#applied.delete(id);
+    }
   }
 
   /** @throws not_found for a service nobody knows */

@@ -50,6 +50,11 @@ export function scopeId(service: string, machine: string): string {
   return `${service}:${machine}`;
 }
 
+/** The machine of a scope's key. */
+export function machineOf(id: string): string {
+  return id.slice(id.indexOf(':') + 1);
+}
+
 const REVISION_DIGITS = 12;
 
 /** Key of a revision: in order of numbers. */

@@ -4,8 +4,9 @@ import type { Clock } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
 import { NAME_PATTERN } from '../../kit/ids.js';
 import { didYouMean } from '../../kit/suggest.js';
+import { KeyedMutex } from '../../kit/tasks.js';
 import { Documents } from '../../store/documents.js';
-import type { Store } from '../../store/port.js';
+import type { Mutation, Store } from '../../store/port.js';
 import type { FleetDirectory } from '../ports.js';
 import { MachineLedger, type SeriesReading, type StoredDefinitions, type StoredValues } from './ledger.js';
 
@@ -39,6 +40,17 @@ export const SERVICES_PER_MACHINE_MAX = 500;
 /** Series the center holds in all. */
 export const SERIES_MAX = 1_000_000;
 
+/** In place of a machine: all that were removed. Their counters stay in the totals. */
+const REMOVED = '';
+const REMOVED_NAME = '(removed machines)';
+
+export interface CountersOptions {
+  readonly clock: Clock;
+  readonly fleet: FleetDirectory;
+  /** Series held in all; default SERIES_MAX. */
+  readonly seriesMax?: number;
+}
+
 interface Entry {
   readonly service: string;
   readonly machine: string;
@@ -54,16 +66,19 @@ export class Counters {
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #fleet: FleetDirectory;
+  readonly #seriesMax: number;
   readonly #definitions: Documents<StoredDefinitions>;
   readonly #values: Documents<StoredValues>;
   /** By service, then machine. */
   readonly #entries = new Map<string, Map<string, Entry>>();
   readonly #listeners = new Set<(service: string) => void>();
+  readonly #forgetting = new KeyedMutex();
   #refusedPoints = 0;
   #size = 0;
 
-  private constructor(store: Store, clock: Clock, fleet: FleetDirectory) {
+  private constructor(store: Store, { clock, fleet, seriesMax = SERIES_MAX }: CountersOptions) {
     this.#store = store;
+    this.#seriesMax = seriesMax;
     this.#clock = clock;
     this.#fleet = fleet;
     this.#definitions = new Documents<StoredDefinitions>(store, 'counter/definitions/');
@@ -71,8 +86,8 @@ export class Counters {
   }
 
   /** @throws as Store.range */
-  static async open(store: Store, options: { clock: Clock; fleet: FleetDirectory }): Promise<Counters> {
-    const counters = new Counters(store, options.clock, options.fleet);
+  static async open(store: Store, options: CountersOptions): Promise<Counters> {
+    const counters = new Counters(store, options);
     const definitions = new Map<string, StoredDefinitions>();
     for await (const { id, value } of counters.#definitions.list()) definitions.set(id, value);
     for await (const { id, value } of counters.#values.list()) {
@@ -89,17 +104,31 @@ export class Counters {
 
   /**
    * Takes a batch of a machine's agent; resolves once it is durable, with the points that were not taken.
-   * @throws invalid for a service that cannot be one; precondition PROCESS_RETIRED; exhausted; as Store.write
+   * @throws invalid for a service that cannot be one; denied for a machine that was removed; precondition PROCESS_RETIRED; exhausted; as Store.write
    */
   async report(machine: string, batch: Batch): Promise<PointRefusal[]> {
     const entry = this.#entries.get(batch.service)?.get(machine) ?? this.#create(batch.service, machine);
     const before = entry.ledger.size;
-    const refusals = entry.ledger.apply(batch, this.#clock.monotonic());
+    const refusals = entry.ledger.apply(batch, this.#clock.monotonic(), this.#seriesMax - this.#size);
     this.#size += entry.ledger.size - before;
     this.#refusedPoints += refusals.length;
     await entry.saver.save();
     for (const listener of this.#listeners) listener(batch.service);
     return refusals;
+  }
+
+  /**
+   * Adds what removed machines have counted to what stays of all of them, and forgets the rest. Resolves once durable.
+   * @throws as Store.write; what is left is done by the next call
+   */
+  async forgetRemoved(): Promise<void> {
+    await this.#forgetting.run(REMOVED, async () => {
+      for (const machines of this.#entries.values()) {
+        for (const entry of [...machines.values()]) {
+          if (entry.machine !== REMOVED && !this.#fleet.findMachine(entry.machine)) await this.#forget(entry, machines);
+        }
+      }
+    });
   }
 
   /**
@@ -174,7 +203,7 @@ export class Counters {
   #seriesOf(service: string, name?: string): MachineSeries[] {
     const nowMs = this.#clock.monotonic();
     return [...(this.#entries.get(service)?.values() ?? [])].flatMap(({ machine, ledger }) => {
-      const machineName = this.#fleet.findMachine(machine)?.name ?? machine;
+      const machineName = machine === REMOVED ? REMOVED_NAME : (this.#fleet.findMachine(machine)?.name ?? machine);
       return [...ledger.read(nowMs, name)].map((reading) => ({ ...reading, machine, machineName }));
     });
   }
@@ -183,31 +212,62 @@ export class Counters {
     if (!NAME_PATTERN.test(service)) {
       throw new MusterError('invalid', `"${service.slice(0, 64)}" cannot be a service's name`);
     }
+    if (!this.#fleet.findMachine(machine)) {
+      throw new MusterError('denied', 'this machine is not of the fleet: nothing more is counted of it', {
+        reason: 'MACHINE_REMOVED',
+      });
+    }
     const services = [...this.#entries.values()].filter((machines) => machines.has(machine)).length;
-    if (services >= SERVICES_PER_MACHINE_MAX || this.#size >= SERIES_MAX) {
+    if (services >= SERVICES_PER_MACHINE_MAX || this.#size >= this.#seriesMax) {
       throw new MusterError(
         'exhausted',
-        `no more counters are taken: the limits are ${SERVICES_PER_MACHINE_MAX} services per machine and ${SERIES_MAX} series in all`,
+        `no more counters are taken: the limits are ${SERVICES_PER_MACHINE_MAX} services per machine and ${this.#seriesMax} series in all`,
       );
     }
     return this.#add(service, machine, new MachineLedger());
   }
 
+  /** In one batch: what a machine counted is never in the total twice, nor missing from it. */
+  async #forget(gone: Entry, machines: Map<string, Entry>): Promise<void> {
+    const { service, machine, ledger } = gone;
+    // From here on nothing more is taken of it; what is being written is waited for.
+    machines.delete(machine);
+    await gone.saver.save().catch(() => undefined);
+    const stayed = machines.get(REMOVED)?.ledger ?? new MachineLedger();
+    const stays = stayed.with(ledger);
+    if (!stays) {
+      // More series than one machine may have: they stay as they are, in the total.
+      machines.set(machine, gone);
+      return;
+    }
+    try {
+      const id = `${service}:${machine}`;
+      const also = [this.#definitions.deleting(id), this.#values.deleting(id)];
+      await this.#write(`${service}:${REMOVED}`, stays, also);
+    } catch (error) {
+      machines.set(machine, gone);
+      throw error;
+    }
+    this.#size -= stayed.size + ledger.size;
+    this.#add(service, REMOVED, stays);
+    for (const listener of this.#listeners) listener(service);
+  }
+
   #add(service: string, machine: string, ledger: MachineLedger): Entry {
-    const entry: Entry = { service, machine, ledger, saver: new Saver(() => this.#save(entry)) };
+    const entry = { service, machine, ledger, saver: new Saver(() => this.#write(`${service}:${machine}`, ledger)) };
     const machines = this.#entries.get(service) ?? new Map<string, Entry>();
     this.#entries.set(service, machines.set(machine, entry));
     this.#size += ledger.size;
     return entry;
   }
 
-  async #save({ service, machine, ledger }: Entry): Promise<void> {
-    const id = `${service}:${machine}`;
+  async #write(id: string, ledger: MachineLedger, also: readonly Mutation[] = []): Promise<void> {
     const { definitions, values } = ledger.takeChanges();
     try {
       await this.#store.write([
         ...(definitions ? [this.#definitions.putting(id, definitions)] : []),
         this.#values.putting(id, values),
+        ...also,
       ]);
     } catch (error) {
       if (definitions) ledger.keepDefinitions();
@@ -237,7 +297,7 @@ class Tally {
   }
 
   add(machine: string, reading: SeriesReading): void {
-    this.#machines.add(machine);
+    if (machine !== REMOVED) this.#machines.add(machine);
     this.#series += 1;
     this.#value += reading.value;
     this.#perSecond += reading.perSecond ?? 0;

@@ -71,13 +71,14 @@ export class MachineLedger {
   }
 
   /**
-   * Takes a batch into memory and answers which points it does not take. `nowMs` is monotonic.
+   * Takes a batch into memory, with at most `room` new series, and answers which points it does not take. `nowMs` is monotonic.
    * @throws precondition with reason PROCESS_RETIRED
    */
-  apply(batch: Batch, nowMs: number): PointRefusal[] {
+  apply(batch: Batch, nowMs: number, room: number): PointRefusal[] {
     if (batch.uid !== this.#state.uid) this.#succeed(batch.uid);
+    const sizeMax = this.size + room;
     const refusals = batch.points.flatMap((point, index) => {
-      const refusal = this.#take(point);
+      const refusal = this.#take(point, sizeMax);
       return refusal ? [{ index, ...refusal }] : [];
     });
     this.#window.note(nowMs, this.#totals());
@@ -86,10 +87,10 @@ export class MachineLedger {
 
   /** What must be stored now. After a failed write call keepDefinitions() where there were definitions. */
   takeChanges(): { readonly definitions: StoredDefinitions | undefined; readonly values: StoredValues } {
-    const { uid, retired, base, values, times } = this.#state;
-    const definitions = this.#definitionsChanged ? { definitions: [...this.#table.definitions] } : undefined;
+    const { definitions, values } = this.#stored();
+    const changed = this.#definitionsChanged;
     this.#definitionsChanged = false;
-    return { definitions, values: { uid, retired, base: [...base], values: [...values], times: [...times] } };
+    return { definitions: changed ? { definitions: [...definitions] } : undefined, values };
   }
 
   /** The write of the definitions failed: they are still to be stored. */
@@ -122,14 +123,41 @@ export class MachineLedger {
     };
   }
 
-  #take(point: Point): Refusal | undefined {
+  /** A copy with the totals of another ledger's counters added; gauges end with who reported them. Undefined without room for all. */
+  with(other: MachineLedger): MachineLedger | undefined {
+    const { definitions, values } = this.#stored();
+    const sum = new MachineLedger(definitions, values);
+    const base = [...values.base];
+    for (const [definition, total, timeMs] of other.#counters()) {
+      const place = sum.#table.place(definition);
+      if (typeof place !== 'number') return undefined;
+      while (base.length <= place) base.push(0);
+      base[place] = (base[place] ?? 0) + total;
+      sum.#state.times[place] = Math.max(timeMs, sum.#state.times[place] ?? 0);
+    }
+    sum.#state.base = base;
+    sum.#definitionsChanged = sum.size > this.size;
+    return sum;
+  }
+
+  #stored(): { readonly definitions: readonly SeriesDefinition[]; readonly values: StoredValues } {
+    const { uid, retired, base, values, times } = this.#state;
+    const copied = { uid, retired, base: [...base], values: [...values], times: [...times] };
+    return { definitions: this.#table.definitions, values: copied };
+  }
+
+  #counters(): [definition: SeriesDefinition, total: number, timeMs: number][] {
+    return [...this.#table.definitions.entries()].flatMap(([place, definition]) =>
+      definition.kind === 'counter' ? [[definition, this.#total(place), this.#state.times[place] ?? 0]] : [],
+    );
+  }
+
+  #take(point: Point, sizeMax: number): Refusal | undefined {
     const { definition, value, timeMs } = point;
     const wrong = wrongValue(point);
     if (wrong) return wrong;
-    const before = this.#table.definitions.length;
-    const place = this.#table.place(definition);
+    const place = this.#place(definition, sizeMax);
     if (typeof place !== 'number') return place;
-    if (this.#table.definitions.length > before) this.#definitionsChanged = true;
     const { values, times } = this.#state;
     const current = values[place] ?? 0;
     if (definition.kind === 'counter' && value < current) return decreasing(definition.name, current, value);
@@ -137,6 +165,14 @@ export class MachineLedger {
     values[place] = value;
     times[place] = Math.max(timeMs, times[place] ?? 0);
     return undefined;
+  }
+
+  #place(definition: SeriesDefinition, sizeMax: number): number | Refusal {
+    if (this.size >= sizeMax && !this.#table.has(definition)) return noRoom(definition.name);
+    const before = this.size;
+    const place = this.#table.place(definition);
+    if (this.size > before) this.#definitionsChanged = true;
+    return place;
   }
 
   /** Counters are summed; of a gauge the newest value counts. */
@@ -150,4 +186,9 @@ export class MachineLedger {
   #totals(): number[] {
     return this.#table.definitions.map((_, place) => this.#total(place));
   }
+}
+
+function noRoom(name: string): Refusal {
+  const message = `"${name}" is not counted: the center holds as many series as it can. Use fewer labels or fewer values of them, or remove machines that are gone`;
+  return { reason: 'TOO_MANY_SERIES', message };
 }

@@ -12,10 +12,11 @@ import { silentLogger } from '../../../src/kit/logger.js';
 import { freshSeed, randomBetween, seededRandom, type Random } from '../../../src/kit/random.js';
 import { openMemoryStore } from '../../../src/store/memory.js';
 import type { Store } from '../../../src/store/port.js';
-import { emptyFleet } from '../../support/fleet.js';
+import { FakeFleet } from '../../support/fleet.js';
 
 const SERVICE = 'orders';
 const MACHINE = 'm-1';
+const FLEET = new FakeFleet([{ id: MACHINE, name: MACHINE, online: true }]);
 
 /** Both hops in one process, with a network that loses, repeats and delays, and parts that end at any moment. */
 class Pipeline {
@@ -39,7 +40,7 @@ class Pipeline {
     const clock = new ManualClock();
     const stores = [await openMemoryStore(), await openMemoryStore()] as const;
     const spool = await CounterSpool.open(stores[0], clock);
-    const counters = await Counters.open(stores[1], { clock, fleet: emptyFleet });
+    const counters = await Counters.open(stores[1], { clock, fleet: FLEET });
     const pipeline = new Pipeline(seededRandom(seed), stores, [spool, counters]);
     pipeline.startUplink();
     return pipeline;
@@ -52,7 +53,7 @@ class Pipeline {
   }
 
   async restartCenter(): Promise<void> {
-    this.counters = await Counters.open(this.centerStore, { clock: this.clock, fleet: emptyFleet });
+    this.counters = await Counters.open(this.centerStore, { clock: this.clock, fleet: FLEET });
   }
 
   reporter(registry: Registry): Reporter {

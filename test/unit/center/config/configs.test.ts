@@ -68,6 +68,20 @@ describe("the center's configurations", () => {
     assert.equal(told.length, 1);
   });
 
+  it('forget what a removed machine said, and hear no more of it', async () => {
+    const { configs, fleet, store, open } = await start();
+    await configs.publish(publication('a: 1'));
+    for (const machine of ['m-1', 'm-2'])
+      await configs.reportApplied({ service: 'orders', machine }, { revision: 1, error: '' });
+    fleet.machines.splice(0, 1);
+    await configs.forgetRemoved();
+    await configs.reportApplied({ service: 'orders', machine: 'm-1' }, { revision: 1, error: 'late' });
+    const kept: string[] = [];
+    for await (const { key } of store.range({ prefix: 'config/applied/' })) kept.push(key);
+    assert.deepEqual(kept, ['config/applied/orders:m-2']);
+    await (await open()).forgetRemoved();
+  });
+
   it(`keep the last ${REVISIONS_MAX} revisions`, async () => {
     const { configs } = await start();
     for (let n = 1; n <= REVISIONS_MAX + 5; n += 1) await configs.publish(publication(`a: ${n}`));

@@ -115,6 +115,74 @@ describe("the center's counters", () => {
     assert.throws(() => counters.list('orderz'), { code: 'not_found', message: /"orders"/ });
   });
 
+  it('are bounded in all, also where a ledger grows', async () => {
+    const store = await openMemoryStore();
+    const counters = await Counters.open(store, { clock: new ManualClock(), fleet, seriesMax: 3 });
+    await counters.report('m-1', batch('c-1', { a: 1 }));
+    assert.deepEqual(
+      (await counters.report('m-1', batch('c-1', { a: 2, b: 2, c: 3, d: 4 }))).map(({ index, reason }) => [
+        index,
+        reason,
+      ]),
+      [[3, 'TOO_MANY_SERIES']],
+    );
+    assert.equal(counters.query('orders', 'a').counter.value, 2);
+    await assert.rejects(counters.report('m-2', batch('c-2', { a: 1 })), { code: 'exhausted' });
+  });
+
+  it('of a removed machine stay in the total, once, and take nothing more', async () => {
+    const machines = new FakeFleet([
+      { id: 'm-1', name: 'web-1', online: true },
+      { id: 'm-2', name: 'web-2', online: true },
+      { id: 'm-3', name: 'web-3', online: true },
+    ]);
+    const store = new HeldStore(await openMemoryStore());
+    const open = () => Counters.open(store, { clock: new ManualClock(), fleet: machines });
+    const counters = await open();
+    const level = { definition: definition('level', { kind: 'gauge' }), value: 9, timeMs: 0 };
+    for (const [machine, value] of [
+      ['m-1', 5],
+      ['m-2', 7],
+      ['m-3', 1],
+    ] as const) {
+      await counters.report(machine, batch(`c-${machine}`, { a: value, [machine]: 1 }));
+      await counters.report(machine, batch(`c-${machine}`, {}, { points: [level] }));
+    }
+    machines.machines.splice(0, 1);
+    store.fail(new MusterError('exhausted', 'the disk is full'));
+    await assert.rejects(counters.forgetRemoved(), { code: 'exhausted' });
+    assert.equal(counters.query('orders', 'a').counter.value, 13);
+    store.fail();
+    const total = (one: Counters): unknown[] => {
+      const { counter, series } = one.query('orders', 'a');
+      return [counter.value, counter.machines, series.map(({ machineName, value }) => [machineName, value])];
+    };
+    await counters.forgetRemoved();
+    await counters.forgetRemoved();
+    const one = [
+      13,
+      2,
+      [
+        ['web-2', 7],
+        ['web-3', 1],
+        ['(removed machines)', 5],
+      ],
+    ];
+    assert.deepEqual(total(counters), one);
+    assert.equal(counters.query('orders', 'level').counter.value, 18);
+    await assert.rejects(counters.report('m-1', batch('c-m-1', { a: 6 })), { reason: 'MACHINE_REMOVED' });
+    machines.machines.splice(0, 1);
+    const reopened = await open();
+    await reopened.forgetRemoved();
+    for (const opened of [reopened, await open()]) {
+      assert.deepEqual(
+        [opened.query('orders', 'a').counter.value, opened.query('orders', 'm-1').counter.value],
+        [13, 1],
+      );
+      assert.equal(opened.query('orders', 'a').counter.machines, 1);
+    }
+  });
+
   it('are bounded per machine, and take only names that can be services', async () => {
     const { counters } = await start();
     for (let n = 0; n < SERVICES_PER_MACHINE_MAX; n += 1) {
