@@ -11,13 +11,15 @@ import { createClient, openChannel, type Channel } from '../../rpc/client.js';
 import { fromDate, fromDuration } from '../../wire/time.js';
 import { runTasks } from '../../kit/tasks.js';
 import type { CommandRunner } from '../commands/runner.js';
+import type { Membership } from '../identity/files.js';
 import type { MachineIdentity } from '../identity/identity.js';
 import type { CenterAccess, ServiceControl } from '../ports.js';
 import type { SessionEpoch } from './epoch.js';
 import { helloFrame, type UpFrame } from './frames.js';
 import { Outbox, type OutboxSources } from './outbox.js';
 import type { Orders } from './orders.js';
-import { Session, type Farewell } from './session.js';
+import type { Farewell } from './session.js';
+import { startSession, Succession, type Ending, type Running } from './succession.js';
 
 export interface LinkOptions extends Omit<OutboxSources, 'control' | 'commands'> {
   readonly identity: MachineIdentity;
@@ -89,7 +91,9 @@ export class Link implements CenterAccess {
   #state: LinkState;
   #channel: { readonly address: string; readonly site: string; readonly channel: Channel } | undefined;
   #redirect: { readonly address: string; readonly hops: number; readonly failures: number } | undefined;
-  #session: Session | undefined;
+  #succession: Succession | undefined;
+  /** What the sessions that run now belong to. */
+  #membership: Membership | undefined;
   /** The newest epoch that the center says it has seen, where that is above ours: this disk was put back or copied. */
   #epochSeen = 0;
 
@@ -151,10 +155,15 @@ export class Link implements CenterAccess {
 
   /** Keeps connected until the signal aborts; then says goodbye. */
   async run(signal: AbortSignal): Promise<void> {
-    const end = (why: Farewell) => (): void => void this.#session?.end(why);
-    const stop = end('stopping');
+    const end = (why: Farewell): void => this.#succession?.end(why);
+    const stop = (): void => {
+      end('stopping');
+    };
     signal.addEventListener('abort', stop);
-    const unsubscribe = this.#options.identity.onChange(end('new certificate'));
+    const unsubscribe = this.#options.identity.onChange(() => {
+      if (this.connected && this.#isSameMember()) this.#succession?.renew();
+      else end('new certificate');
+    });
     try {
       await runTasks(signal, [(s) => this.#keepConnected(s), (s) => this.#watchIdentity(s)]);
     } finally {
@@ -192,14 +201,41 @@ export class Link implements CenterAccess {
       return this.#timings.lookMs;
     }
     const startedMs = clock.monotonic();
+    this.#membership = identity.membership;
     try {
-      const hello = await this.#hello();
-      return signal.aborted ? 0 : this.#left(await this.#dial(channel, hello));
+      const ending = await this.#converse(channel, signal);
+      if ('error' in ending) throw ending.error;
+      return signal.aborted ? 0 : this.#left(ending.redirect);
     } catch (error) {
       return this.#lost(error, clock.monotonic() - startedMs);
     } finally {
-      this.#session = undefined;
+      this.#succession = undefined;
     }
+  }
+
+  #isSameMember(): boolean {
+    const [before, now] = [this.#membership, this.#options.identity.membership];
+    return before?.machine === now?.machine && before?.site === now?.site && before?.center === now?.center;
+  }
+
+  /** A session, and those that follow it without a gap. */
+  #converse(channel: Channel, signal: AbortSignal): Promise<Ending> {
+    const { clock, logger, random } = this.#options;
+    const { retryInitialMs: initialMs, retryMaxMs: maxMs } = this.#timings;
+    const succession: Succession = new Succession({
+      dial: async () => {
+        const hello = await this.#hello();
+        return signal.aborted ? undefined : this.#dial(channel, hello, succession);
+      },
+      onFailure: (error) => {
+        this.#learnEpoch(error);
+        logger.warn('no session with the new certificate yet, the old one goes on', { error });
+      },
+      backoff: new Backoff({ initialMs, maxMs, multiplier: 2 }, random),
+      clock,
+    });
+    this.#succession = succession;
+    return succession.run();
   }
 
   /** The session was ended on purpose: by this side, or to be had at another address. Returns the wait before the next, milliseconds. */
@@ -213,12 +249,15 @@ export class Link implements CenterAccess {
   /** Returns how long to wait before the next try, milliseconds. */
   #lost(error: unknown, livedMs: number): number {
     if (this.connected && livedMs >= this.#timings.stableMs) this.#backoff.reset();
-    if (isCode(error, 'conflict') && error.reason === 'STALE_EPOCH') {
-      this.#epochSeen = Number(error.metadata['epoch'] ?? 0);
-    }
+    this.#learnEpoch(error);
     this.#failedAtRedirect();
     this.#offline(messageOf(error));
     return this.#backoff.next();
+  }
+
+  #learnEpoch(error: unknown): void {
+    if (!isCode(error, 'conflict') || error.reason !== 'STALE_EPOCH') return;
+    this.#epochSeen = Number(error.metadata['epoch'] ?? 0);
   }
 
   async #hello(): Promise<UpFrame> {
@@ -237,21 +276,27 @@ export class Link implements CenterAccess {
     });
   }
 
-  async #dial(channel: Channel, hello: UpFrame): Promise<string | undefined> {
+  #dial(channel: Channel, hello: UpFrame, succession: Succession): Running {
     const { clock, orders, resources } = this.#options;
     const address = channel.target.address;
-    this.#become({ at: 'dialing', sinceMs: this.#state.sinceMs, reason: reasonOf(this.#state), address });
-    const session = new Session({
+    if (!this.connected) {
+      this.#become({ at: 'dialing', sinceMs: this.#state.sinceMs, reason: reasonOf(this.#state), address });
+    }
+    const running: Running = startSession({
       stream: createClient(CenterService, channel).connect(),
       clock,
       hello,
       onWelcome: (welcome) => this.#welcomed(welcome, address),
-      onFrame: (frame, outbox) => orders.take(frame, outbox),
+      onFrame: async (frame, outbox) => {
+        // The center sends a command again that its successor's hello does not have; a log is wanted by whoever was asked.
+        const isCommand = frame.$case === 'command' && !frame.value.tail;
+        if (isCommand && (await succession.superseded(running))) return;
+        await orders.take(frame, outbox);
+      },
       resources,
       welcomeTimeoutMs: this.#timings.welcomeMs,
     });
-    this.#session = session;
-    return session.run();
+    return running;
   }
 
   #welcomed(welcome: Welcome, address: string): Outbox {

@@ -3,7 +3,7 @@ import { test, type TestContext } from 'node:test';
 import { MusterError } from '../../../../src/kit/errors.js';
 import { openMemoryStore } from '../../../../src/store/memory.js';
 import type { Store } from '../../../../src/store/port.js';
-import { FakeCenter, type FakeCenterOptions } from '../../../support/fake-center.js';
+import { FakeCenter, type FakeCenterOptions, type FakeSession } from '../../../support/fake-center.js';
 import {
   linkedAgent,
   temporaryData,
@@ -308,16 +308,104 @@ test('an expired certificate is said with what to do, without dialing, and joini
   await center.session();
 });
 
-test('a renewed certificate moves the session to a new connection without a goodbye', async (t) => {
+interface Renewing {
+  readonly center: FakeCenter;
+  readonly agent: LinkedAgent;
+  readonly first: FakeSession;
+  /** Every change of being connected. */
+  readonly seen: boolean[];
+  readonly renew: () => Promise<void>;
+}
+
+async function renewing(t: TestContext): Promise<Renewing> {
   const { center, agent, data } = await site(t);
   const first = await center.session();
-  const renewed = await center.issue({ principal: { kind: 'agent', machine: 'm-1' } });
-  await writeIdentity({ data, center: center.address, identity: renewed });
-  await agent.identity.refresh();
+  await until('it is live', () => agent.link.connected);
+  const seen: boolean[] = [];
+  agent.link.onConnection((connected) => seen.push(connected));
+  const renew = async (): Promise<void> => {
+    const identity = await center.issue({ principal: { kind: 'agent', machine: 'm-1' } });
+    await writeIdentity({ data, center: center.address, identity });
+    await agent.identity.refresh();
+  };
+  return { center, agent, first, seen, renew };
+}
+
+test('a renewed certificate moves the session to a new connection, which is welcomed before the old one ends', async (t) => {
+  const { center, agent, first, seen, renew } = await renewing(t);
+  let before: FakeSession['ended'];
+  center.onHello = () => {
+    before = first.ended;
+    return undefined;
+  };
+  await renew();
   const second = await center.session(1);
   await second.awaited('heartbeat');
+  assert.equal(before, undefined);
+  assert.deepEqual([second.hello.processId, second.hello.sessionEpoch], [first.hello.processId, 2]);
+  await until('the end of the old one', () => first.ended);
   assert.notEqual(first.ended, 'goodbye');
-  await until('live again', () => agent.link.connected);
+  assert.deepEqual(seen, []);
+  await until('nothing of it is left', () => agent.services.listeners === 1);
+  await renew();
+  await (await center.session(2)).awaited('heartbeat');
+  await until('the end of the second', () => second.ended);
+  await agent.stop();
+  assert.equal(center.sessions[2]?.ended, 'goodbye');
+  assert.deepEqual(seen, [false]);
+});
+
+test('a command that comes while the session is being renewed is left to the new one, whose hello does not have it', async (t) => {
+  const { center, agent, first, renew } = await renewing(t);
+  center.onHello = async () => {
+    await first.send(order('c-1'));
+    await first.send({ $case: 'reportFull', value: {} });
+    first.end(new MusterError('conflict', 'a newer session took over', { reason: 'SESSION_FENCED' }));
+    await until('the end of the old one', () => first.ended);
+    return undefined;
+  };
+  await renew();
+  const second = await center.session(1);
+  assert.deepEqual([second.hello.commands, agent.services.calls], [[], []]);
+  await second.send(order('c-1'));
+  await second.awaited('commandUpdate', ({ outcome }) => outcome === 'OUTCOME_SUCCEEDED');
+  assert.deepEqual(agent.services.calls, ['restart orders']);
+});
+
+test('a session goes on when its successor is refused, takes commands, and is followed when that is possible', async (t) => {
+  const { center, agent, first, seen, renew } = await renewing(t);
+  let refusals = 0;
+  center.onHello = ({ sessionEpoch }) => {
+    refusals += 1;
+    if (sessionEpoch > 40) return undefined;
+    throw new MusterError('conflict', 'seen before', {
+      reason: 'STALE_EPOCH',
+      metadata: { epoch: String(refusals * 20) },
+    });
+  };
+  await renew();
+  await until('it was refused', () => refusals > 0);
+  await first.send(order('c-1'));
+  const second = await center.session(1);
+  assert.equal(second.hello.sessionEpoch, 41);
+  await until('the end of the old one', () => first.ended);
+  assert.deepEqual(seen, []);
+  await second.send(order('c-1'));
+  await second.awaited('commandUpdate', ({ outcome }) => outcome === 'OUTCOME_SUCCEEDED');
+  assert.deepEqual(agent.services.calls, ['restart orders']);
+});
+
+test('a session that is lost while its successor is refused is a session lost', async (t) => {
+  const { center, agent, first, seen, renew } = await renewing(t);
+  center.onHello = () => {
+    first.end();
+    throw new MusterError('unavailable', 'not now');
+  };
+  await renew();
+  await until('it is seen', () => seen.includes(false));
+  center.onHello = undefined;
+  await (await center.session(1)).awaited('heartbeat');
+  assert.equal(agent.link.connected, true);
 });
 
 test('a log is sent in a call of its own and ends with its reader', async (t) => {
