@@ -1,6 +1,7 @@
 import { agentAddress } from '../client/agent-address.js';
 import { noticeNoAgent, noticeOnce } from '../client/notice.js';
-import { backgroundClock, systemClock } from '../kit/clock.js';
+import { backgroundClock, sleep, systemClock } from '../kit/clock.js';
+import { isCode } from '../kit/errors.js';
 import { systemRandom } from '../kit/random.js';
 import { Registry } from './registry.js';
 import { describeLoss, FLUSH_TIMEOUT_MS, Reporter, type FlushOptions, type Transport } from './reporter.js';
@@ -22,18 +23,36 @@ defaultRegistry.onFirstUse(() => {
   else reporter = startReporter(address);
 });
 
+/** Between the tries of one flush. */
+const FLUSH_RETRY_MS = 100;
+
 /**
- * Resolves once everything counted so far is on the agent's disk; at once where there is no agent. Call it before process.exit().
+ * Resolves once everything counted so far is on the agent's disk; at once where there is no agent. An agent that is away is tried again until the
+ * time is over. Call it before process.exit().
  * @throws deadline, unavailable and others when the agent does not take it within `timeoutMs` (default 5 s)
  */
 export async function flush(options: Pick<FlushOptions, 'timeoutMs'> = {}): Promise<void> {
   if (!reporter) return;
+  const { timeoutMs = FLUSH_TIMEOUT_MS } = options;
   // Nothing that the reporter waits for keeps a process alive; a caller who waits does.
-  const hold = systemClock.after(options.timeoutMs ?? FLUSH_TIMEOUT_MS, () => undefined);
+  const hold = systemClock.after(timeoutMs, () => undefined);
   try {
-    await reporter.flush(options);
+    await flushBy(reporter, systemClock.monotonic() + timeoutMs);
   } finally {
     hold.cancel();
+  }
+}
+
+async function flushBy(to: Reporter, untilMs: number): Promise<void> {
+  for (;;) {
+    const leftMs = untilMs - systemClock.monotonic();
+    try {
+      await to.flush({ timeoutMs: Math.max(1, leftMs) });
+      return;
+    } catch (error) {
+      if (!isCode(error, 'unavailable') || leftMs <= FLUSH_RETRY_MS) throw error;
+      await sleep(systemClock, FLUSH_RETRY_MS);
+    }
   }
 }
 

@@ -33,6 +33,8 @@ const DEFAULT_CONNECT_TIMEOUT_MS = 10_000;
 const RETRY_BUFFER_BYTES = 64 * 1024;
 const RECONNECT_INITIAL_MS = 200;
 const RECONNECT_MAX_MS = 5000;
+/** A try on this machine costs next to nothing, and a process that is about to end cannot wait long to hand over its last words. */
+const LOCAL_RECONNECT_MAX_MS = 500;
 
 /** One grpc-js client and the calls open on it. A renewed identity starts a new one; the old one ends with its last call. */
 interface Generation {
@@ -156,7 +158,7 @@ export class Channel {
       'grpc.max_receive_message_length': messageBytesMax,
       'grpc.max_send_message_length': messageBytesMax,
       'grpc.initial_reconnect_backoff_ms': RECONNECT_INITIAL_MS,
-      'grpc.max_reconnect_backoff_ms': RECONNECT_MAX_MS,
+      'grpc.max_reconnect_backoff_ms': this.#address.kind === 'unix' ? LOCAL_RECONNECT_MAX_MS : RECONNECT_MAX_MS,
       'grpc.per_rpc_retry_buffer_size': RETRY_BUFFER_BYTES,
       // Identities must not share connections, and closing a channel must close its own.
       'grpc.use_local_subchannel_pool': 1,

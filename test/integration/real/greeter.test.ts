@@ -60,6 +60,14 @@ describe('counters and configuration of the sample, through kills', { skip: unle
     await agent.process.start();
     await ask(1);
     await waitFor(`${asked} greetings to be counted`, async () => (await total()) === asked);
+
+    // What it counted while the agent was away is not lost when it is told to end as soon as the agent is back.
+    await agent.process.end('SIGKILL');
+    await ask(50);
+    await agent.process.start();
+    assert.equal((await curl(agent, '/services/greeter/restart', '-X', 'POST')).status, 200);
+    await ask(5);
+    await waitFor(`${asked} greetings to be counted`, async () => (await total()) === asked);
   });
 
   it('has its configuration when it is restarted while the center is down', async () => {
