@@ -22,6 +22,9 @@ export interface ServicesChange {
 }
 
 /** The machine's services, as the link and the local API see them. One mutation per service at a time. */
+/** Why a removed service has not ended yet, as often as that changes; undefined once it has. */
+export type Heard = (problem: string | undefined) => void;
+
 export interface ServiceControl {
   list(): readonly InstanceReport[];
   /** @throws not_found naming the nearest service */
@@ -35,8 +38,11 @@ export interface ServiceControl {
   restart(service: string): Promise<InstanceReport>;
   /** Takes over a manifest assigned by the center: durable, then converging in the background. @throws invalid */
   assign(assignment: { manifest: Manifest; manifestText: string; generation: number }): Promise<void>;
-  /** Stops a service and forgets it; its data and logs stay. Unknown services are fine. */
-  unassign(service: string, generation: number): Promise<void>;
+  /**
+   * Stops a service and forgets it; its data and logs stay. Unknown services are fine. Resolves when that is durable; the end comes in
+   * the background, and `heard` is told of each problem and of the end.
+   */
+  unassign(service: string, generation: number, heard: Heard): Promise<void>;
   /** Generation held per assigned service. */
   generations(): ReadonlyMap<string, number>;
   /** Takes a ttl ping's report. @throws precondition when the service has no ttl ping */

@@ -1,5 +1,5 @@
 import { MusterError } from '../../src/kit/errors.js';
-import type { ServiceControl, ServicesChange } from '../../src/agent/ports.js';
+import type { Heard, ServiceControl, ServicesChange } from '../../src/agent/ports.js';
 import type { InstanceReport, ServiceState } from '../../src/model/instance.js';
 import type { Manifest } from '../../src/model/manifest.js';
 
@@ -90,10 +90,11 @@ export class FakeServices implements ServiceControl {
     return Promise.resolve();
   }
 
-  unassign(service: string, generation: number): Promise<void> {
+  unassign(service: string, generation: number, heard: Heard): Promise<void> {
     this.calls.push(`unassign ${service} ${generation}`);
     this.#generations.delete(service);
     this.remove(service);
+    heard(undefined);
     return Promise.resolve();
   }
 

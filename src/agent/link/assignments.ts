@@ -26,23 +26,29 @@ export class Assignments {
     this.#options = options;
   }
 
-  /** Resolves once it is durable, or refused. Undefined: there is nothing to answer. */
-  async apply(assignment: Assignment): Promise<Applied | undefined> {
+  /** Resolves once it is durable, or refused. Answers are told as they come, the last one holds: a service that is taken away ends later. */
+  async apply(assignment: Assignment, tell: (applied: Applied) => void): Promise<void> {
     const { service, generation, manifest, removed, configRevision, configHash } = assignment;
     const { control, config, logger } = this.#options;
-    const answer = (phase: Applied['phase'], error = ''): Applied => ({ service, generation, phase, error });
+    const answer = (phase: Applied['phase'], error = ''): void => {
+      tell({ service, generation, phase, error });
+    };
     try {
       if (removed) {
-        await control.unassign(service, generation);
-        return answer('PHASE_APPLIED');
+        answer('PHASE_APPLYING');
+        await control.unassign(service, generation, (problem) => {
+          if (problem === undefined) answer('PHASE_APPLIED');
+          else answer('PHASE_FAILED', problem);
+        });
+        return;
       }
       config.refresh(service, { revision: configRevision, hash: configHash });
-      if (manifest === '') return undefined;
+      if (manifest === '') return;
       if ((control.generations().get(service) ?? 0) < generation) await this.#take(assignment);
-      return answer('PHASE_APPLIED');
+      answer('PHASE_APPLIED');
     } catch (error) {
       if (!isCode(error)) logger.error('an assignment failed in an unexpected way', { service, generation, error });
-      return answer('PHASE_FAILED', messageOf(error));
+      answer('PHASE_FAILED', messageOf(error));
     }
   }
 

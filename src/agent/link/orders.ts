@@ -30,11 +30,11 @@ export class Orders {
   async take(frame: OrderFrame, outbox: Outbox): Promise<void> {
     const { assignments, commands, tails, logger } = this.#options;
     switch (frame.$case) {
-      case 'assignment': {
-        const answer = await assignments.apply(frame.value);
-        if (answer) outbox.tellApplied(answer);
+      case 'assignment':
+        await assignments.apply(frame.value, (applied) => {
+          outbox.tellApplied(applied);
+        });
         return;
-      }
       case 'command':
         this.#command(frame.value);
         return;

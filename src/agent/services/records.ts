@@ -14,8 +14,8 @@ export interface InstanceRecord {
   readonly folder: string;
   /** Path of its manifest below the services directory, by which a file that is broken is still known as its own. */
   readonly file?: string;
-  /** Set for a service assigned by the center. */
-  readonly assigned?: { readonly generation: number };
+  /** Set for a service assigned by the center; `removed`: it took that back, and the service has not ended yet. */
+  readonly assigned?: { readonly generation: number; readonly removed?: true };
   /** It ended, was given up or was stopped by others, and is not to be started again by itself during this boot. */
   readonly rest?: { readonly state: 'EXITED' | 'STOPPED' | 'FATAL'; readonly reason: string; readonly bootId: string };
   /** As of the last change of its state. */
@@ -58,12 +58,6 @@ export function withoutStart(record: InstanceRecord): InstanceRecord {
 /** The record of one that somebody asked to run or to stop: whatever rested before is over. */
 export function asked(record: InstanceRecord, wanted: boolean): InstanceRecord {
   return { ...withoutRest(record), wanted };
-}
-
-/** The record of one that belongs to this machine alone. */
-export function withoutAssignment(record: InstanceRecord): InstanceRecord {
-  const { assigned, ...others } = record;
-  return assigned ? others : record;
 }
 
 /** The record with another manifest, by which what was given up is tried again. */

@@ -1,5 +1,5 @@
 import { sleep, type Clock } from '../../kit/clock.js';
-import { MusterError, messageOf } from '../../kit/errors.js';
+import { MusterError } from '../../kit/errors.js';
 import { makeDirectory } from '../../kit/files.js';
 import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
@@ -8,11 +8,12 @@ import { KeyedMutex } from '../../kit/tasks.js';
 import type { Driver, InstanceReport } from '../../model/instance.js';
 import { checkManifest, type Manifest } from '../../model/manifest.js';
 import type { Store } from '../../store/port.js';
-import type { ServiceControl, ServicesChange } from '../ports.js';
+import type { Heard, ServiceControl, ServicesChange } from '../ports.js';
 import type { ChecksFactory, ReportedHealth } from '../probes/checks.js';
 import type { ServiceDriver, Subject } from './driver.js';
 import { ManifestDirectory, usualFiles, type BrokenFile, type Scan } from './manifests.js';
-import { InstanceRecords, withManifest, withoutAssignment, type InstanceRecord } from './records.js';
+import { InstanceRecords, withManifest, type InstanceRecord } from './records.js';
+import { Retirements } from './retirements.js';
 import { Supervisor, type Definition } from './supervisor.js';
 import { logDirectory, sharedDirectory } from './workplace.js';
 
@@ -42,7 +43,7 @@ export class Services implements ServiceControl {
   readonly #records: InstanceRecords;
   readonly #directory: ManifestDirectory;
   readonly #supervisors = new Map<string, Supervisor>();
-  readonly #retiring = new Map<string, Promise<void>>();
+  readonly #retirements: Retirements;
   readonly #listeners = new Set<(change: ServicesChange) => void>();
   readonly #mutations = new KeyedMutex();
   #drivers: Readonly<Record<Driver, ServiceDriver>> | undefined;
@@ -54,6 +55,7 @@ export class Services implements ServiceControl {
   constructor(options: ServicesOptions) {
     this.#options = options;
     this.#records = new InstanceRecords(options.store);
+    this.#retirements = new Retirements({ logger: options.logger, forget: (supervisor) => this.#forget(supervisor) });
     this.#directory = new ManifestDirectory(options.manifestsDirectory);
     let resolve = (): void => undefined;
     const promise = new Promise<void>((done) => {
@@ -111,6 +113,7 @@ export class Services implements ServiceControl {
   }
 
   async start(service: string): Promise<InstanceReport> {
+    this.#retirements.check(service);
     return this.#act(service, (supervisor) => supervisor.start());
   }
 
@@ -119,6 +122,7 @@ export class Services implements ServiceControl {
   }
 
   async restart(service: string): Promise<InstanceReport> {
+    this.#retirements.check(service);
     return this.#act(service, (supervisor) => supervisor.restart());
   }
 
@@ -126,7 +130,7 @@ export class Services implements ServiceControl {
     await this.#ready.promise;
     const { manifest, manifestText, generation } = assignment;
     await this.#mutations.run(manifest.name, async () => {
-      await this.#retiring.get(manifest.name);
+      await this.#retirements.cleared(manifest.name);
       const held = this.#records.get(manifest.name)?.assigned?.generation ?? 0;
       if (generation <= held) return;
       await this.#records.update(manifest.name, (record) => ({
@@ -137,13 +141,24 @@ export class Services implements ServiceControl {
     });
   }
 
-  async unassign(service: string, generation: number): Promise<void> {
+  async unassign(service: string, generation: number, heard: Heard): Promise<void> {
     await this.#ready.promise;
     await this.#mutations.run(service, async () => {
-      const record = this.#records.get(service);
-      if (!record?.assigned || record.assigned.generation > generation) return;
-      await this.#records.update(service, () => withoutAssignment(record));
-      this.#retire(service);
+      const assigned = this.#records.get(service)?.assigned;
+      if (!assigned || assigned.generation > generation) {
+        heard(undefined);
+        return;
+      }
+      const supervisor = this.#supervisors.get(service);
+      if (!supervisor) {
+        await this.#records.update(service, () => undefined);
+        heard(undefined);
+        return;
+      }
+      // Held until it has ended: the center asks again, and so does the next agent.
+      await this.#records.amend(service, (record) => ({ ...record, assigned: { ...assigned, removed: true } }));
+      this.#retire(supervisor);
+      this.#retirements.hear(service, heard);
     });
   }
 
@@ -168,7 +183,7 @@ export class Services implements ServiceControl {
         this.#options.logger.error('a service could not be stopped', { service: supervisor.service, error });
       });
     });
-    await Promise.all([...halts, ...this.#retiring.values()]);
+    await Promise.all([...halts, this.#retirements.settled()]);
   }
 
   async #act(service: string, action: (supervisor: Supervisor) => Promise<void>): Promise<InstanceReport> {
@@ -207,8 +222,8 @@ export class Services implements ServiceControl {
       const definition = definitionOf(service, record);
       if (!definition)
         this.#options.logger.error('the stored manifest of a service cannot be read any more', { service });
-      else if (record.assigned || !scan || scan.kept.has(service)) assigned.set(service, definition);
-      else if (!scan.definitions.has(service)) orphans.push(definition);
+      else if (goesOn(service, record, scan)) assigned.set(service, definition);
+      else if (!scan?.definitions.has(service)) orphans.push(definition);
     }
     const wanted = new Map([...(scan?.definitions ?? []), ...assigned]);
     this.#sayBroken(scan);
@@ -219,6 +234,7 @@ export class Services implements ServiceControl {
   }
 
   async #rescan(): Promise<void> {
+    this.#retirements.retry();
     const scan = await this.#directory.scan();
     if (this.#stopped) return;
     this.#sayBroken(scan);
@@ -226,6 +242,7 @@ export class Services implements ServiceControl {
     for (const definition of scan.definitions.values()) {
       const { name } = definition.manifest;
       const current = this.#supervisors.get(name)?.definition;
+      if (this.#retirements.has(name)) continue;
       if (current && (current.generation > 0 || sameText(current, definition))) continue;
       await this.#mutations.run(name, () => this.#put(definition));
     }
@@ -238,13 +255,16 @@ export class Services implements ServiceControl {
       .filter(({ definition }) => definition.generation === 0)
       .map(({ service }) => service)
       .filter((service) => !scan.definitions.has(service) && !scan.kept.has(service));
-    for (const service of missing) if (this.#missing.has(service)) this.#retire(service);
+    for (const service of missing) {
+      const supervisor = this.#supervisors.get(service);
+      if (supervisor && this.#missing.has(service)) this.#retire(supervisor);
+    }
     this.#missing = new Set(missing);
   }
 
   #sayBroken(scan: Scan | undefined): void {
     const clashes = [...(scan?.definitions.values() ?? [])]
-      .filter(({ manifest }) => this.#records.get(manifest.name)?.assigned)
+      .filter(({ manifest }) => isAssigned(this.#records.get(manifest.name)))
       .map(({ manifest }) => ({
         file: manifest.name,
         errors: [
@@ -268,7 +288,7 @@ export class Services implements ServiceControl {
   /** Makes the service what its definition says. */
   async #put(definition: Definition): Promise<void> {
     const { name } = definition.manifest;
-    await this.#retiring.get(name);
+    await this.#retirements.cleared(name);
     await this.#records.update(name, (record) => withManifest(record, definition));
     if (this.#stopped) return;
     const current = this.#supervisors.get(name);
@@ -313,27 +333,21 @@ export class Services implements ServiceControl {
   }
 
   /** Stops it in the background, then forgets it. */
-  #retire(service: string): void {
-    const supervisor = this.#supervisors.get(service);
-    if (!supervisor || this.#retiring.has(service)) return;
+  #retire(supervisor: Supervisor): void {
+    const { service } = supervisor;
+    if (this.#retirements.has(service)) return;
     this.#options.logger.info('its manifest is gone: stopping it', { service });
-    const work = this.#end(supervisor).finally(() => this.#retiring.delete(service));
-    this.#retiring.set(service, work);
+    this.#retirements.begin(supervisor);
   }
 
-  async #end(supervisor: Supervisor): Promise<void> {
+  async #forget(supervisor: Supervisor): Promise<void> {
     const { service } = supervisor;
-    try {
-      await supervisor.halt();
-      if (this.#stopped) return;
-      supervisor.detach();
-      this.#supervisors.delete(service);
-      this.#missing.delete(service);
-      await this.#records.update(service, () => undefined);
-      this.#tell({ service, report: undefined });
-    } catch (error) {
-      this.#options.logger.error('a removed service could not be stopped', { service, error: messageOf(error) });
-    }
+    if (this.#stopped) throw new MusterError('cancelled', 'the agent is stopping');
+    await this.#records.update(service, () => undefined);
+    supervisor.detach();
+    this.#supervisors.delete(service);
+    this.#missing.delete(service);
+    this.#tell({ service, report: undefined });
   }
 
   /** Its manifest went away while no agent ran. */
@@ -343,7 +357,7 @@ export class Services implements ServiceControl {
     const supervisor = this.#supervise(definition);
     this.#supervisors.set(name, supervisor);
     await supervisor.adopt();
-    this.#retire(name);
+    this.#retire(supervisor);
   }
 
   #changed(service: string): void {
@@ -354,6 +368,16 @@ export class Services implements ServiceControl {
   #tell(change: ServicesChange): void {
     for (const listener of [...this.#listeners]) listener(change);
   }
+}
+
+/** Whether what an earlier agent ran is still wanted, without a manifest that can be read now. */
+function goesOn(service: string, record: InstanceRecord, scan: Scan | undefined): boolean {
+  return record.assigned ? isAssigned(record) : !scan || scan.kept.has(service);
+}
+
+/** Whether the center wants it here. */
+function isAssigned(record: InstanceRecord | undefined): boolean {
+  return record?.assigned !== undefined && record.assigned.removed !== true;
 }
 
 function definitionOf(service: string, record: InstanceRecord): Definition | undefined {

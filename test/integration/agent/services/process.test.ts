@@ -345,10 +345,11 @@ describe('assignments', () => {
       () => s.services.get('given').state === 'RUNNING' && s.services.get('given').pid !== first.pid,
     );
     const { pid } = s.services.get('given');
-    await s.services.unassign('given', 5);
-    await s.services.unassign('unknown', 5);
+    const heard: (string | undefined)[] = [];
+    for (const service of ['given', 'unknown']) await s.services.unassign(service, 5, (problem) => heard.push(problem));
     await waitFor('its end', async () => (await readProcess(pid)) === undefined && s.services.list().length === 0);
     assert.deepEqual([...s.services.generations()], []);
+    assert.deepEqual(heard, [undefined, undefined]);
   });
 });
 
