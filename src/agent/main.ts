@@ -2,7 +2,7 @@ import { chmod } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { systemClock } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
-import { makeDirectory } from '../kit/files.js';
+import { explainFullDisk, makeDirectory } from '../kit/files.js';
 import { newId } from '../kit/ids.js';
 import type { Logger } from '../kit/logger.js';
 import { readBootId } from '../kit/proc.js';
@@ -87,6 +87,14 @@ const DEFAULT_USER = 'nobody';
  */
 export async function runAgent(options: RunAgentOptions): Promise<void> {
   const data = resolve(options.data);
+  try {
+    await runOn(data, options);
+  } catch (error) {
+    throw explainFullDisk(error, data);
+  }
+}
+
+async function runOn(data: string, options: RunAgentOptions): Promise<void> {
   await makeDirectories(data, options);
   const store = await openLevelStore({
     path: join(data, 'state'),

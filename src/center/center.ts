@@ -203,6 +203,7 @@ function partsOf(options: CenterOptions, core: Core, joined: Joined): CenterPart
     version: VERSION,
     startedMs: clock.now(),
     caExpiresMs: authority.expiresMs,
+    storageProblem: async () => (await options.store.problem?.()) ?? '',
   };
 }
 

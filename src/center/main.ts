@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { systemClock, type Clock } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
-import { makeDirectory } from '../kit/files.js';
+import { explainFullDisk, makeDirectory } from '../kit/files.js';
 import type { Logger } from '../kit/logger.js';
 import { aborted, runTasks } from '../kit/tasks.js';
 import { PORTS, adminSocket } from '../model/places.js';
@@ -64,6 +64,14 @@ const DRAIN_MS = 5000;
  * @throws precondition when an address or the data directory is taken; data_loss; unavailable when the store failed: restart it then
  */
 export async function runCenter(options: CenterMainOptions): Promise<void> {
+  try {
+    await runOn(options);
+  } catch (error) {
+    throw explainFullDisk(error, options.data);
+  }
+}
+
+async function runOn(options: CenterMainOptions): Promise<void> {
   const clock = options.clock ?? systemClock;
   await makeDirectory(options.data, 0o700);
   const store = await openLevelStore({

@@ -16,6 +16,8 @@ export interface StatusParts {
   readonly machines: Machines;
   readonly instances: Instances;
   readonly alerts: Alerts;
+  /** Why nothing can be stored now; empty when it can. */
+  readonly storageProblem: () => Promise<string>;
 }
 
 /** Alerts named in one answer; ListAlerts has them all. */
@@ -25,10 +27,10 @@ const ALERTS_MAX = 200;
 export function statusHandlers(parts: StatusParts): StatusHandlers {
   const { machines, instances, alerts } = parts;
   return {
-    getStatus: () => {
+    getStatus: async () => {
       const all = instances.list();
       const known = all.filter(({ unknownSinceMs }) => unknownSinceMs === undefined);
-      return Promise.resolve({
+      return {
         site: parts.site,
         centerVersion: parts.version,
         started: toDate(parts.startedMs),
@@ -40,7 +42,8 @@ export function statusHandlers(parts: StatusParts): StatusHandlers {
         instancesWanted: all.filter(({ report }) => report.wanted).length,
         alerts: alerts.open().slice(-ALERTS_MAX).map(toWireAlert),
         caExpires: toDate(parts.caExpiresMs),
-      });
+        storageProblem: await parts.storageProblem(),
+      };
     },
   };
 }

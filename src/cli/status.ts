@@ -6,10 +6,11 @@ import { Failed, type GlobalOptions, type Io } from './io.js';
 import { ago, clockTime, Output } from './output.js';
 
 /** What is not as it should be, or cannot be known; empty when all is well. Alerts are listed by themselves. */
-function shortfalls(status: GetStatusResponse): string[] {
+export function shortfalls(status: GetStatusResponse): string[] {
   const offline = status.machines - status.machinesOnline;
   const missing = status.instancesWanted - status.instancesRunning;
   return [
+    ...(status.storageProblem === '' ? [] : [`the center can store nothing: ${status.storageProblem}`]),
     ...(offline > 0
       ? [`${offline} of ${status.machines} machines are not connected: what runs there is not known`]
       : []),

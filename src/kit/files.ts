@@ -56,6 +56,14 @@ const WHY_NOT: ReadonlyMap<string, string> = new Map([
   ['ELOOP', 'its symbolic links lead round in a circle. Choose another directory'],
 ]);
 
+/** What the system says of a full disk, with the place and what to do; anything else as it is. */
+export function explainFullDisk(error: unknown, directory: string): unknown {
+  const errno = errnoOf(error);
+  if (errno !== 'ENOSPC' && errno !== 'EDQUOT') return error;
+  const message = `there is no space left for ${directory}: free some space on its disk, then start again`;
+  return new MusterError('exhausted', message, { reason: 'DISK_FULL', cause: error });
+}
+
 /** Makes a directory's entries (a rename, a creation) survive a power loss. */
 export async function syncDirectory(path: string): Promise<void> {
   const handle = await open(path, 'r');

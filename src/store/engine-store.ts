@@ -1,4 +1,4 @@
-import { MusterError } from '../kit/errors.js';
+import { MusterError, messageOf } from '../kit/errors.js';
 import type { Logger } from '../kit/logger.js';
 import type { Engine } from './engine.js';
 import { assertKey, assertPrefix, assertRange } from './keys.js';
@@ -102,6 +102,16 @@ export class EngineStore implements Store {
       this.#waitingBytes += batch.bytes;
       this.#writer ??= this.#drain();
     });
+  }
+
+  async problem(): Promise<string> {
+    try {
+      this.#assertOpen();
+      const room = await this.#engine.room();
+      return room.puts > 0 ? '' : room.refusal().message;
+    } catch (error) {
+      return messageOf(error);
+    }
   }
 
   watch(prefix: string, signal: AbortSignal): AsyncIterable<Change> {

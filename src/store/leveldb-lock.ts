@@ -74,8 +74,8 @@ export class DirectoryLock {
     };
     const text = `${JSON.stringify(holder)}\n`;
     const aside = `${file}.${newId('take')}`;
-    await writeFile(aside, text, { mode: 0o600 });
     try {
+      await writeFile(aside, text, { mode: 0o600 });
       for (let tries = 1; tries <= TRIES_MAX; tries += 1) {
         if (await linked(aside, file)) return new DirectoryLock(file, text);
         const found = parseHolder(await readFileIfThere(file));

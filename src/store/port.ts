@@ -72,6 +72,9 @@ export interface Store {
    */
   watch(prefix: string, signal: AbortSignal): AsyncIterable<Change>;
 
+  /** Why writes are refused now, and what to do; empty where they are not. Left out by what stores without refusing. Never rejects. */
+  problem?(): Promise<string>;
+
   /** Resolves when a driver's write failed and it stopped itself; never rejects. The process should then exit or reopen. */
   readonly failed: Promise<Error>;
 

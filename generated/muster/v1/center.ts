@@ -436,6 +436,8 @@ export interface GetStatusResponse {
     | undefined;
   /** Instances nobody can say anything of now: contact with their machine is lost. Never counted as running. */
   instancesUnknown: number;
+  /** Why the center can store nothing now, and what to do; empty when it can. Until then every change is refused. */
+  storageProblem: string;
 }
 
 export interface CreateTokenRequest {
@@ -3900,6 +3902,7 @@ function createBaseGetStatusResponse(): GetStatusResponse {
     alerts: [],
     caExpires: undefined,
     instancesUnknown: 0,
+    storageProblem: "",
   };
 }
 
@@ -3937,6 +3940,9 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     }
     if (message.instancesUnknown !== 0) {
       writer.uint32(88).int32(message.instancesUnknown);
+    }
+    if (message.storageProblem !== "") {
+      writer.uint32(98).string(message.storageProblem);
     }
     return writer;
   },
@@ -4042,6 +4048,14 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
             message.instancesUnknown = reader.int32();
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.storageProblem = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4093,6 +4107,11 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
         : isSet(object.instances_unknown)
         ? globalThis.Number(object.instances_unknown)
         : 0,
+      storageProblem: isSet(object.storageProblem)
+        ? globalThis.String(object.storageProblem)
+        : isSet(object.storage_problem)
+        ? globalThis.String(object.storage_problem)
+        : "",
     };
   },
 
@@ -4131,6 +4150,9 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     if (message.instancesUnknown !== 0) {
       obj.instancesUnknown = Math.round(message.instancesUnknown);
     }
+    if (message.storageProblem !== "") {
+      obj.storageProblem = message.storageProblem;
+    }
     return obj;
   },
 
@@ -4150,6 +4172,7 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     message.alerts = object.alerts?.map((e) => Alert.fromPartial(e)) || [];
     message.caExpires = object.caExpires ?? undefined;
     message.instancesUnknown = object.instancesUnknown ?? 0;
+    message.storageProblem = object.storageProblem ?? "";
     return message;
   },
 };

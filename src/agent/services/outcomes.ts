@@ -1,4 +1,4 @@
-import { MusterError } from '../../kit/errors.js';
+import { isCode, messageOf, MusterError } from '../../kit/errors.js';
 import { reasonOf, type State } from './state.js';
 
 /** What is said to the one who asked for a stop or a start that did not come about. */
@@ -22,6 +22,13 @@ export function notStarted(service: string, state: State, lines: readonly string
   return new MusterError('precondition', `${service} did not start: ${reasonOf(state)}${output}`, {
     reason: 'NOT_STARTED',
   });
+}
+
+/** It has ended, and the next agent will not know that it was to. */
+export function stopNotStored(service: string, why: unknown): MusterError {
+  const message = `${service} is stopped, but that cannot be stored, so it will run again after a restart of the agent: ${messageOf(why)}`;
+  const code = isCode(why) ? why.code : 'unavailable';
+  return new MusterError(code, message, { reason: 'STOP_NOT_STORED', cause: why });
 }
 
 export function detachedMeanwhile(): MusterError {

@@ -10,7 +10,7 @@ import { Checking } from './checking.js';
 import { LaunchRefused, type Exit, type Running, type ServiceDriver, type Subject, type Unit } from './driver.js';
 import { tellingLine } from './last-lines.js';
 import { Life, sinceItsStart, triesOf } from './life.js';
-import { detachedMeanwhile, notStarted, notStopped } from './outcomes.js';
+import { detachedMeanwhile, notStarted, notStopped, stopNotStored } from './outcomes.js';
 import { asked, type InstanceRecord, type InstanceRecords, type LifeRecord } from './records.js';
 import {
   decide,
@@ -157,8 +157,9 @@ export class Supervisor {
    * @throws deadline when it cannot even be killed; conflict when it was started meanwhile
    */
   async stop(): Promise<void> {
-    await this.#want(false);
+    const unstored = await this.#want(false).catch((error: unknown) => ({ error }));
     await this.halt();
+    if (unstored) throw stopNotStored(this.service, unstored.error);
   }
 
   /** As stop, but what is wanted stays as it is. */

@@ -4,7 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { isCode, messageOf } from '../../../src/kit/errors.js';
-import { makeDirectory, readFileIfThere, syncDirectory, writeFileDurably } from '../../../src/kit/files.js';
+import {
+  explainFullDisk,
+  makeDirectory,
+  readFileIfThere,
+  syncDirectory,
+  writeFileDurably,
+} from '../../../src/kit/files.js';
 
 let directory = '';
 
@@ -98,5 +104,16 @@ describe('makeDirectory', () => {
         'cannot make D/file: something that is not a directory is there. Move it away, or choose another directory',
       );
     }
+  });
+});
+
+describe('a full disk', () => {
+  it('is said with its place and what to do', async () => {
+    const error: unknown = await writeFile('/dev/full', 'x').catch((failure: unknown) => failure);
+    const said = explainFullDisk(error, '/data');
+    assert.ok(isCode(said, 'exhausted'));
+    assert.match(said.message, /^there is no space left for \/data: free some space/);
+    const other = new Error('other');
+    assert.equal(explainFullDisk(other, '/data'), other);
   });
 });

@@ -24,7 +24,9 @@ describe('the free-space floor', () => {
     await assert.rejects(store.write([{ kind: 'delete', key: 'a' }]), failing('exhausted'));
     assert.ok(await store.get('a'));
     assert.equal(await store.write([]), 2);
+    assert.match((await store.problem?.()) ?? '', /the disk of .* free some space/);
     free = 2 * FLOOR;
+    assert.equal(await store.problem?.(), '');
     assert.equal(await store.write([put('a', '3')]), 3);
     assert.deepEqual(logger.lines.slice(1), [
       'the disk is almost full, writes are refused',
