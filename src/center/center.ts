@@ -222,9 +222,10 @@ async function removeMachine(
   gateway.cut(id, reason);
   options.endCalls((principal) => 'machine' in principal && principal.machine === id, reason);
   await commands.machineRemoved(id, by);
-  await catalog.machineRemoved(id);
   instances.machineRemoved(id);
   await machines.remove(id);
+  // Once nothing can be assigned to it any more.
+  await catalog.machineRemoved(id);
   facts.machineRemoved(id);
   await alerts.look(id);
   await options.forgetRemoved();
@@ -255,10 +256,11 @@ function followChanges({ machines, instances }: Core, { catalog, dirty, facts }:
     if (facts.contactChanged(id)) dirty.emit(id);
   });
   instances.changes.listen((id) => {
-    const [machine = ''] = id.split('/');
+    const [machine = '', service = ''] = id.split('/');
     dirty.emit(machine);
     const instance = instances.get(id);
-    if (instance && instance.unknownSinceMs === undefined) catalog.instanceReported(instance);
+    if (!instance) catalog.instanceGone(machine, service);
+    else if (instance.unknownSinceMs === undefined) catalog.instanceReported(instance);
   });
   config.onChange((service) => {
     const having = instances.list().filter(({ report }) => report.service === service);

@@ -61,8 +61,8 @@ export class Catalog {
   readonly #mutex = new KeyedMutex();
   /** Assignments by machine, then service. */
   readonly #byMachine = new Map<string, Map<string, AssignmentRecord>>();
-  /** Configuration revision last sent to a connected machine, by instance. */
-  readonly #configSent = new Map<string, number>();
+  /** Configuration revision last sent in the machine's session, by machine, then service. */
+  readonly #configSent = new Map<string, Map<string, number>>();
 
   constructor(options: CatalogOptions) {
     this.#options = options;
@@ -155,7 +155,10 @@ export class Catalog {
   /** Finishes at a start what a crash may have cut between a definition and its assignments. */
   async resume(): Promise<void> {
     await this.#mutex.run(CATALOG, async () => {
-      await this.#converge(this.#options.definitions.ids(), this.#options.machines.ids());
+      const { definitions, machines } = this.#options;
+      for (const machine of [...this.#byMachine.keys()]) if (!machines.has(machine)) await this.#forgetMachine(machine);
+      await this.#converge(definitions.ids(), machines.ids());
+      await this.#forgetRemoved();
     });
   }
 
@@ -166,13 +169,17 @@ export class Catalog {
     });
   }
 
+  /** Call once the machine is not of the fleet any more. Resolves once durable. */
   async machineRemoved(machine: string): Promise<void> {
     await this.#mutex.run(CATALOG, async () => {
-      const ids = [...(this.#byMachine.get(machine)?.keys() ?? [])].map((service) => instanceId(machine, service));
-      this.#byMachine.delete(machine);
-      for (const id of ids) this.#options.applied.set(id, undefined);
-      await this.#options.assignments.remove(ids);
+      await this.#forgetMachine(machine);
+      await this.#forgetRemoved();
     });
+  }
+
+  /** The machine has the service no more. */
+  instanceGone(machine: string, service: string): void {
+    this.#configSent.get(machine)?.delete(service);
   }
 
   /**
@@ -181,6 +188,7 @@ export class Catalog {
    */
   async differences(machine: string, held: readonly Held[]): Promise<Desired[]> {
     const byService = new Map(held.map((one) => [one.service, one]));
+    this.#configSent.delete(machine);
     await this.#mutex.run(CATALOG, async () => {
       await this.#converge(this.#options.definitions.ids(), [machine], { silent: true });
       const raised = [...(this.#byMachine.get(machine)?.values() ?? [])].flatMap(
@@ -194,6 +202,8 @@ export class Catalog {
 
   /** An agent said what became of an assignment. */
   applied(machine: string, applied: Applied): void {
+    // Of what was never assigned nothing is asked.
+    if (!this.#byMachine.get(machine)?.has(applied.service)) return;
     this.#options.applied.set(instanceId(machine, applied.service), { ...applied, machine });
     if (applied.phase !== 'failed') return;
     this.#options.logger.warn('an assignment could not be applied', { machine, ...applied });
@@ -208,7 +218,7 @@ export class Catalog {
   /** An instance was reported: tells its agent of a configuration it does not hold, once per revision. */
   instanceReported({ machine, report, configHeld }: InstanceRecord): void {
     const { revision } = this.#options.config.revisionOf(report.service, machine);
-    if (revision === configHeld || this.#configSent.get(instanceId(machine, report.service)) === revision) return;
+    if (revision === configHeld || this.#configSent.get(machine)?.get(report.service) === revision) return;
     this.#tell(machine, report.service);
   }
 
@@ -230,10 +240,8 @@ export class Catalog {
 
   #difference(machine: string, service: string, held: Held | undefined): Desired | undefined {
     const desired = this.#desired(machine, service);
-    const id = instanceId(machine, service);
-    this.#configSent.delete(id);
     if (!differs(desired, held)) return undefined;
-    this.#configSent.set(id, desired.configRevision);
+    this.#noteSent(machine, desired);
     return desired;
   }
 
@@ -255,7 +263,28 @@ export class Catalog {
   #tell(machine: string, service: string): void {
     const desired = this.#desired(machine, service);
     if (!this.#options.courier.assign(machine, desired)) return;
-    this.#configSent.set(instanceId(machine, service), desired.configRevision);
+    this.#noteSent(machine, desired);
+  }
+
+  #noteSent(machine: string, { service, configRevision }: Desired): void {
+    const sent = this.#configSent.get(machine) ?? new Map<string, number>();
+    this.#configSent.set(machine, sent.set(service, configRevision));
+  }
+
+  async #forgetMachine(machine: string): Promise<void> {
+    const ids = [...(this.#byMachine.get(machine)?.keys() ?? [])].map((service) => instanceId(machine, service));
+    this.#byMachine.delete(machine);
+    this.#configSent.delete(machine);
+    for (const id of ids) this.#options.applied.set(id, undefined);
+    await this.#options.assignments.remove(ids);
+  }
+
+  /** A removed definition is kept for machines that have not heard of it, and so ends with the last assignment of it. */
+  async #forgetRemoved(): Promise<void> {
+    const { definitions } = this.#options;
+    const assigned = new Set([...this.#byMachine.values()].flatMap((services) => [...services.keys()]));
+    const gone = definitions.ids().filter((service) => definitions.get(service)?.removed && !assigned.has(service));
+    if (gone.length > 0) await definitions.remove(gone);
   }
 
   /** Makes the assignments of these services on these machines what the definitions say, durably, then tells the agents. */
