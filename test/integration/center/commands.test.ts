@@ -256,16 +256,19 @@ describe('log relay', () => {
     const sent = { count: 0 };
     const uploading = failureOf(agent.client.uploadOutput(upload(command, 100_000, sent)));
     assert.equal((await first).done, false);
-    let before = -1;
+    // All of it is in this process: while these calls go to and fro, an agent that is not held back sends more.
+    const roundTrips = async (): Promise<void> => {
+      for (let trip = 0; trip < 100; trip += 1) await center.operator.getMachine({ machine: 'a' });
+    };
     await waitFor('the agent to be held back', async () => {
-      const still = sent.count === before;
-      before = sent.count;
-      await new Promise((resolve) => {
-        setTimeout(resolve, 300);
-      });
-      return still;
+      const before = sent.count;
+      await roundTrips();
+      return before > 1 && sent.count === before;
     });
-    assert.ok(sent.count < 2000, `${sent.count} messages of 1 KB were taken for a reader who read one`);
+    const held = sent.count;
+    assert.ok(held < 2000, `${held} messages of 1 KB were taken for a reader who read one`);
+    for (let read = 1; read <= held && sent.count === held; read += 1) await lines.next();
+    assert.ok(sent.count > held, 'it goes on for a reader who reads on');
     controller.abort();
     assert.equal((await uploading).reason, 'OUTPUT_UNWANTED');
     await stream.awaited('cancel', (cancel) => cancel.command === command);
