@@ -45,10 +45,12 @@ export function cleared(site: Site, alert: AlertJson): Promise<AlertJson> {
   );
 }
 
-/** Waits until nothing is wrong. */
+/** Waits until nothing is wrong any more. That a service was restarted is said for five minutes after it, and does not count. */
 export async function allWell(site: Site): Promise<void> {
   await waitFor('no alert to be left', async () =>
-    (await alertsOf(site)).every((alert) => alert.cleared !== undefined) ? true : undefined,
+    (await alertsOf(site)).every((alert) => alert.cleared !== undefined || alert.kind === 'service_restarting')
+      ? true
+      : undefined,
   );
 }
 
