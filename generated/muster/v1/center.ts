@@ -225,7 +225,10 @@ export interface InstanceState {
     | undefined;
   /** The machine has this service no more. */
   removed: boolean;
-  /** This frame ends a full report: instances not in it since report_full are gone. */
+  /**
+   * This frame ends a full report: instances that were not told of in this session are gone. What the session began with need not be
+   * told again for the first report_full.
+   */
   fullReportEnd: boolean;
 }
 
