@@ -8,7 +8,7 @@ import { setMaxListeners, type EventEmitter } from 'node:events';
 import type { Timer } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
 import type { Channel, Lease } from './channel.js';
-import { explainConnectionFailure } from './connection-errors.js';
+import { explainConnectionFailure, explainConnectionLost, explainNoConnection } from './connection-errors.js';
 import { asMusterError, fromStatus } from './status.js';
 import type { CallOptions } from './types.js';
 
@@ -36,6 +36,8 @@ export class ActiveClientCall {
   readonly #ended = new AbortController();
   #call: CallSurface | undefined;
   #connecting: Timer | undefined;
+  /** The server has begun to answer: it was reached, whatever comes. */
+  #reached = false;
   /** Why this side ended the call, where it did: the transport then only says "cancelled". */
   #ours: unknown;
 
@@ -53,7 +55,7 @@ export class ActiveClientCall {
     }
     if (!this.#lease.connected()) {
       this.#connecting = channel.clock.after(channel.connectTimeoutMs, () => {
-        if (!this.#lease.connected()) this.cancel(notConnected(channel));
+        if (!this.#lease.connected()) this.cancel(explainNoConnection(channel.target, channel.connectTimeoutMs));
       });
     }
   }
@@ -75,7 +77,10 @@ export class ActiveClientCall {
   /** Follows the grpc-js call to its end. */
   watch(call: CallSurface): void {
     this.#call = call;
-    call.on('metadata', () => this.#connecting?.cancel());
+    call.on('metadata', () => {
+      this.#connecting?.cancel();
+      this.#reached = true;
+    });
     call.on('error', (error: unknown) => {
       this.ending(error);
     });
@@ -112,7 +117,15 @@ export class ActiveClientCall {
     // A status with a reason was written by the server; the others may be grpc-js telling of the connection.
     if (said.reason !== undefined) return said;
     if (error.code === GrpcStatus.DEADLINE_EXCEEDED.valueOf()) return tooLate(this.#options.timeoutMs, this.#channel);
-    return (lost ? explainConnectionFailure(error.details, this.#channel.target) : undefined) ?? said;
+    return (lost ? this.#explainLost(error) : undefined) ?? said;
+  }
+
+  /** Only what no server has answered can be a failure to reach it; a server may speak of ENOENT, too. */
+  #explainLost({ details, metadata }: GrpcFailure): MusterError | undefined {
+    const { target } = this.#channel;
+    // grpc-js puts nothing into the metadata of statuses it makes itself; those of a server carry its headers.
+    const answered = this.#reached || Object.keys(metadata?.getMap() ?? {}).length > 0;
+    return answered ? explainConnectionLost(details, target) : explainConnectionFailure(details, target);
   }
 
   /** Lets go of the channel, the signal and the timer. Call once the outcome has been delivered. */
@@ -136,11 +149,6 @@ function abortError(signal: AbortSignal): MusterError {
   return reason instanceof MusterError
     ? reason
     : new MusterError('cancelled', 'the call was cancelled by its caller', { cause: reason });
-}
-
-function notConnected({ target, connectTimeoutMs }: Channel): MusterError {
-  const message = `cannot reach ${target.peer} at ${target.address}: no connection within ${connectTimeoutMs} ms. Check the network and any firewall`;
-  return new MusterError('unavailable', message, { reason: 'CONNECT_TIMEOUT' });
 }
 
 function tooLate(timeoutMs: number | undefined, { target }: Channel): MusterError {

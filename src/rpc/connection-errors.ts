@@ -14,6 +14,9 @@ interface Diagnosis {
 }
 
 const at = ({ peer, address }: Target): string => `cannot reach ${peer} at ${address}`;
+/** A socket of this machine has no port, and no network lies before it. */
+const ask = ({ address }: Target, onNetwork: string, onSocket: string): string =>
+  address.startsWith('unix:') ? onSocket : onNetwork;
 const untrusted = ({ peer, address }: Target): string => `${peer} at ${address} cannot be trusted`;
 
 /** Marks what our own check of the server's certificate says, so that it comes through grpc-js as written. */
@@ -28,7 +31,8 @@ const DIAGNOSES: readonly (readonly [RegExp, Diagnosis])[] = [
     /ECONNREFUSED/,
     {
       reason: 'CONNECTION_REFUSED',
-      text: (target) => `${at(target)}: connection refused. Is it running, and is the port right?`,
+      text: (target) =>
+        `${at(target)}: connection refused. ${ask(target, 'Is it running, and is the port right?', 'Is it running?')}`,
     },
   ],
   [
@@ -58,7 +62,8 @@ const DIAGNOSES: readonly (readonly [RegExp, Diagnosis])[] = [
     /EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|EHOSTDOWN/,
     {
       reason: 'UNREACHABLE',
-      text: (target) => `${at(target)}: no way to that host. Check the network and any firewall`,
+      text: (target) =>
+        `${at(target)}: ${ask(target, 'no way to that host. Check the network and any firewall', 'it does not answer. Is it running?')}`,
     },
   ],
   [
@@ -97,10 +102,26 @@ const DIAGNOSES: readonly (readonly [RegExp, Diagnosis])[] = [
     {
       reason: 'CONNECTION_LOST',
       text: (target) =>
-        `${at(target)}: the connection was closed at once. Is that the right port, and does it speak this protocol?`,
+        `${at(target)}: the connection was closed at once. ${ask(target, 'Is that the right port, and does it', 'Does what listens there')} speak this protocol?`,
     },
   ],
 ];
+
+/** Nobody was reached in the time for it. */
+export function explainNoConnection(target: Target, connectTimeoutMs: number): MusterError {
+  const advice = ask(target, 'Check the network and any firewall', 'It may be stopped or overloaded: look at its log');
+  const message = `${at(target)}: no connection within ${connectTimeoutMs} ms. ${advice}`;
+  return new MusterError('unavailable', message, { reason: 'CONNECT_TIMEOUT' });
+}
+
+/** What the system says of a connection that ends while an answer is under way; all else is the server's own word. */
+export function explainConnectionLost(details: string, { peer, address }: Target): MusterError | undefined {
+  if (!/^(?:read|write) E[A-Z]+$/.test(details)) return undefined;
+  return new MusterError('unavailable', `the connection to ${peer} at ${address} was lost: try again`, {
+    reason: 'CONNECTION_LOST',
+    metadata: { cause: details },
+  });
+}
 
 /**
  * What a failure of the connection itself means to people, or undefined where the text is of another kind (a status the

@@ -52,6 +52,26 @@ describe('the four shapes of calls', () => {
     assert.deepEqual(await textsOf(chat), []);
   });
 
+  it('hands on what a server says of its own files as it says it', async (t) => {
+    const texts = ["ENOENT: no such file or directory, open '/x'", 'connect ECONNREFUSED', 'self-signed certificate'];
+    const refuse = (text: string): never => {
+      throw new MusterError('unavailable', text);
+    };
+    const { client } = await shapes(t, {
+      handlers: {
+        echo: ({ text }) => Promise.resolve().then(() => refuse(text)),
+        count: async function* ({ text }) {
+          yield* countTo(1);
+          refuse(text);
+        },
+      },
+    });
+    for (const text of texts) {
+      assert.equal((await failureOf(client.echo({ text }))).message, text);
+      assert.equal((await failureOf(textsOf(client.count({ text })))).message, text);
+    }
+  });
+
   it('delivers everything sent before a failure, then the failure', async (t) => {
     const { client } = await shapes(t, {
       handlers: {

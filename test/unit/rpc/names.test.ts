@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { formatAddress, isLoopback, parseAddress } from '../../../src/rpc/addresses.js';
 import { chainPem, namedPrincipal, readCertificates, uriNames } from '../../../src/rpc/certificates.js';
 import { connectionOf, Connection } from '../../../src/rpc/connection.js';
-import { explainConnectionFailure } from '../../../src/rpc/connection-errors.js';
+import { explainConnectionFailure, explainNoConnection } from '../../../src/rpc/connection-errors.js';
 import { requireLocalOrigin } from '../../../src/rpc/http-guard.js';
 import { parsePrincipalUri, principalUri, type Principal } from '../../../src/rpc/principal.js';
 import { createAuthority } from '../../support/certificates.js';
@@ -154,6 +154,14 @@ describe('explanations of failed connections', () => {
       assert.match(failure.message, /the center at c:7400/);
     });
   }
+
+  it('never speak of ports or networks where a unix socket was called', () => {
+    const local = { peer: 'the agent', address: 'unix:/run/agent.sock' };
+    const failures = Object.keys(reasons).map((details) => explainConnectionFailure(details, local)?.message ?? '');
+    const said = [...failures, explainNoConnection(local, 10).message].filter((text) => /^cannot reach/.test(text));
+    for (const text of said) assert.doesNotMatch(text, /\bport\b|network|firewall/);
+    assert.ok(said.length > 4);
+  });
 
   it('leave other failures alone', () => {
     assert.equal(explainConnectionFailure('the disk is full', target), undefined);
