@@ -200,7 +200,7 @@ describe('sessions', () => {
     assert.ok(afterMs >= silenceLimit(heartbeatMs), `it was raised ${afterMs} ms after the start`);
   });
 
-  it('raises and clears what reports say: port, ping, FATAL, clock', async (t) => {
+  it('raises and clears what reports say: port, ping, restarts, FATAL, clock', async (t) => {
     const center = await TestCenter.start(t, { heartbeatMs: 60_000 });
     const one = await agent(t, center, 'a');
     const stream = await one.connect({ now: new Date(Date.now() + 120_000) });
@@ -230,6 +230,8 @@ describe('sessions', () => {
     await until(['clock_skew', 'ping_failing', 'port_down']);
     await stream.report({ ...wanted, checks: [check('port http', 'HEALTH_PASSING'), check('ping', 'HEALTH_WARNING')] });
     await until(['clock_skew', 'ping_failing']);
+    await stream.report({ ...wanted, state: 'SERVICE_STATE_BACKOFF', reason: 'exit code 1', checks: [] });
+    await until(['clock_skew', 'ping_failing', 'service_restarting']);
     await stream.report({
       service: 'orders',
       wanted: true,
@@ -245,7 +247,7 @@ describe('sessions', () => {
     await stream.beat(new Date(Date.now() - 40_000));
     await until(['clock_skew']);
     const { alerts: all } = await center.operator.listAlerts({ includeCleared: true, pageSize: 0, pageToken: '' });
-    assert.equal(all.length, 5);
+    assert.equal(all.length, 6);
     assert.equal(all.filter(({ cleared }) => cleared).length, 4);
   });
 
