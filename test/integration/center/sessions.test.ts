@@ -248,7 +248,7 @@ describe('sessions', () => {
     await until(['clock_skew']);
     const { alerts: all } = await center.operator.listAlerts({ includeCleared: true, pageSize: 0, pageToken: '' });
     assert.equal(all.length, 6);
-    assert.equal(all.filter(({ cleared }) => cleared).length, 4);
+    assert.equal(all.filter(({ cleared }) => cleared).length, 5);
   });
 
   it('sends agents elsewhere when told to', async (t) => {
