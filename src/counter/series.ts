@@ -120,7 +120,16 @@ export function wrongValue({ definition, value }: Point): Refusal | undefined {
   return undefined;
 }
 
-export function decreasing(name: string, from: number, to: number): Refusal {
+/** Why a counter cannot go on from `seen` to this point, which makes its total `total`; a gauge always can. */
+export function wrongStep({ definition, value }: Point, seen: number, total: number): Refusal | undefined {
+  const { kind, name } = definition;
+  if (kind !== 'counter') return undefined;
+  if (value < seen) return decreasing(name, seen, value);
+  if (Number.isFinite(total)) return undefined;
+  return { reason: 'INVALID_VALUE', message: `"${name}" would become larger than any number: count in a larger unit` };
+}
+
+function decreasing(name: string, from: number, to: number): Refusal {
   return {
     reason: 'DECREASING',
     message: `counter "${name}" fell from ${from} to ${to}: a counter only grows, use a gauge`,

@@ -1,6 +1,6 @@
 import {
-  decreasing,
   SERIES_PER_SERVICE_MAX,
+  wrongStep,
   wrongValue,
   type Batch,
   type Point,
@@ -160,7 +160,9 @@ export class ServiceLedger {
     if (typeof place !== 'number') return place;
     if (this.#table.definitions.length > before) this.#seriesChanged = true;
     const seen = process.seen[place] ?? null;
-    if (definition.kind === 'counter' && value < (seen ?? 0)) return decreasing(definition.name, seen ?? 0, value);
+    const total = (this.#totals[place] ?? 0) + (value - (seen ?? 0));
+    const wrongHere = wrongStep({ definition, value, timeMs }, seen ?? 0, total);
+    if (wrongHere) return wrongHere;
     while (process.seen.length < place) process.seen.push(null);
     process.seen[place] = value;
     this.#set(place, { definition, value, timeMs }, seen);

@@ -1,7 +1,7 @@
 import { RateWindow } from '../../counter/rate.js';
 import {
-  decreasing,
   SERIES_PER_SERVICE_MAX,
+  wrongStep,
   wrongValue,
   type Batch,
   type Point,
@@ -132,7 +132,7 @@ export class MachineLedger {
       const place = sum.#table.place(definition);
       if (typeof place !== 'number') return undefined;
       while (base.length <= place) base.push(0);
-      base[place] = (base[place] ?? 0) + total;
+      base[place] = Math.min((base[place] ?? 0) + total, Number.MAX_VALUE);
       sum.#state.times[place] = Math.max(timeMs, sum.#state.times[place] ?? 0);
     }
     sum.#state.base = base;
@@ -160,7 +160,8 @@ export class MachineLedger {
     if (typeof place !== 'number') return place;
     const { values, times } = this.#state;
     const current = values[place] ?? 0;
-    if (definition.kind === 'counter' && value < current) return decreasing(definition.name, current, value);
+    const wrongHere = wrongStep(point, current, (this.#state.base[place] ?? 0) + value);
+    if (wrongHere) return wrongHere;
     while (values.length < place) values.push(null);
     values[place] = value;
     times[place] = Math.max(timeMs, times[place] ?? 0);

@@ -66,6 +66,19 @@ describe("the center's counters", () => {
     assert.equal(counters.query('orders', 'level').counter.value, 1);
   });
 
+  it('refuse what would make a total that no number can hold', async () => {
+    const { counters } = await start();
+    const largest = Number.MAX_VALUE;
+    assert.deepEqual(await counters.report('m-1', batch('c-1', { a: largest })), []);
+    const refusals = await counters.report('m-1', batch('c-2', { a: largest, b: 1 }));
+    assert.deepEqual(
+      refusals.map(({ index, reason }) => [index, reason]),
+      [[0, 'INVALID_VALUE']],
+    );
+    assert.equal(counters.query('orders', 'a').counter.value, largest);
+    assert.equal(counters.query('orders', 'b').counter.value, 1);
+  });
+
   it('acknowledge only what is durable', async () => {
     const { counters, store } = await start();
     const release = store.hold();
