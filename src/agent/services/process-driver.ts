@@ -127,7 +127,7 @@ class ProcessUnit implements Unit {
     await ensureOwned(logDirectory, owner);
     await ensureOwned(sharedDirectory, owner);
     await checkDirectory(workingDirectory);
-    const program = await findProgram(this.#subject);
+    const program = await findProgram(this.#subject, user);
     const occupied = await describeOccupied(manifest.ports);
     if (occupied !== '') throw new LaunchRefused(`${occupied}: stop what holds it, or change the port`, true);
     const extra = await this.#prepare(user, '');

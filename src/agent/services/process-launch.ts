@@ -65,11 +65,39 @@ async function isProgram(path: string): Promise<boolean> {
   }
 }
 
+/** Whether its permission bits let this user execute it. */
+async function mayExecute(program: string, { uid, groups }: Pick<ServiceUser, 'uid' | 'groups'>): Promise<boolean> {
+  const facts = await stat(program).catch(() => undefined);
+  if (!facts) return false;
+  if (uid === 0) return true;
+  if (facts.uid === uid) return (facts.mode & 0o100) !== 0;
+  return (facts.mode & (groups.includes(facts.gid) ? 0o010 : 0o001)) !== 0;
+}
+
+/** The first that the user may execute; without one, the first that somebody may, and the start will say who may not. */
+async function findOnPath(
+  path: string,
+  command: string,
+  user: Pick<ServiceUser, 'uid' | 'groups'>,
+): Promise<string | undefined> {
+  let other: string | undefined;
+  for (const place of path.split(':').filter((one) => isAbsolute(one))) {
+    const program = join(place, command);
+    if (!(await isProgram(program))) continue;
+    if (await mayExecute(program, user)) return program;
+    other ??= program;
+  }
+  return other;
+}
+
 /**
  * The absolute path of a command: as said, relative to the working directory when it has a slash, else by PATH.
  * @throws LaunchRefused
  */
-export async function findProgram({ manifest, workingDirectory }: Subject): Promise<string> {
+export async function findProgram(
+  { manifest, workingDirectory }: Subject,
+  user: Pick<ServiceUser, 'uid' | 'groups'>,
+): Promise<string> {
   const command = manifest.command[0] ?? '';
   const path = manifest.env['PATH'] ?? agentPath();
   if (command.includes('/')) {
@@ -81,10 +109,8 @@ export async function findProgram({ manifest, workingDirectory }: Subject): Prom
     );
     throw new LaunchRefused(`the command ${program} ${why}`, false);
   }
-  for (const place of path.split(':').filter((one) => isAbsolute(one))) {
-    const program = join(place, command);
-    if (await isProgram(program)) return program;
-  }
+  const program = await findOnPath(path, command, user);
+  if (program !== undefined) return program;
   throw new LaunchRefused(
     `the command "${command}" is in no directory of PATH (${path}): install it, or write its whole path in the manifest`,
     false,

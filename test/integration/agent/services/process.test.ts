@@ -221,6 +221,28 @@ describe('the process driver', () => {
     );
   });
 
+  it('runs the first program of PATH that its user may execute', async (t) => {
+    if (!isRoot) {
+      t.skip('needs root');
+      return;
+    }
+    const places = async (directory: string): Promise<void> => {
+      for (const [place, mode] of [
+        ['first', 0o700],
+        ['second', 0o755],
+      ] as const) {
+        await mkdir(join(directory, place));
+        await writeFile(join(directory, place, 'tool'), '#!/bin/sh\nexec sleep 1000\n', { mode });
+      }
+    };
+    const s = await Supervised.open(t, {}, { prepare: places });
+    const PATH = `${s.directory}/first:${s.directory}/second:/usr/bin:/bin`;
+    const more = { user: 'nobody', env: { PATH }, start: { settle: '100ms', retries: 0 } };
+    await s.write('tool.yaml', manifestText({ name: 'tool', command: ['tool'], ...more }));
+    await waitFor('the service', () => s.services.list().length === 1);
+    await s.state('tool', 'RUNNING');
+  });
+
   it('says that an interpreter is missing', async (t) => {
     const s = await Supervised.open(
       t,
