@@ -113,7 +113,7 @@ describe('opening', () => {
   it('reports a directory that cannot be used', async (t) => {
     const directory = await Directory.make(t);
     await writeFile(join(directory.path, 'leveldb'), 'a file');
-    await assert.rejects(directory.open(), failing('unavailable', /could not be opened/));
+    await assert.rejects(directory.open(), failing('precondition', /leveldb: something that is not a directory is there/));
     await rm(join(directory.path, 'leveldb'));
     await directory.open();
   });
