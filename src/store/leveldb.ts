@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Level } from 'level';
 import { systemClock, type Clock } from '../kit/clock.js';
@@ -20,6 +20,8 @@ import { DEFAULT_SCHEMA, assertReadable, versionOf, type Schema } from './schema
 const FREE_SPACE_FLOOR_BYTES = 32 * 1024 * 1024;
 const WRITE_BUFFER_BYTES = 4 * 1024 * 1024;
 const LEVEL_DIRECTORY = 'leveldb';
+/** The manifest that LevelDB makes with a new database, before it has opened it. */
+const FIRST_MANIFEST = 'MANIFEST-000001';
 
 export interface LevelStoreOptions {
   /** The data directory; made when it is not there. One process at a time. */
@@ -79,6 +81,23 @@ async function mayCreate(path: string, directory: string): Promise<boolean> {
   return true;
 }
 
+/**
+ * Clears away a first start that a power loss cut off, and says whether there was one. LevelDB does not sync the first manifest that it makes,
+ * number 1, and goes on to another before its first open ends; what we store comes after that, with the directory synced in between. So a
+ * CURRENT that still names number 1, with no table and nothing in a log, belongs to a store that never held anything.
+ */
+async function clearedCutOffStart(directory: string): Promise<boolean> {
+  const current = await readFileIfThere(join(directory, 'CURRENT'));
+  if (current?.trim() !== FIRST_MANIFEST) return false;
+  for (const name of await readdir(directory)) {
+    if (/\.(?:ldb|sst)$/.test(name)) return false;
+    if (name.endsWith('.log') && (await stat(join(directory, name))).size > 0) return false;
+  }
+  await rm(directory, { recursive: true });
+  await makeDirectory(directory, 0o700);
+  return true;
+}
+
 function openError(path: string, error: unknown, otherPid?: number): MusterError {
   const cause = error instanceof Error ? (error.cause ?? error) : error;
   if (errnoOf(cause) === 'LEVEL_LOCKED') return alreadyRunning(path, otherPid);
@@ -96,7 +115,7 @@ async function openDb(settings: Settings, lock: DirectoryLock): Promise<Db> {
   const { path } = settings;
   const directory = join(path, LEVEL_DIRECTORY);
   await makeDirectory(directory, 0o700);
-  const createIfMissing = await mayCreate(path, directory);
+  const createIfMissing = (await clearedCutOffStart(directory)) || (await mayCreate(path, directory));
   if (!createIfMissing) await checkFiles(path, directory);
   const db: Db = new Level(directory, {
     keyEncoding: 'buffer',

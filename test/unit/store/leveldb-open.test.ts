@@ -97,6 +97,31 @@ describe('opening', () => {
     assert.equal((await directory.open()).revision, 0);
   });
 
+  it('begins anew where a power loss left the first manifest empty, and only there', async (t) => {
+    const directory = await Directory.make(t);
+    const store = await directory.open();
+    await store.write([put('a', '1')]);
+    await store.close();
+    const files = join(directory.path, 'leveldb');
+    const current = (await readFile(join(files, 'CURRENT'), 'utf8')).trim();
+    // What the rule rests on: a database that was opened once has moved on from its first manifest.
+    assert.notEqual(current, 'MANIFEST-000001');
+
+    const cut = await Directory.make(t);
+    await mkdir(join(cut.path, 'leveldb'));
+    await writeFile(join(cut.path, 'leveldb', 'CURRENT'), 'MANIFEST-000001\n');
+    await writeFile(join(cut.path, 'leveldb', 'MANIFEST-000001'), Buffer.alloc(50));
+    await writeFile(join(cut.path, 'leveldb', '000003.log'), '');
+    const begun = await cut.open();
+    await begun.write([put('a', '1')]);
+    await begun.close();
+
+    await writeFile(join(files, 'CURRENT'), 'MANIFEST-000001\n');
+    await assert.rejects(directory.open(), failing('data_loss'));
+    await writeFile(join(files, 'CURRENT'), `${current}\n`);
+    assert.equal(await text(await directory.open(), 'a'), '1');
+  });
+
   it('says how much it has read', async (t) => {
     const directory = await Directory.make(t);
     const logger = recordingLogger();
@@ -113,7 +138,10 @@ describe('opening', () => {
   it('reports a directory that cannot be used', async (t) => {
     const directory = await Directory.make(t);
     await writeFile(join(directory.path, 'leveldb'), 'a file');
-    await assert.rejects(directory.open(), failing('precondition', /leveldb: something that is not a directory is there/));
+    await assert.rejects(
+      directory.open(),
+      failing('precondition', /leveldb: something that is not a directory is there/),
+    );
     await rm(join(directory.path, 'leveldb'));
     await directory.open();
   });
