@@ -6,6 +6,7 @@
 import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../kit/errors.js';
+import { writeFileDurably } from '../kit/files.js';
 import { maskedCrc32c } from './leveldb-crc32c.js';
 import { damaged, describeKey } from './leveldb-records.js';
 
@@ -83,6 +84,10 @@ function fragmentAt(bytes: Buffer, at: number): Fragment | undefined {
 
 interface LogContents {
   readonly records: readonly Buffer[];
+  /** Behind the last whole record. */
+  readonly wholeBytes: number;
+  /** Whether anything but zeros of a block's end stands behind the last whole record. */
+  readonly torn: boolean;
   /** Offset of damage that is not the end of the log: whole records begin behind it. */
   readonly damagedAt: number | undefined;
 }
@@ -95,21 +100,25 @@ export function readLog(bytes: Buffer): LogContents {
   const records: Buffer[] = [];
   let pieces: Buffer[] = [];
   let torn: number | undefined;
+  let wholeBytes = 0;
   let at = 0;
   while (at + LOG_HEADER_BYTES <= bytes.length) {
     const fragment = fragmentAt(bytes, at);
     if (fragment) {
       const begins = fragment.type === FULL || fragment.type === FIRST;
-      if (begins && torn !== undefined) return { records, damagedAt: torn };
+      if (begins && torn !== undefined) return { records, wholeBytes, torn: true, damagedAt: torn };
       pieces = begins ? [fragment.payload] : [...pieces, fragment.payload];
-      if (fragment.type === FULL || fragment.type === LAST) records.push(Buffer.concat(pieces));
+      if (fragment.type === FULL || fragment.type === LAST) {
+        records.push(Buffer.concat(pieces));
+        wholeBytes = at + LOG_HEADER_BYTES + fragment.payload.length;
+      }
       at = nextHeader(at + LOG_HEADER_BYTES + fragment.payload.length);
     } else {
       torn ??= at;
       at = blockEnd(at);
     }
   }
-  return { records, damagedAt: undefined };
+  return { records, wholeBytes, torn: torn !== undefined, damagedAt: undefined };
 }
 
 /** The tables and logs that hold data; other files are left-overs that LevelDB removes. */
@@ -117,6 +126,13 @@ interface LiveFiles {
   readonly tables: ReadonlySet<number>;
   /** Logs from this number on are live. */
   readonly logNumber: number;
+  readonly tornManifest: TornManifest | undefined;
+}
+
+/** A manifest with rubbish behind its last whole record: a power loss met an edit that was not yet synced. */
+export interface TornManifest {
+  readonly name: string;
+  readonly wholeBytes: number;
 }
 
 /** How each tag of a version edit is read; what is not named here is not part of the format. */
@@ -143,9 +159,9 @@ function applyEdit(edit: Buffer, live: { tables: Set<number>; logNumber: number 
 async function liveFiles(path: string, directory: string): Promise<LiveFiles> {
   const name = (await readFile(join(directory, 'CURRENT'), 'utf8')).trim();
   if (!/^MANIFEST-\d+$/.test(name)) throw damaged(path, 'CURRENT does not name a manifest');
-  const { records, damagedAt } = readLog(await readLive(path, directory, name));
+  const { records, wholeBytes, torn, damagedAt } = readLog(await readLive(path, directory, name));
   if (damagedAt !== undefined || records.length === 0) throw damaged(path, `${name} does not match its checksum`);
-  const live = { tables: new Set<number>(), logNumber: 0 };
+  const live = { tables: new Set<number>(), logNumber: 0, tornManifest: torn ? { name, wholeBytes } : undefined };
   try {
     for (const record of records) applyEdit(record, live);
   } catch (error) {
@@ -218,14 +234,16 @@ function checkTable(path: string, name: string, table: Buffer): void {
 }
 
 /**
- * Checks every live table and log below `directory` without changing anything; one file is in memory at a time.
+ * Checks every live table and log below `directory` without changing anything; one file is in memory at a time. Returns the manifest where its
+ * end is torn and all that the rest of it names is there: LevelDB removes the files of the state before only after the edit is synced, so that
+ * state is then whole. Damage to an edit that had been synced looks the same but for files that are missing.
  * @throws data_loss naming the file and, within a table, the keys around the damage
  */
-export async function checkFiles(path: string, directory: string): Promise<void> {
-  const { tables, logNumber } = await liveFiles(path, directory);
+export async function checkFiles(path: string, directory: string): Promise<TornManifest | undefined> {
+  const { tables, logNumber, tornManifest } = await liveFiles(path, directory);
   const names = await readdir(directory);
   for (const number of tables) {
-    const base = String(number).padStart(6, '0');
+    const base = fileBase(number);
     const name = names.includes(`${base}.sst`) ? `${base}.sst` : `${base}.ldb`;
     checkTable(path, name, await readLive(path, directory, name));
   }
@@ -235,4 +253,22 @@ export async function checkFiles(path: string, directory: string): Promise<void>
     const { damagedAt } = readLog(await readLive(path, directory, name));
     if (damagedAt !== undefined) throw damaged(path, `log ${name} is damaged at byte ${damagedAt}`);
   }
+  if (tornManifest && !names.includes(`${fileBase(logNumber)}.log`)) {
+    throw damaged(path, `${tornManifest.name} does not match its checksum`);
+  }
+  return tornManifest;
+}
+
+function fileBase(number: number): string {
+  return String(number).padStart(6, '0');
+}
+
+/**
+ * Takes the rubbish off a manifest's end, which LevelDB would refuse to open; a copy of all of it stays beside, as NAME.torn. What is read
+ * afterwards is still held against the digest of the records and the acknowledged revision.
+ */
+export async function cutTornManifest(directory: string, { name, wholeBytes }: TornManifest): Promise<void> {
+  const bytes = await readFile(join(directory, name));
+  await writeFileDurably(join(directory, `${name}.torn`), bytes);
+  await writeFileDurably(join(directory, name), bytes.subarray(0, wholeBytes));
 }

@@ -8,7 +8,7 @@ import { silentLogger, type Logger } from '../kit/logger.js';
 import { EngineStore } from './engine-store.js';
 import { Acknowledged } from './leveldb-acknowledged.js';
 import { assertAcknowledged, checkEverything } from './leveldb-check.js';
-import { checkFiles } from './leveldb-files.js';
+import { checkFiles, cutTornManifest } from './leveldb-files.js';
 import { LevelEngine, readError, type Db } from './leveldb-engine.js';
 import { DirectoryLock, alreadyRunning } from './leveldb-lock.js';
 import { migrate } from './leveldb-migrate.js';
@@ -116,7 +116,15 @@ async function openDb(settings: Settings, lock: DirectoryLock): Promise<Db> {
   const directory = join(path, LEVEL_DIRECTORY);
   await makeDirectory(directory, 0o700);
   const createIfMissing = (await clearedCutOffStart(directory)) || (await mayCreate(path, directory));
-  if (!createIfMissing) await checkFiles(path, directory);
+  if (!createIfMissing) {
+    const torn = await checkFiles(path, directory);
+    if (torn) {
+      await cutTornManifest(directory, torn);
+      settings.logger.warn('the end of the manifest, not yet synced when the power went, was cut off; a copy is kept', {
+        path: join(directory, `${torn.name}.torn`),
+      });
+    }
+  }
   const db: Db = new Level(directory, {
     keyEncoding: 'buffer',
     valueEncoding: 'buffer',
