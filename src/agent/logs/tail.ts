@@ -37,12 +37,17 @@ const BACK_BYTES_MAX = 8 * 1024 * 1024;
 const CHUNK_BYTES = 64 * 1024;
 const POLL_MS = 200;
 
-/** Bytes of a file still to be read. */
+/** Rotated files that a follower keeps open until it has read them, so that compressing or removing them leaves no gap; and their bytes. */
+const HELD_FILES_MAX = 32;
+const HELD_BYTES_MAX = 128 * 1024 * 1024;
+
+/** Bytes of a rotated file still to be read. */
 interface Piece {
   readonly name: string;
   readonly from: number;
-  /** Undefined: to its end. */
-  readonly to: number | undefined;
+  readonly to: number;
+  /** Open since the cut; undefined beyond what may be held: then the name is all there is. */
+  readonly held: Promise<FileHandle | undefined> | undefined;
 }
 
 /**
@@ -77,7 +82,8 @@ export class Tail {
     if (cut.rotated === '') this.#notices.push('lines were dropped here: the disk is nearly full');
     else {
       const name = join(dirname(this.#place.name), cut.rotated);
-      this.#pieces.push({ name, from: Math.max(this.#at - cut.from, 0), to: cut.end - cut.from });
+      const [from, to] = [Math.max(this.#at - cut.from, 0), cut.end - cut.from];
+      this.#pieces.push({ name, from, to, held: this.#mayHold(to - from) ? this.#hold(name) : undefined });
     }
     this.#at = cut.begin;
   };
@@ -94,8 +100,24 @@ export class Tail {
   }
 
   async close(): Promise<void> {
+    for (const piece of this.#pieces.splice(0)) await release(piece);
+    await this.#closeLive();
+  }
+
+  async #closeLive(): Promise<void> {
     await this.#live?.handle.close();
     this.#live = undefined;
+  }
+
+  #mayHold(bytes: number): boolean {
+    const held = this.#pieces.filter((piece) => piece.held !== undefined);
+    const heldBytes = held.reduce((sum, { from, to }) => sum + to - from, bytes);
+    return held.length < HELD_FILES_MAX && heldBytes <= HELD_BYTES_MAX;
+  }
+
+  /** A file that cannot be opened is met, and said, when it is read. */
+  #hold(name: string): Promise<FileHandle | undefined> {
+    return openIfThere(this.#place.root, name).catch(() => undefined);
   }
 
   #line(text: string): LogText {
@@ -146,6 +168,7 @@ export class Tail {
       const bytes = await this.#readPiece(piece);
       if (bytes.length > 0) return bytes;
       this.#pieces.shift();
+      await release(piece);
     }
     const live = await this.#open();
     if (!live) return Buffer.alloc(0);
@@ -162,19 +185,20 @@ export class Tail {
   }
 
   async #readPiece(piece: Piece): Promise<Buffer> {
-    const file = await openIfThere(this.#place.root, piece.name);
+    const held = await piece.held;
+    const file = held ?? (await openIfThere(this.#place.root, piece.name));
     if (!file) {
       this.#notices.push(`lines were left out here: ${piece.name} was removed or compressed before they were read`);
       this.#splitter.drop();
       return Buffer.alloc(0);
     }
     try {
-      const room = Math.min(CHUNK_BYTES, (piece.to ?? Infinity) - piece.from);
+      const room = Math.min(CHUNK_BYTES, piece.to - piece.from);
       const { bytesRead } = await file.read(this.#chunk, 0, room, piece.from);
       this.#pieces[0] = { ...piece, from: piece.from + bytesRead };
       return this.#chunk.subarray(0, bytesRead);
     } finally {
-      await file.close();
+      if (!held) await file.close();
     }
   }
 
@@ -190,9 +214,13 @@ export class Tail {
   async #followReplacement(): Promise<void> {
     const facts = await stat(join(this.#place.root, this.#place.name)).catch(() => undefined);
     if (!this.#live || facts?.ino === this.#live.inode) return;
-    await this.close();
+    await this.#closeLive();
     this.#at = 0;
   }
+}
+
+async function release(piece: Piece): Promise<void> {
+  await (await piece.held)?.close();
 }
 
 async function openIfThere(root: string, name: string): Promise<FileHandle | undefined> {

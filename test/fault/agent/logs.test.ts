@@ -226,6 +226,9 @@ describe('tail', () => {
     const b = await bench(t, MIB);
     const logs = openLogs(b);
     const stop = new AbortController();
+    t.after(() => {
+      stop.abort();
+    });
     await ended(write(b, 0, 100));
     const until = 200_000;
     let wanted = 90;
