@@ -137,11 +137,21 @@ describe('muster dev, as somebody runs it who has just got it', { skip: unless('
     assert.match(await greet(), /Servus/);
   });
 
-  it('ends as a whole, saying why, when one of its parts is killed', async () => {
-    process.kill(await pidOfPart('center'), 'SIGKILL');
-    const [code] = (await once(dev, 'exit')) as [number];
-    assert.equal(code, 1);
-    await waitFor('nothing to be left', async () => (await leftovers()).length === 0);
+  it('starts a part again that is killed, and the sample keeps its process', async () => {
+    const { pid } = await greeter('RUNNING', passing);
+    for (const part of ['center', 'agent'] as const) {
+      const killed = await pidOfPart(part);
+      process.kill(killed, 'SIGKILL');
+      await waitFor(`another ${part}`, async () => (await pidOfPart(part)) !== killed);
+      await waitFor('the machine to be online', async () => {
+        const { machines } = (await json('machines')) as { machines: { online?: boolean }[] };
+        return machines.every((machine) => machine.online === true);
+      });
+    }
+    assert.equal((await greeter('RUNNING again', passing)).pid, pid);
+    await end();
+    assert.equal(dev.exitCode, 0);
+    assert.deepEqual(await leftovers(), []);
   });
 
   it('leaves nothing running when Ctrl-C comes at any moment of its start', async () => {
