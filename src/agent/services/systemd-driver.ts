@@ -154,12 +154,10 @@ class SystemdUnit implements Unit {
   }
 
   /**
-   * systemd refuses a unit that was started several times within seconds. Here starts are paced already, or asked for by people who have just
-   * repaired it: that refusal is lifted, once.
+   * systemd refuses a unit that was started several times within seconds, and does not always say that this is why: the result of the failure
+   * before stays. Here starts are paced already, or asked for by people who have just repaired it, so its count begins anew with each.
    */
   async #start(): Promise<ExternalResult> {
-    const first = await this.#call(['start', this.#unit], START_TIMEOUT_MS);
-    if (first.code === 0 || (await this.#facts())?.result !== 'start-limit-hit') return first;
     await this.#call(['reset-failed', this.#unit], SHOW_TIMEOUT_MS);
     return this.#call(['start', this.#unit], START_TIMEOUT_MS);
   }
