@@ -351,7 +351,7 @@ test('a renewed certificate moves the session to a new connection, which is welc
   await (await center.session(2)).awaited('heartbeat');
   await until('the end of the second', () => second.ended);
   await agent.stop();
-  assert.equal(center.sessions[2]?.ended, 'goodbye');
+  await until('its goodbye', () => center.sessions[2]?.ended === 'goodbye');
   assert.deepEqual(seen, [false]);
 });
 
