@@ -1,5 +1,6 @@
-import { link, rm, writeFile } from 'node:fs/promises';
+import { link, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { sleep, systemClock } from '../kit/clock.js';
 import { MusterError, errnoOf } from '../kit/errors.js';
 import { readFileIfThere } from '../kit/files.js';
 import { newId } from '../kit/ids.js';
@@ -50,6 +51,8 @@ export function alreadyRunning(path: string, pid: number | undefined): MusterErr
 
 /** Tries to take the lock while others remove left-over locks at the same time. */
 const TRIES_MAX = 5;
+/** Longer than another process takes from looking at a left-over lock to having moved it. */
+const SETTLE_MS = 100;
 
 /**
  * The file that says who uses a data directory. What keeps two processes apart in every case is LevelDB's own LOCK, which the kernel
@@ -77,10 +80,10 @@ export class DirectoryLock {
     try {
       await writeFile(aside, text, { mode: 0o600 });
       for (let tries = 1; tries <= TRIES_MAX; tries += 1) {
-        if (await linked(aside, file)) return new DirectoryLock(file, text);
-        const found = parseHolder(await readFileIfThere(file));
-        if (found && (await isAlive(found))) throw alreadyRunning(path, found.pid);
-        await rm(file, { force: true });
+        if ((await linked(aside, file)) && (tries === 1 || (await settled(file, text)))) {
+          return new DirectoryLock(file, text);
+        }
+        await clearLeftOver(file, path);
       }
       throw alreadyRunning(path, undefined);
     } finally {
@@ -98,6 +101,36 @@ export class DirectoryLock {
   async release(): Promise<void> {
     if ((await readFileIfThere(this.#file)) === this.#text) await rm(this.#file, { force: true });
   }
+}
+
+/** Where left-over locks are being removed, somebody slow may just have removed this one: whoever linked last has it. */
+async function settled(file: string, text: string): Promise<boolean> {
+  await sleep(systemClock, SETTLE_MS);
+  return (await readFileIfThere(file)) === text;
+}
+
+/** @throws precondition when the holder is alive */
+async function clearLeftOver(file: string, path: string): Promise<void> {
+  const seen = await readFileIfThere(file);
+  const found = parseHolder(seen);
+  if (found && (await isAlive(found))) throw alreadyRunning(path, found.pid);
+  if (seen !== undefined) await removeLeftOver(file, seen);
+}
+
+/**
+ * Removes a lock that was seen to be left over. It is moved aside first and looked at again: between the look and the move another process may have
+ * put its own lock there, which is then put back.
+ */
+async function removeLeftOver(file: string, seen: string): Promise<void> {
+  const moved = `${file}.${newId('old')}`;
+  try {
+    await rename(file, moved);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return;
+    throw error;
+  }
+  if ((await readFileIfThere(moved)) !== seen) await linked(moved, file);
+  await rm(moved, { force: true });
 }
 
 /** Makes `file` the whole content of `aside` in one step; false when `file` is already there. */
