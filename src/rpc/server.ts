@@ -10,6 +10,7 @@ import { sleep, systemClock, type Clock } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
 import type { Logger } from '../kit/logger.js';
 import { Dispatcher, type Authorize } from './dispatch.js';
+import { setConnectionWindow, setStreamWindow, type FlowWindow } from './flow-window.js';
 import { HealthState, healthImplementation } from './health-service.js';
 import type { HttpHandlerFor } from './http-guard.js';
 import type { Implementation } from './implementation.js';
@@ -34,6 +35,8 @@ export interface RpcServerOptions {
   readonly limits?: Partial<Limits>;
   /** HTTP/1.1 on the unix and loopback listeners. */
   readonly http?: HttpHandlerFor;
+  /** For servers of bulk data; default: the protocol's 64 KiB. */
+  readonly flowWindow?: FlowWindow;
   /** The bytes of a FileDescriptorSet of everything served (see readDescriptors); without it there is no reflection. */
   readonly descriptors?: Uint8Array;
 }
@@ -73,7 +76,9 @@ export class RpcServer {
       draining: this.#draining.signal,
     });
     for (const implementation of this.#implementations()) this.#add(implementation);
+    if (options.flowWindow) setStreamWindow(this.#grpc, options.flowWindow);
     this.#injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure());
+    if (options.flowWindow) setConnectionWindow(this.#grpc, options.flowWindow);
   }
 
   /** Calls being served. */
