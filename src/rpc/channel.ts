@@ -23,6 +23,8 @@ export interface ChannelOptions {
   /** Names the other side in messages, for example `the center`. Default: what the certificate must be, or the server. */
   readonly peer?: string;
   readonly clock?: Clock;
+  /** HTTP/2 flow control window of streams and of the connection, bytes: what the server may send ahead of reading. Default: Node.js's 64 KiB. */
+  readonly windowBytes?: number;
   /** Local connections only: open calls do not keep the process alive. For libraries, with a clock that does not either. */
   readonly background?: boolean;
 }
@@ -144,7 +146,7 @@ export class Channel {
   }
 
   #grpcOptions(): Record<string, string | number> {
-    const { tls, keepalive = DEFAULT_KEEPALIVE, messageBytesMax = MESSAGE_BYTES_MAX } = this.#options;
+    const { tls, windowBytes, keepalive = DEFAULT_KEEPALIVE, messageBytesMax = MESSAGE_BYTES_MAX } = this.#options;
     return {
       ...(tls
         ? {
@@ -152,6 +154,7 @@ export class Channel {
             'grpc.default_authority': expectedServerName(tls),
           }
         : {}),
+      ...(windowBytes === undefined ? {} : { 'grpc-node.flow_control_window': windowBytes }),
       'grpc.keepalive_time_ms': keepalive.intervalMs,
       'grpc.keepalive_timeout_ms': keepalive.timeoutMs,
       'grpc.keepalive_permit_without_calls': 1,
