@@ -12,7 +12,7 @@ export function heartbeatInterval(machines: number, minMs = HEARTBEAT_MIN_MS): n
 }
 
 /** Sessions the center shall have to take up in a second when a whole fleet returns, at most about: each costs it a TLS handshake. */
-const RETURNS_PER_SECOND_MAX = 100;
+const RETURNS_PER_SECOND_MAX = 150;
 const RETURN_MIN_MS = 1000;
 const RETURN_MAX_MS = 60_000;
 

@@ -1,0 +1,108 @@
+import { MusterError } from '../kit/errors.js';
+import { FieldReader } from '../rpc/framing.js';
+import type { StoredBatch } from './log/port.js';
+
+/** Field of Message. */
+const KEY = 3;
+
+/** A stored batch, opened as far as delivery needs it: where each message begins, and what its key is. Looks only when asked. */
+export class BatchView {
+  readonly stored: StoredBatch;
+  #starts: Uint32Array | undefined;
+  #keys: readonly string[] | undefined;
+
+  constructor(stored: StoredBatch) {
+    this.stored = stored;
+  }
+
+  get firstSequence(): number {
+    return this.stored.firstSequence;
+  }
+
+  get count(): number {
+    return this.stored.count;
+  }
+
+  /** Sequence behind the last message. */
+  get until(): number {
+    return this.stored.firstSequence + this.stored.count;
+  }
+
+  get publishedMs(): number {
+    return this.stored.publishedMs;
+  }
+
+  /** Encoded bytes of the messages `first` to `last`, both sequences included. */
+  bytesOf(first: number, last: number): number {
+    if (first === this.firstSequence && last === this.until - 1) return this.stored.messages.length;
+    return this.#end(last) - this.#start(first);
+  }
+
+  /** The encoded messages `first` to `last`, both included, not copied. */
+  slice(first: number, last: number): Buffer {
+    const { messages } = this.stored;
+    if (first === this.firstSequence && last === this.until - 1) return messages;
+    return messages.subarray(this.#start(first), this.#end(last));
+  }
+
+  /** Key of a message; '' for none. */
+  keyOf(sequence: number): string {
+    this.#keys ??= this.#readKeys();
+    return this.#keys[sequence - this.firstSequence] ?? '';
+  }
+
+  #start(sequence: number): number {
+    return this.#offsets()[sequence - this.firstSequence] ?? this.stored.messages.length;
+  }
+
+  #end(sequence: number): number {
+    return this.#start(sequence + 1);
+  }
+
+  #offsets(): Uint32Array {
+    this.#starts ??= this.#findStarts();
+    return this.#starts;
+  }
+
+  #findStarts(): Uint32Array {
+    const { count, messages } = this.stored;
+    const starts = new Uint32Array(count);
+    const reader = new FieldReader(messages);
+    let index = 0;
+    for (; index < count && reader.at < reader.end; index += 1) {
+      starts[index] = reader.at;
+      reader.next();
+      reader.skip();
+    }
+    if (index !== count || reader.at !== reader.end) {
+      throw new MusterError('data_loss', `a stored batch does not hold the ${count} messages it should`, {
+        reason: 'DATA_DAMAGED',
+        metadata: { sequence: String(this.firstSequence) },
+      });
+    }
+    return starts;
+  }
+
+  #readKeys(): readonly string[] {
+    const starts = this.#offsets();
+    const keys: string[] = [];
+    for (let index = 0; index < this.count; index += 1) {
+      keys.push(keyOfMessage(this.stored.messages, starts[index] ?? 0));
+    }
+    return keys;
+  }
+}
+
+/** The key of the message whose field begins at `start`. */
+function keyOfMessage(messages: Buffer, start: number): string {
+  const outer = new FieldReader(messages, start);
+  outer.next();
+  const end = outer.enter();
+  const reader = new FieldReader(messages, outer.at, end);
+  let key = '';
+  while (reader.next()) {
+    if (reader.field === KEY) key = reader.text();
+    else reader.skip();
+  }
+  return key;
+}
