@@ -3,7 +3,7 @@ import type { Alert } from '../../../generated/muster/v1/types.js';
 import type { Handlers } from '../../rpc/types.js';
 import { toDate } from '../../wire/time.js';
 import { watchValues } from '../changes.js';
-import { pageOf } from '../paging.js';
+import { pageOf } from '../../model/paging.js';
 import type { AlertRecord, Alerts } from './alerts.js';
 
 export type AlertHandlers = Pick<Handlers<typeof CenterService>, 'listAlerts' | 'watchAlerts'>;

@@ -2,7 +2,7 @@ import type { CenterService, ServiceDefinition } from '../../../generated/muster
 import { describePrincipal } from '../../rpc/principal.js';
 import type { Handlers } from '../../rpc/types.js';
 import { toDate } from '../../wire/time.js';
-import { pageOf } from '../paging.js';
+import { pageOf } from '../../model/paging.js';
 import type { Catalog, DefinitionView } from './catalog.js';
 
 export type CatalogHandlers = Pick<

@@ -6,7 +6,7 @@ import { fromWireAction, toWireAction, toWireOutcome } from '../../wire/instance
 import { fromDuration, toDate } from '../../wire/time.js';
 import type { Instances } from '../fleet/instances.js';
 import type { Machines } from '../fleet/machines.js';
-import { pageOf } from '../paging.js';
+import { pageOf } from '../../model/paging.js';
 import { isSettled, type CommandRecord } from './command.js';
 import type { Commands } from './commands.js';
 

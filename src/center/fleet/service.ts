@@ -8,7 +8,7 @@ import { matches, parseSelector, requireKnown, type Selectable, type Selector } 
 import { describePrincipal } from '../../rpc/principal.js';
 import type { Handlers } from '../../rpc/types.js';
 import { watchValues } from '../changes.js';
-import { pageOf } from '../paging.js';
+import { pageOf } from '../../model/paging.js';
 import type { Directory } from './directory.js';
 import type { Instances, InstanceView } from './instances.js';
 import type { Machine, Machines } from './machines.js';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { Changes, watchValues, type Watched } from '../../../src/center/changes.js';
-import { PAGE_BYTES_MAX, pageOf } from '../../../src/center/paging.js';
+import { PAGE_BYTES_MAX, pageOf } from '../../../src/model/paging.js';
 import { Table } from '../../../src/center/table.js';
 import { ManualClock } from '../../../src/kit/clock.js';
 import { MusterError } from '../../../src/kit/errors.js';
