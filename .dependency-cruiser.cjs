@@ -50,6 +50,7 @@ module.exports = {
     layer('store', ['kit']),
     layer('model', ['kit']),
     layer('wire', ['kit', 'model']),
+    layer('enrolment', ['kit', 'rpc', 'model']),
     {
       name: 'wire-only-at-the-edges',
       comment:

@@ -1,5 +1,7 @@
 import { chmod } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { MemberIdentity, type Signer } from '../enrolment/identity.js';
+import { askToRenew } from '../enrolment/wire.js';
 import { systemClock } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
 import { explainFullDisk, makeDirectory } from '../kit/files.js';
@@ -20,10 +22,9 @@ import { CommandJournal } from './commands/journal.js';
 import { CommandRunner } from './commands/runner.js';
 import { AgentConfig } from './config/agent-config.js';
 import { AgentCounters } from './counters/agent-counters.js';
-import { IdentityFiles, type Membership } from './identity/files.js';
-import { MachineIdentity, type Signer } from './identity/identity.js';
-import { joinSite } from './identity/join.js';
-import { askForService, askToRenew } from './identity/wire.js';
+import { joinMachine } from './identity/join.js';
+import { machineFiles, type MachineIdentity, type MachineMembership } from './identity/machine.js';
+import { askForService } from './identity/wire.js';
 import { Assignments, type ConfigRefresh } from './link/assignments.js';
 import { SessionEpoch } from './link/epoch.js';
 import { Link, type LinkOptions } from './link/link.js';
@@ -39,6 +40,7 @@ import { localServices } from './local/service.js';
 import { loggedService } from './logs/files.js';
 import { Logs } from './logs/logs.js';
 import { Probing } from './probes/factory.js';
+import { KnownQueues } from './queues/queues.js';
 import { InventoryKeeper } from './resources/inventory.js';
 import { ResourceSampler } from './resources/sampler.js';
 import { createDrivers } from './services/drivers.js';
@@ -116,9 +118,9 @@ export interface JoinAgentOptions {
   readonly labels: Readonly<Record<string, string>>;
 }
 
-/** Makes this machine a member of a site; an agent that runs notices by itself. @throws as joinSite */
-export function joinAgent(options: JoinAgentOptions): Promise<Membership> {
-  return joinSite({ ...options, data: resolve(options.data) });
+/** Makes this machine a member of a site; an agent that runs notices by itself. @throws as joinMachine */
+export function joinAgent(options: JoinAgentOptions): Promise<MachineMembership> {
+  return joinMachine({ ...options, data: resolve(options.data) });
 }
 
 /** Other users may pass through to their own service's socket and directories, and see nothing on the way. */
@@ -151,8 +153,8 @@ async function openIdentity(
   { data, clock, random, logger }: Base,
   center: string | undefined,
 ): Promise<MachineIdentity> {
-  const files = new IdentityFiles(data);
-  const identity = new MachineIdentity({ files, clock, random, logger });
+  const files = machineFiles(data);
+  const identity = new MemberIdentity({ files, clock, random, logger });
   await identity.refresh();
   const { membership } = identity;
   if (membership && center !== undefined) {
@@ -197,6 +199,7 @@ interface Agent {
   readonly commands: CommandRunner;
   readonly config: AgentConfig;
   readonly counters: AgentCounters;
+  readonly queues: KnownQueues;
   readonly inventory: InventoryKeeper;
   readonly logs: Logs;
   readonly tails: Tails;
@@ -245,8 +248,9 @@ async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
   });
   const config = await AgentConfig.open({ ...base, center: link });
   const counters = await AgentCounters.open({ ...base, center: link });
+  const queues = await KnownQueues.open({ ...base, center: link });
   const facts = factsOf({ base, identity, link, resources, config: (service) => revisions.of(service) });
-  const server = await openServer({ base, services, link, tail, facts, config, counters });
+  const server = await openServer({ base, services, link, tail, facts, config, counters, queues });
   services.onChange(({ service, report }) => {
     if (report) return;
     void sockets.remove(service);
@@ -254,21 +258,22 @@ async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
       logger.warn('the configuration of a removed service is still on disk', { service, error });
     });
   });
-  return { base, identity, services, commands, config, counters, inventory, logs, tails, link, server };
+  return { base, identity, services, commands, config, counters, queues, inventory, logs, tails, link, server };
 }
 
-interface LocalParts extends Pick<Agent, 'base' | 'services' | 'link' | 'config' | 'counters'> {
+interface LocalParts extends Pick<Agent, 'base' | 'services' | 'link' | 'config' | 'counters' | 'queues'> {
   readonly tail: TailLog;
   readonly facts: FactsSource;
 }
 
-async function openServer({ base, services, link, tail, facts, config, counters }: LocalParts): Promise<RpcServer> {
+async function openServer(parts: LocalParts): Promise<RpcServer> {
+  const { base, services, link, tail, facts, config, counters, queues } = parts;
   const api = new LocalApi(services);
   const sign: ServiceCertificatesOptions['sign'] = async (service, request) =>
     askForService(channelOf(link), service, request);
   const certificates = new ServiceCertificates({ sign, clock: base.clock });
   return new RpcServer({
-    services: localServices({ api, facts, tail, certificates }, config.handlers(), counters.handlers()),
+    services: localServices({ api, facts, tail, certificates, queues }, config.handlers(), counters.handlers()),
     authorize: authorizeLocal,
     logger: base.logger,
     clock: base.clock,
@@ -321,6 +326,7 @@ async function runParts(agent: Agent, options: RunAgentOptions): Promise<void> {
     (signal) => agent.logs.run(signal),
     (signal) => agent.config.run(signal),
     (signal) => agent.counters.run(signal),
+    (signal) => agent.queues.run(signal),
     (signal) => agent.identity.keepRenewed(renew, signal),
     (signal) => failWithStore(base, signal),
     async (signal) => {

@@ -6,7 +6,7 @@ import { VERSION } from '../model/version.js';
 import type { Principal } from '../rpc/principal.js';
 import type { Store } from '../store/port.js';
 import { Attempts } from './access/attempts.js';
-import type { Authority } from './access/authority.js';
+import { LEAF_LIFETIME_MS, type Authority } from './access/authority.js';
 import { Enrolment, type Registry } from './access/enrolment.js';
 import { Revocations } from './access/revocations.js';
 import { Tokens } from './access/tokens.js';
@@ -23,6 +23,7 @@ import { silenceLimit } from './gateway/pace.js';
 import type { GatewayListeners } from './gateway/parts.js';
 import type { ConfigSource, FleetDirectory } from './ports.js';
 import { LogTails, type CenterParts } from './service.js';
+import { Queues } from './queues/queues.js';
 import { openTables, type Tables } from './tables.js';
 
 export interface CenterOptions<C extends ConfigSource = ConfigSource> {
@@ -48,7 +49,8 @@ export interface Center<C extends ConfigSource = ConfigSource> {
   readonly config: C;
   readonly parts: CenterParts;
   readonly directory: Directory;
-  readonly revocations: Revocations;
+  /** @throws unauthenticated when the principal was removed from the site */
+  readonly assertValid: (principal: Principal) => void;
   readonly machines: Machines;
   readonly tasks: readonly Task[];
   /** Makes what an earlier run left half done whole. Call before serving. */
@@ -62,16 +64,24 @@ interface Core {
   readonly machines: Machines;
   readonly instances: Instances;
   readonly revocations: Revocations;
+  readonly queues: Queues;
   readonly tokens: Tokens;
 }
 
-async function openCore({ store, authority, clock, logger }: CenterOptions): Promise<Core> {
+async function openCore({
+  store,
+  authority,
+  clock,
+  logger,
+  leafLifetimeMs = LEAF_LIFETIME_MS,
+}: CenterOptions): Promise<Core> {
   const tables = await openTables(store, clock, logger);
   const machines = new Machines({ table: tables.machines, inventories: tables.inventories, clock, logger });
   const instances = new Instances(tables.instances, clock, (machine) => machines.get(machine)?.lastContactMs);
   const revocations = new Revocations(tables.revoked, clock);
   const tokens = new Tokens({ table: tables.tokens, caHash: authority.caHash, clock });
-  return { tables, machines, instances, revocations, tokens };
+  const queues = new Queues({ table: tables.queues, clock, leafLifetimeMs });
+  return { tables, machines, instances, revocations, queues, tokens };
 }
 
 /** The parts behind the gateway. */
@@ -88,7 +98,7 @@ interface Behind {
 /** Joins the parts. The gateway and the parts behind it know each other only through Courier and GatewayListeners. */
 export async function openCenter<C extends ConfigSource>(options: CenterOptions<C>): Promise<Center<C>> {
   const core = await openCore(options);
-  const { machines, instances, revocations } = core;
+  const { machines, instances, revocations, queues } = core;
   const gateway = new Gateway({
     ...options,
     machines,
@@ -106,7 +116,10 @@ export async function openCenter<C extends ConfigSource>(options: CenterOptions<
     parts: partsOf(options, core, { ...behind, gateway, directory }),
     config,
     directory,
-    revocations,
+    assertValid: (principal) => {
+      revocations.assertValid(principal);
+      queues.assertValid(principal);
+    },
     machines,
     tasks: [
       (signal) => gateway.run(signal),
@@ -195,6 +208,14 @@ function partsOf(options: CenterOptions, core: Core, joined: Joined): CenterPart
     advertise: options.advertise,
     machines,
     instances,
+    queues: core.queues,
+    removeQueue: async (name, by) => {
+      await core.queues.remove(name, by);
+      const reason = new MusterError('unauthenticated', `queue ${name} was removed from the site`, {
+        reason: 'QUEUE_REMOVED',
+      });
+      options.endCalls((principal) => principal.kind === 'queue' && principal.name === name, reason);
+    },
     removeMachine: (machine, by) => removeMachine(options, core, joined, { machine, by }),
     labelsChanged: (machine) => catalog.machineChanged(machine),
     isAssigned: (machine, service) => catalog.isAssigned(machine, service),
@@ -231,7 +252,7 @@ async function removeMachine(
   await options.forgetRemoved();
 }
 
-function registryOf({ machines, instances, tokens }: Core, catalog: Catalog, gateway: Gateway): Registry {
+function registryOf({ machines, instances, queues, tokens }: Core, catalog: Catalog, gateway: Gateway): Registry {
   return {
     join: async (wish, token) => {
       const record = await machines.join(wish, (also) => tokens.use(token, [also]));
@@ -240,6 +261,7 @@ function registryOf({ machines, instances, tokens }: Core, catalog: Catalog, gat
       await catalog.machineChanged(record.id);
       return record;
     },
+    joinQueue: (wish, token) => queues.join(wish, (also) => tokens.use(token, [also])),
     hasService: hasServiceBy(catalog, instances),
   };
 }

@@ -116,7 +116,7 @@ async function serve(options: CenterMainOptions, store: Store, clock: Clock): Pr
   const server = new RpcServer({
     services: centerImplementations({ parts: center.parts, configs: center.config, counters, clock }),
     authorize: (principal, method) => {
-      center.revocations.assertValid(principal);
+      center.assertValid(principal);
       authorize(principal, method);
     },
     logger,

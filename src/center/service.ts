@@ -10,6 +10,7 @@ import { fleetHandlers, type FleetParts } from './fleet/service.js';
 import { gatewayHandlers } from './gateway/service.js';
 import { outputHandlers } from './output/service.js';
 import { Tails } from './output/tails.js';
+import { queueHandlers, type QueueParts } from './queues/service.js';
 import { statusHandlers, type StatusParts } from './status-service.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { Gateway } from './gateway/gateway.js';
@@ -28,7 +29,8 @@ export const LogTails = Tails<LogLine>;
 export type CenterParts = AccessParts &
   FleetParts &
   CommandParts &
-  StatusParts & {
+  StatusParts &
+  QueueParts & {
     readonly catalog: Catalog;
     readonly gateway: Gateway;
     readonly tails: LogTails;
@@ -42,6 +44,7 @@ export function centerHandlers(parts: CenterParts): Handlers<typeof CenterServic
     ...accessHandlers(parts),
     ...gatewayHandlers(parts.gateway),
     ...fleetHandlers(parts),
+    ...queueHandlers(parts),
     ...catalogHandlers(parts.catalog),
     ...alertHandlers(parts.alerts),
     ...commandHandlers(parts),

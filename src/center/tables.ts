@@ -10,6 +10,7 @@ import type { AssignmentRecord, Definition } from './catalog/plan.js';
 import type { CommandRecord } from './commands/command.js';
 import type { InstanceRecord } from './fleet/instances.js';
 import type { MachineRecord } from './fleet/machines.js';
+import type { QueueRecord } from './queues/queues.js';
 import { Table } from './table.js';
 
 /** The center's documents, by kind. */
@@ -24,6 +25,7 @@ export interface Tables {
   readonly commands: Table<CommandRecord>;
   readonly tokens: Table<TokenRecord>;
   readonly revoked: Table<Revocation>;
+  readonly queues: Table<QueueRecord>;
 }
 
 /** Reads all of them. @throws data_loss, internal when a document cannot be read */
@@ -40,5 +42,6 @@ export async function openTables(store: Store, clock: Clock, logger: Logger): Pr
     commands: await open<CommandRecord>('command/'),
     tokens: await open<TokenRecord>('token/'),
     revoked: await open<Revocation>('revoked/'),
+    queues: await open<QueueRecord>('queue/'),
   };
 }

@@ -1,17 +1,12 @@
 import { mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
-import { CenterService, TokenKind } from '../../generated/muster/v1/center.js';
+import { principalOf } from '../enrolment/files.js';
+import { findCenter, useToken } from '../enrolment/token.js';
 import { errnoOf, MusterError } from '../kit/errors.js';
 import { NAME_PATTERN } from '../kit/ids.js';
 import { makeDirectory, readFileIfThere, syncDirectory, writeFileDurably } from '../kit/files.js';
-import { PORTS } from '../model/places.js';
-import { formatToken, parseToken } from '../model/token.js';
-import { formatAddress, parseAddress } from '../rpc/addresses.js';
-import { fetchCaByHash } from '../rpc/ca-by-hash.js';
-import { certificateRequest, generateKey } from '../rpc/certificate-request.js';
-import { namedPrincipal, readCertificates } from '../rpc/certificates.js';
-import { createClient, openChannel } from '../rpc/client.js';
+import { generateKey } from '../rpc/certificate-request.js';
 import { contextDirectory, currentContextFile } from './context.js';
 import type { GlobalOptions, Io } from './io.js';
 import { describeContext, type ContextFile } from './operator-identity.js';
@@ -19,14 +14,6 @@ import { Output } from './output.js';
 
 interface LoginOptions extends GlobalOptions {
   readonly token: string;
-}
-
-function centerAddress(center: string): { host: string; port: number } {
-  const address = parseAddress(center, PORTS.centerGrpc);
-  if (address.kind === 'tcp') return address;
-  throw new MusterError('invalid', `"${center}" is a socket file: use it with --socket, without logging in`, {
-    reason: 'USAGE',
-  });
 }
 
 interface Credentials {
@@ -37,37 +24,20 @@ interface Credentials {
 }
 
 /** Exchanges the token for a certificate, after the center has proved itself by the CA hash in the token. */
-async function enrol(io: Io, center: string, tokenText: string): Promise<Credentials> {
-  const token = parseToken(tokenText);
-  const { host, port } = centerAddress(center);
-  const { caPem, site } = await fetchCaByHash(host, port, token.caHash, io.clock);
-  const address = formatAddress({ kind: 'tcp', host, port });
+async function enrol(io: Io, center: string, token: string): Promise<Credentials> {
+  const found = await findCenter(center, token, {
+    instead: 'use it with --socket, without logging in',
+    clock: io.clock,
+  });
   const key = await generateKey();
-  const channel = openChannel({ address, tls: { caPem, site }, peer: 'the center' });
-  try {
-    const answer = await createClient(CenterService, channel).join({
-      token: formatToken(token),
-      certificateRequest: Buffer.from(certificateRequest(key)),
-      name: '',
-      labels: {},
-      now: new Date(io.clock.now()),
-      kind: TokenKind.OPERATOR,
-    });
-    const operator = operatorOf(answer.certificate);
-    return { file: { center: address, site, operator }, ca: caPem, certificate: answer.certificate, key: key.reveal() };
-  } finally {
-    channel.close();
-  }
-}
-
-function operatorOf(certificatePem: string): string {
-  const [certificate] = readCertificates(certificatePem);
-  const principal = certificate && namedPrincipal(certificate).principal;
-  if (principal?.kind === 'operator') return principal.name;
-  throw new MusterError(
-    'invalid',
-    'this token is not for a person: make one with "muster token create --operator NAME" (a machine joins with "muster agent join")',
-  );
+  const answer = await useToken(found, {
+    ...{ key, kind: 'operator', name: '', labels: {}, nowMs: io.clock.now(), whose: 'a person' },
+    isMine: (principal) => principal.kind === 'operator',
+  });
+  const principal = principalOf(answer.certificate);
+  const operator = principal?.kind === 'operator' ? principal.name : '';
+  const file = { center: found.address, site: found.site, operator };
+  return { file, ca: found.caPem, certificate: answer.certificate, key: key.reveal() };
 }
 
 /** Writes the whole context aside and moves it to its place, so that there is never half of one. */

@@ -1,12 +1,12 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CenterService } from '../../generated/muster/v1/center.js';
+import { RENEW_AFTER, shareOver, validityOf } from '../enrolment/validity.js';
+import { askToRenew } from '../enrolment/wire.js';
 import { MusterError } from '../kit/errors.js';
 import { readFileIfThere, writeFileDurably } from '../kit/files.js';
 import { Secret } from '../kit/secret.js';
 import { certificateRequest } from '../rpc/certificate-request.js';
-import { notAfterMs, notBeforeMs, readCertificates } from '../rpc/certificates.js';
-import { createClient, openChannel, type Channel } from '../rpc/client.js';
+import { openChannel, type Channel } from '../rpc/client.js';
 import { IdentityHolder, type Identity } from '../rpc/identity.js';
 import type { Io } from './io.js';
 
@@ -18,9 +18,6 @@ export interface ContextFile {
   /** Name of the operator. */
   readonly operator: string;
 }
-
-/** Renewed once this share of the lifetime is over; a command that comes later than the end has to log in again. */
-const RENEW_AFTER = 2 / 3;
 
 /** @throws invalid when the folder does not hold a whole context */
 async function readContext(name: string, directory: string): Promise<{ file: ContextFile; identity: Identity }> {
@@ -40,14 +37,6 @@ async function readContext(name: string, directory: string): Promise<{ file: Con
   }
 }
 
-/** How much of the certificate's lifetime is over: 1 at its end. */
-function shareOver(certificatePem: string, nowMs: number): number {
-  const [certificate] = readCertificates(certificatePem);
-  if (!certificate) return 1;
-  const from = notBeforeMs(certificate);
-  return (nowMs - from) / (notAfterMs(certificate) - from);
-}
-
 /**
  * A channel to the center of a context, with the operator's certificate, renewed first when its time has come. Renewal keeps the key, so that
  * one file is replaced and a crash leaves the old certificate or the new.
@@ -58,7 +47,7 @@ export async function openContext(
   context: { readonly name: string; readonly directory: string },
 ): Promise<Channel> {
   const { file, identity } = await readContext(context.name, context.directory);
-  const over = shareOver(identity.certificatePem, io.clock.now());
+  const over = shareOver(validityOf(identity.certificatePem), io.clock.now());
   if (over >= 1) {
     throw new MusterError(
       'unauthenticated',
@@ -69,8 +58,7 @@ export async function openContext(
   const holder = new IdentityHolder(identity);
   const channel = openChannel({ address: file.center, tls: { identity: holder }, peer: 'the center' });
   if (over < RENEW_AFTER) return channel;
-  const request = Buffer.from(certificateRequest(identity.privateKeyPem));
-  const renewed = await createClient(CenterService, channel).renew({ certificateRequest: request });
+  const renewed = await askToRenew(channel, certificateRequest(identity.privateKeyPem));
   await writeFileDurably(join(context.directory, 'cert.pem'), renewed.certificate);
   holder.renew({ ...identity, certificatePem: renewed.certificate });
   return channel;

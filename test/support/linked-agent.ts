@@ -4,13 +4,14 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { CommandJournal } from '../../src/agent/commands/journal.js';
 import { CommandRunner } from '../../src/agent/commands/runner.js';
-import { IdentityFiles } from '../../src/agent/identity/files.js';
-import { MachineIdentity } from '../../src/agent/identity/identity.js';
+import { machineFiles, type MachineIdentity, type MachineMembership } from '../../src/agent/identity/machine.js';
 import { Assignments } from '../../src/agent/link/assignments.js';
 import { SessionEpoch } from '../../src/agent/link/epoch.js';
 import { Link, type LinkTimings } from '../../src/agent/link/link.js';
 import { Orders } from '../../src/agent/link/orders.js';
 import { Tails, type TailLine, type TailLog } from '../../src/agent/link/tails.js';
+import type { IdentityFiles } from '../../src/enrolment/files.js';
+import { MemberIdentity } from '../../src/enrolment/identity.js';
 import { systemClock } from '../../src/kit/clock.js';
 import { newId } from '../../src/kit/ids.js';
 import { silentLogger } from '../../src/kit/logger.js';
@@ -80,8 +81,13 @@ export interface StoredMember {
 }
 
 /** Writes an identity as joining does. */
-export async function writeIdentity({ data, center, identity, machine = 'm-1' }: StoredMember): Promise<IdentityFiles> {
-  const files = new IdentityFiles(data);
+export async function writeIdentity({
+  data,
+  center,
+  identity,
+  machine = 'm-1',
+}: StoredMember): Promise<IdentityFiles<MachineMembership>> {
+  const files = machineFiles(data);
   await files.writeNextKey(identity.privateKeyPem, 'join');
   await files.writeCertificate(identity.certificatePem, identity.caPem, 'join');
   await files.writeMembership({ site: identity.site, center, machine, name: 'web-1', labels: {} });
@@ -118,7 +124,7 @@ export async function linkedAgent(t: TestContext, options: LinkedAgentOptions): 
   const { data, timings = QUICK, tail = noLog, services = new FakeServices('orders', 'web') } = options;
   const store = options.store ?? (await openMemoryStore());
   const base = { clock: systemClock, random: systemRandom, logger: silentLogger };
-  const identity = new MachineIdentity({ files: new IdentityFiles(data), ...base });
+  const identity = new MemberIdentity({ files: machineFiles(data), ...base });
   const journal = await CommandJournal.open(store, systemClock.now());
   const commands = new CommandRunner({ journal, control: services, ...base });
   const refreshed: string[] = [];

@@ -74,7 +74,7 @@ export async function localAgent(t: TestContext, options: LocalAgentOptions = {}
   const certificates = new ServiceCertificates({ sign, clock: systemClock });
   const server = new RpcServer({
     services: localServices(
-      { api, facts, tail, certificates },
+      { api, facts, tail, certificates, queues: { get: () => Promise.resolve({ queues: [], stale: true }) } },
       unimplemented(ConfigService),
       unimplemented(CounterService),
     ),

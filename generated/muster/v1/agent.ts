@@ -22,7 +22,16 @@ import {
 } from "@grpc/grpc-js";
 import { Duration } from "../../google/protobuf/duration.js";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
-import { Health, healthFromJSON, healthToJSON, healthToNumber, Instance, LogLine, Resources } from "./types.js";
+import {
+  Health,
+  healthFromJSON,
+  healthToJSON,
+  healthToNumber,
+  Instance,
+  LogLine,
+  QueueServer,
+  Resources,
+} from "./types.js";
 
 export const protobufPackage = "muster.v1";
 
@@ -123,6 +132,15 @@ export interface GetCertificateResponse {
   privateKey: string;
   ca: string;
   expires: Date | undefined;
+}
+
+export interface GetQueuesRequest {
+}
+
+export interface GetQueuesResponse {
+  queues: QueueServer[];
+  /** The center could not be asked now: an address may have changed since. */
+  stale: boolean;
 }
 
 function createBaseGetAgentRequest(): GetAgentRequest {
@@ -1525,6 +1543,143 @@ export const GetCertificateResponse: MessageFns<GetCertificateResponse> = {
   },
 };
 
+function createBaseGetQueuesRequest(): GetQueuesRequest {
+  return {};
+}
+
+export const GetQueuesRequest: MessageFns<GetQueuesRequest> = {
+  encode(_: GetQueuesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetQueuesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetQueuesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): GetQueuesRequest {
+    return {};
+  },
+
+  toJSON(_: GetQueuesRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetQueuesRequest>): GetQueuesRequest {
+    return GetQueuesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<GetQueuesRequest>): GetQueuesRequest {
+    const message = createBaseGetQueuesRequest();
+    return message;
+  },
+};
+
+function createBaseGetQueuesResponse(): GetQueuesResponse {
+  return { queues: [], stale: false };
+}
+
+export const GetQueuesResponse: MessageFns<GetQueuesResponse> = {
+  encode(message: GetQueuesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.queues) {
+      QueueServer.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.stale !== false) {
+      writer.uint32(16).bool(message.stale);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetQueuesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetQueuesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.queues.push(QueueServer.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.stale = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetQueuesResponse {
+    return {
+      queues: globalThis.Array.isArray(object?.queues) ? object.queues.map((e: any) => QueueServer.fromJSON(e)) : [],
+      stale: isSet(object.stale) ? globalThis.Boolean(object.stale) : false,
+    };
+  },
+
+  toJSON(message: GetQueuesResponse): unknown {
+    const obj: any = {};
+    if (message.queues?.length) {
+      obj.queues = message.queues.map((e) => QueueServer.toJSON(e));
+    }
+    if (message.stale !== false) {
+      obj.stale = message.stale;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetQueuesResponse>): GetQueuesResponse {
+    return GetQueuesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetQueuesResponse>): GetQueuesResponse {
+    const message = createBaseGetQueuesResponse();
+    message.queues = object.queues?.map((e) => QueueServer.fromPartial(e)) || [];
+    message.stale = object.stale ?? false;
+    return message;
+  },
+};
+
 /**
  * Served on unix sockets and, with a bearer token, on loopback; never on the network.
  * The operator's socket may call all; a service's socket may look, and act on that service alone.
@@ -1636,6 +1791,16 @@ export const AgentService = {
       Buffer.from(GetCertificateResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetCertificateResponse => GetCertificateResponse.decode(value),
   },
+  /** The queues of the site that can be reached, by name. With the center gone: those last known, from this machine's disk. */
+  getQueues: {
+    path: "/muster.v1.Agent/GetQueues" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetQueuesRequest): Buffer => Buffer.from(GetQueuesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetQueuesRequest => GetQueuesRequest.decode(value),
+    responseSerialize: (value: GetQueuesResponse): Buffer => Buffer.from(GetQueuesResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetQueuesResponse => GetQueuesResponse.decode(value),
+  },
 } as const;
 
 export interface AgentServer extends UntypedServiceImplementation {
@@ -1655,6 +1820,8 @@ export interface AgentServer extends UntypedServiceImplementation {
   reportHealth: handleUnaryCall<ReportHealthRequest, ReportHealthResponse>;
   /** For a service: a certificate and key for its own name, for mTLS with other services and the queue. Made anew before it ends. */
   getCertificate: handleUnaryCall<GetCertificateRequest, GetCertificateResponse>;
+  /** The queues of the site that can be reached, by name. With the center gone: those last known, from this machine's disk. */
+  getQueues: handleUnaryCall<GetQueuesRequest, GetQueuesResponse>;
 }
 
 export interface AgentClient extends Client {
@@ -1798,6 +1965,22 @@ export interface AgentClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetCertificateResponse) => void,
+  ): ClientUnaryCall;
+  /** The queues of the site that can be reached, by name. With the center gone: those last known, from this machine's disk. */
+  getQueues(
+    request: GetQueuesRequest,
+    callback: (error: ServiceError | null, response: GetQueuesResponse) => void,
+  ): ClientUnaryCall;
+  getQueues(
+    request: GetQueuesRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetQueuesResponse) => void,
+  ): ClientUnaryCall;
+  getQueues(
+    request: GetQueuesRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetQueuesResponse) => void,
   ): ClientUnaryCall;
 }
 

@@ -40,6 +40,7 @@ import {
   outcomeFromJSON,
   outcomeToJSON,
   outcomeToNumber,
+  QueueServer,
   Resources,
 } from "./types.js";
 
@@ -545,6 +546,30 @@ export interface RemoveMachineRequest {
 }
 
 export interface RemoveMachineResponse {
+}
+
+export interface RegisterQueueRequest {
+  /** HOST:PORT. */
+  address: string;
+}
+
+export interface RegisterQueueResponse {
+}
+
+export interface ListQueuesRequest {
+}
+
+/** A site has few queues: all are in one answer. */
+export interface ListQueuesResponse {
+  queues: QueueServer[];
+}
+
+export interface RemoveQueueRequest {
+  /** Its name. */
+  queue: string;
+}
+
+export interface RemoveQueueResponse {
 }
 
 export interface ListInstancesRequest {
@@ -5692,6 +5717,365 @@ export const RemoveMachineResponse: MessageFns<RemoveMachineResponse> = {
   },
 };
 
+function createBaseRegisterQueueRequest(): RegisterQueueRequest {
+  return { address: "" };
+}
+
+export const RegisterQueueRequest: MessageFns<RegisterQueueRequest> = {
+  encode(message: RegisterQueueRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.address !== "") {
+      writer.uint32(10).string(message.address);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RegisterQueueRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRegisterQueueRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RegisterQueueRequest {
+    return { address: isSet(object.address) ? globalThis.String(object.address) : "" };
+  },
+
+  toJSON(message: RegisterQueueRequest): unknown {
+    const obj: any = {};
+    if (message.address !== "") {
+      obj.address = message.address;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RegisterQueueRequest>): RegisterQueueRequest {
+    return RegisterQueueRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RegisterQueueRequest>): RegisterQueueRequest {
+    const message = createBaseRegisterQueueRequest();
+    message.address = object.address ?? "";
+    return message;
+  },
+};
+
+function createBaseRegisterQueueResponse(): RegisterQueueResponse {
+  return {};
+}
+
+export const RegisterQueueResponse: MessageFns<RegisterQueueResponse> = {
+  encode(_: RegisterQueueResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RegisterQueueResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRegisterQueueResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): RegisterQueueResponse {
+    return {};
+  },
+
+  toJSON(_: RegisterQueueResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<RegisterQueueResponse>): RegisterQueueResponse {
+    return RegisterQueueResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<RegisterQueueResponse>): RegisterQueueResponse {
+    const message = createBaseRegisterQueueResponse();
+    return message;
+  },
+};
+
+function createBaseListQueuesRequest(): ListQueuesRequest {
+  return {};
+}
+
+export const ListQueuesRequest: MessageFns<ListQueuesRequest> = {
+  encode(_: ListQueuesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListQueuesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListQueuesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): ListQueuesRequest {
+    return {};
+  },
+
+  toJSON(_: ListQueuesRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListQueuesRequest>): ListQueuesRequest {
+    return ListQueuesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ListQueuesRequest>): ListQueuesRequest {
+    const message = createBaseListQueuesRequest();
+    return message;
+  },
+};
+
+function createBaseListQueuesResponse(): ListQueuesResponse {
+  return { queues: [] };
+}
+
+export const ListQueuesResponse: MessageFns<ListQueuesResponse> = {
+  encode(message: ListQueuesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.queues) {
+      QueueServer.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListQueuesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListQueuesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.queues.push(QueueServer.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListQueuesResponse {
+    return {
+      queues: globalThis.Array.isArray(object?.queues) ? object.queues.map((e: any) => QueueServer.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: ListQueuesResponse): unknown {
+    const obj: any = {};
+    if (message.queues?.length) {
+      obj.queues = message.queues.map((e) => QueueServer.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListQueuesResponse>): ListQueuesResponse {
+    return ListQueuesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListQueuesResponse>): ListQueuesResponse {
+    const message = createBaseListQueuesResponse();
+    message.queues = object.queues?.map((e) => QueueServer.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseRemoveQueueRequest(): RemoveQueueRequest {
+  return { queue: "" };
+}
+
+export const RemoveQueueRequest: MessageFns<RemoveQueueRequest> = {
+  encode(message: RemoveQueueRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.queue !== "") {
+      writer.uint32(10).string(message.queue);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveQueueRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveQueueRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.queue = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RemoveQueueRequest {
+    return { queue: isSet(object.queue) ? globalThis.String(object.queue) : "" };
+  },
+
+  toJSON(message: RemoveQueueRequest): unknown {
+    const obj: any = {};
+    if (message.queue !== "") {
+      obj.queue = message.queue;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RemoveQueueRequest>): RemoveQueueRequest {
+    return RemoveQueueRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RemoveQueueRequest>): RemoveQueueRequest {
+    const message = createBaseRemoveQueueRequest();
+    message.queue = object.queue ?? "";
+    return message;
+  },
+};
+
+function createBaseRemoveQueueResponse(): RemoveQueueResponse {
+  return {};
+}
+
+export const RemoveQueueResponse: MessageFns<RemoveQueueResponse> = {
+  encode(_: RemoveQueueResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveQueueResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveQueueResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): RemoveQueueResponse {
+    return {};
+  },
+
+  toJSON(_: RemoveQueueResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<RemoveQueueResponse>): RemoveQueueResponse {
+    return RemoveQueueResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<RemoveQueueResponse>): RemoveQueueResponse {
+    const message = createBaseRemoveQueueResponse();
+    return message;
+  },
+};
+
 function createBaseListInstancesRequest(): ListInstancesRequest {
   return { pageSize: 0, pageToken: "", service: "", selector: "" };
 }
@@ -8305,7 +8689,7 @@ export type CenterService = typeof CenterService;
 export const CenterService = {
   /**
    * Exchanges a join token and a certificate request for a certificate. The only call without a certificate.
-   * Errors: UNAUTHENTICATED with reason TOKEN_UNKNOWN, TOKEN_USED or TOKEN_EXPIRED; ALREADY_EXISTS when the machine name is taken;
+   * Errors: UNAUTHENTICATED with reason TOKEN_UNKNOWN, TOKEN_USED or TOKEN_EXPIRED; ALREADY_EXISTS when the name of the machine or queue is taken;
    * INVALID_ARGUMENT for a request the center cannot sign; PERMISSION_DENIED with reason TOKEN_KIND or TOKEN_NAME for a token of others.
    */
   join: {
@@ -8450,6 +8834,40 @@ export const CenterService = {
     responseSerialize: (value: RemoveMachineResponse): Buffer =>
       Buffer.from(RemoveMachineResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): RemoveMachineResponse => RemoveMachineResponse.decode(value),
+  },
+  /**
+   * For queues: where services and people reach the calling queue. Called at its start and whenever that changes, and every minute as a
+   * sign of life. Errors: INVALID_ARGUMENT when `address` is not HOST:PORT.
+   */
+  registerQueue: {
+    path: "/muster.v1.Center/RegisterQueue" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RegisterQueueRequest): Buffer => Buffer.from(RegisterQueueRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RegisterQueueRequest => RegisterQueueRequest.decode(value),
+    responseSerialize: (value: RegisterQueueResponse): Buffer =>
+      Buffer.from(RegisterQueueResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RegisterQueueResponse => RegisterQueueResponse.decode(value),
+  },
+  /** For agents and operators: the queues of the site, by name. */
+  listQueues: {
+    path: "/muster.v1.Center/ListQueues" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListQueuesRequest): Buffer => Buffer.from(ListQueuesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListQueuesRequest => ListQueuesRequest.decode(value),
+    responseSerialize: (value: ListQueuesResponse): Buffer => Buffer.from(ListQueuesResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListQueuesResponse => ListQueuesResponse.decode(value),
+  },
+  /** Forgets a queue and refuses its certificate from now on. Its name is free again once its last certificate has ended. */
+  removeQueue: {
+    path: "/muster.v1.Center/RemoveQueue" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RemoveQueueRequest): Buffer => Buffer.from(RemoveQueueRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RemoveQueueRequest => RemoveQueueRequest.decode(value),
+    responseSerialize: (value: RemoveQueueResponse): Buffer => Buffer.from(RemoveQueueResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RemoveQueueResponse => RemoveQueueResponse.decode(value),
   },
   listInstances: {
     path: "/muster.v1.Center/ListInstances" as const,
@@ -8611,7 +9029,7 @@ export const CenterService = {
 export interface CenterServer extends UntypedServiceImplementation {
   /**
    * Exchanges a join token and a certificate request for a certificate. The only call without a certificate.
-   * Errors: UNAUTHENTICATED with reason TOKEN_UNKNOWN, TOKEN_USED or TOKEN_EXPIRED; ALREADY_EXISTS when the machine name is taken;
+   * Errors: UNAUTHENTICATED with reason TOKEN_UNKNOWN, TOKEN_USED or TOKEN_EXPIRED; ALREADY_EXISTS when the name of the machine or queue is taken;
    * INVALID_ARGUMENT for a request the center cannot sign; PERMISSION_DENIED with reason TOKEN_KIND or TOKEN_NAME for a token of others.
    */
   join: handleUnaryCall<JoinRequest, JoinResponse>;
@@ -8638,6 +9056,15 @@ export interface CenterServer extends UntypedServiceImplementation {
   updateMachine: handleUnaryCall<UpdateMachineRequest, Machine>;
   /** Forgets a machine and refuses its certificate from now on. */
   removeMachine: handleUnaryCall<RemoveMachineRequest, RemoveMachineResponse>;
+  /**
+   * For queues: where services and people reach the calling queue. Called at its start and whenever that changes, and every minute as a
+   * sign of life. Errors: INVALID_ARGUMENT when `address` is not HOST:PORT.
+   */
+  registerQueue: handleUnaryCall<RegisterQueueRequest, RegisterQueueResponse>;
+  /** For agents and operators: the queues of the site, by name. */
+  listQueues: handleUnaryCall<ListQueuesRequest, ListQueuesResponse>;
+  /** Forgets a queue and refuses its certificate from now on. Its name is free again once its last certificate has ended. */
+  removeQueue: handleUnaryCall<RemoveQueueRequest, RemoveQueueResponse>;
   listInstances: handleUnaryCall<ListInstancesRequest, ListInstancesResponse>;
   getInstance: handleUnaryCall<GetInstanceRequest, Instance>;
   /** First the instances as they are, then each change. */
@@ -8672,7 +9099,7 @@ export interface CenterServer extends UntypedServiceImplementation {
 export interface CenterClient extends Client {
   /**
    * Exchanges a join token and a certificate request for a certificate. The only call without a certificate.
-   * Errors: UNAUTHENTICATED with reason TOKEN_UNKNOWN, TOKEN_USED or TOKEN_EXPIRED; ALREADY_EXISTS when the machine name is taken;
+   * Errors: UNAUTHENTICATED with reason TOKEN_UNKNOWN, TOKEN_USED or TOKEN_EXPIRED; ALREADY_EXISTS when the name of the machine or queue is taken;
    * INVALID_ARGUMENT for a request the center cannot sign; PERMISSION_DENIED with reason TOKEN_KIND or TOKEN_NAME for a token of others.
    */
   join(request: JoinRequest, callback: (error: ServiceError | null, response: JoinResponse) => void): ClientUnaryCall;
@@ -8874,6 +9301,57 @@ export interface CenterClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RemoveMachineResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * For queues: where services and people reach the calling queue. Called at its start and whenever that changes, and every minute as a
+   * sign of life. Errors: INVALID_ARGUMENT when `address` is not HOST:PORT.
+   */
+  registerQueue(
+    request: RegisterQueueRequest,
+    callback: (error: ServiceError | null, response: RegisterQueueResponse) => void,
+  ): ClientUnaryCall;
+  registerQueue(
+    request: RegisterQueueRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RegisterQueueResponse) => void,
+  ): ClientUnaryCall;
+  registerQueue(
+    request: RegisterQueueRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RegisterQueueResponse) => void,
+  ): ClientUnaryCall;
+  /** For agents and operators: the queues of the site, by name. */
+  listQueues(
+    request: ListQueuesRequest,
+    callback: (error: ServiceError | null, response: ListQueuesResponse) => void,
+  ): ClientUnaryCall;
+  listQueues(
+    request: ListQueuesRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListQueuesResponse) => void,
+  ): ClientUnaryCall;
+  listQueues(
+    request: ListQueuesRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListQueuesResponse) => void,
+  ): ClientUnaryCall;
+  /** Forgets a queue and refuses its certificate from now on. Its name is free again once its last certificate has ended. */
+  removeQueue(
+    request: RemoveQueueRequest,
+    callback: (error: ServiceError | null, response: RemoveQueueResponse) => void,
+  ): ClientUnaryCall;
+  removeQueue(
+    request: RemoveQueueRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RemoveQueueResponse) => void,
+  ): ClientUnaryCall;
+  removeQueue(
+    request: RemoveQueueRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RemoveQueueResponse) => void,
   ): ClientUnaryCall;
   listInstances(
     request: ListInstancesRequest,

@@ -710,6 +710,18 @@ export interface Machine_LabelsEntry {
   value: string;
 }
 
+/** A queue of the site, as others find it. */
+export interface QueueServer {
+  name: string;
+  /** HOST:PORT; empty until the queue has told the center its address. */
+  address: string;
+  joined:
+    | Date
+    | undefined;
+  /** When the center last heard from it. */
+  lastSeen: Date | undefined;
+}
+
 /** Something that is wrong now, or was. */
 export interface Alert {
   id: string;
@@ -2813,6 +2825,127 @@ export const Machine_LabelsEntry: MessageFns<Machine_LabelsEntry> = {
     const message = createBaseMachine_LabelsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseQueueServer(): QueueServer {
+  return { name: "", address: "", joined: undefined, lastSeen: undefined };
+}
+
+export const QueueServer: MessageFns<QueueServer> = {
+  encode(message: QueueServer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.address !== "") {
+      writer.uint32(18).string(message.address);
+    }
+    if (message.joined !== undefined) {
+      Timestamp.encode(toTimestamp(message.joined), writer.uint32(26).fork()).join();
+    }
+    if (message.lastSeen !== undefined) {
+      Timestamp.encode(toTimestamp(message.lastSeen), writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): QueueServer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseQueueServer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.joined = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.lastSeen = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): QueueServer {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      address: isSet(object.address) ? globalThis.String(object.address) : "",
+      joined: isSet(object.joined) ? fromJsonTimestamp(object.joined) : undefined,
+      lastSeen: isSet(object.lastSeen)
+        ? fromJsonTimestamp(object.lastSeen)
+        : isSet(object.last_seen)
+        ? fromJsonTimestamp(object.last_seen)
+        : undefined,
+    };
+  },
+
+  toJSON(message: QueueServer): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.address !== "") {
+      obj.address = message.address;
+    }
+    if (message.joined !== undefined) {
+      obj.joined = message.joined.toISOString();
+    }
+    if (message.lastSeen !== undefined) {
+      obj.lastSeen = message.lastSeen.toISOString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<QueueServer>): QueueServer {
+    return QueueServer.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<QueueServer>): QueueServer {
+    const message = createBaseQueueServer();
+    message.name = object.name ?? "";
+    message.address = object.address ?? "";
+    message.joined = object.joined ?? undefined;
+    message.lastSeen = object.lastSeen ?? undefined;
     return message;
   },
 };

@@ -11,8 +11,7 @@ import { createClient, openChannel, type Channel } from '../../rpc/client.js';
 import { fromDate, fromDuration } from '../../wire/time.js';
 import { runTasks } from '../../kit/tasks.js';
 import type { CommandRunner } from '../commands/runner.js';
-import type { Membership } from '../identity/files.js';
-import type { MachineIdentity } from '../identity/identity.js';
+import type { MachineIdentity, MachineMembership } from '../identity/machine.js';
 import type { CenterAccess, ServiceControl } from '../ports.js';
 import type { SessionEpoch } from './epoch.js';
 import { helloFrame, type UpFrame } from './frames.js';
@@ -93,7 +92,7 @@ export class Link implements CenterAccess {
   #redirect: { readonly address: string; readonly hops: number; readonly failures: number } | undefined;
   #succession: Succession | undefined;
   /** What the sessions that run now belong to. */
-  #membership: Membership | undefined;
+  #membership: MachineMembership | undefined;
   /** The newest epoch that the center says it has seen, where that is above ours: this disk was put back or copied. */
   #epochSeen = 0;
 

@@ -22,6 +22,7 @@ export const LOCAL_ACCESS: Readonly<Record<string, readonly LocalKind[]>> = {
   'muster.v1.Agent/TailLocalLog': BOTH,
   'muster.v1.Agent/ReportHealth': BOTH,
   'muster.v1.Agent/GetCertificate': SERVICES,
+  'muster.v1.Agent/GetQueues': BOTH,
   'muster.v1.Config/Get': BOTH,
   'muster.v1.Config/Watch': BOTH,
   'muster.v1.Config/ReportApplied': SERVICES,

@@ -2,10 +2,10 @@ import type { Clock } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
 import { KeyedMutex } from '../../kit/tasks.js';
 import type { Secret } from '../../kit/secret.js';
-import { fits } from '../identity/files.js';
-import type { SignedCertificate } from '../identity/identity.js';
+import { fits } from '../../enrolment/files.js';
+import { renewAtMs, validityOf, type Validity } from '../../enrolment/validity.js';
+import type { SignedCertificate } from '../../enrolment/wire.js';
 import { certificateRequest, generateKey } from '../../rpc/certificate-request.js';
-import { renewAtMs, validityOf, type Validity } from '../identity/validity.js';
 
 export interface ServiceCertificate extends SignedCertificate {
   readonly privateKey: Secret;

@@ -17,6 +17,8 @@ import { toWireResources } from '../../wire/machine.js';
 import { toDate, toDuration } from '../../wire/time.js';
 import { TAIL_LINES_DEFAULT, TAIL_LINES_MAX, toWireLine, type TailLog } from '../link/tails.js';
 import type { ServicesChange } from '../ports.js';
+import type { KnownQueues } from '../queues/queues.js';
+import { toWireQueue } from '../queues/wire.js';
 import type { LocalApi } from './api.js';
 import type { ServiceCertificates } from './certificates.js';
 import { surroundingsOf, type FactsSource } from './facts.js';
@@ -27,6 +29,7 @@ export interface LocalServiceOptions {
   readonly facts: FactsSource;
   readonly tail: TailLog;
   readonly certificates: ServiceCertificates;
+  readonly queues: Pick<KnownQueues, 'get'>;
 }
 
 /** Services a watcher may be behind by; beyond it the watch ends with "exhausted". */
@@ -47,7 +50,7 @@ export function localServices(
 
 /** The contract muster.v1.Agent over LocalApi. */
 function agentHandlers(options: LocalServiceOptions): Handlers<typeof AgentService> {
-  const { api, facts, certificates } = options;
+  const { api, facts, certificates, queues } = options;
   const shown = (report: InstanceReport): Instance => toLocalInstance(report, surroundingsOf(facts, report));
   const act =
     (action: Action) =>
@@ -77,6 +80,10 @@ function agentHandlers(options: LocalServiceOptions): Handlers<typeof AgentServi
     getCertificate: async (_request, { principal }) => {
       const { certificate, ca, privateKey, expiresMs } = await certificates.get(api.get(principal, '').service);
       return { certificate, ca, privateKey: privateKey.reveal(), expires: toDate(expiresMs) };
+    },
+    getQueues: async () => {
+      const { queues: known, stale } = await queues.get();
+      return { queues: known.map(toWireQueue), stale };
     },
   };
 }

@@ -1,18 +1,14 @@
-import { MusterError } from '../../kit/errors.js';
-import { describePrincipal, type Principal, type PrincipalKind } from '../../rpc/principal.js';
+import { assertMayCall, COMMON_RULES, EVERYONE, type AccessRules } from '../../rpc/access.js';
+import type { Principal, PrincipalKind } from '../../rpc/principal.js';
 
 const OPERATORS: readonly PrincipalKind[] = ['operator'];
 const AGENTS: readonly PrincipalKind[] = ['agent'];
 const AGENTS_AND_OPERATORS: readonly PrincipalKind[] = ['agent', 'operator'];
 const CERTIFICATE_HOLDERS: readonly PrincipalKind[] = ['agent', 'operator', 'queue'];
-const EVERYONE: readonly PrincipalKind[] = ['anonymous', 'operator', 'center', 'agent', 'queue', 'service'];
-const KNOWN: readonly PrincipalKind[] = EVERYONE.filter((kind) => kind !== 'anonymous');
+const QUEUES: readonly PrincipalKind[] = ['queue'];
 
-/**
- * Who may call what, by full method name. A method that is not here is refused to everyone, so a new one is closed until someone
- * decides. What an agent may see is narrowed further by its own machine, in the handlers.
- */
-export const RULES: ReadonlyMap<string, readonly PrincipalKind[]> = new Map([
+/** Who may call what. What an agent may see is narrowed further by its own machine, in the handlers. */
+export const RULES: AccessRules = new Map([
   ['muster.v1.Center/Join', EVERYONE],
   ['muster.v1.Center/Renew', CERTIFICATE_HOLDERS],
   ['muster.v1.Center/SignServiceCertificate', AGENTS],
@@ -27,6 +23,9 @@ export const RULES: ReadonlyMap<string, readonly PrincipalKind[]> = new Map([
   ['muster.v1.Center/WatchMachines', OPERATORS],
   ['muster.v1.Center/UpdateMachine', OPERATORS],
   ['muster.v1.Center/RemoveMachine', OPERATORS],
+  ['muster.v1.Center/RegisterQueue', QUEUES],
+  ['muster.v1.Center/ListQueues', AGENTS_AND_OPERATORS],
+  ['muster.v1.Center/RemoveQueue', OPERATORS],
   ['muster.v1.Center/ListInstances', OPERATORS],
   ['muster.v1.Center/GetInstance', OPERATORS],
   ['muster.v1.Center/WatchInstances', OPERATORS],
@@ -54,24 +53,10 @@ export const RULES: ReadonlyMap<string, readonly PrincipalKind[]> = new Map([
   ['muster.v1.Counter/ListCounters', OPERATORS],
   ['muster.v1.Counter/Query', OPERATORS],
   ['muster.v1.Counter/Watch', OPERATORS],
-  ['grpc.health.v1.Health/Check', EVERYONE],
-  ['grpc.health.v1.Health/Watch', EVERYONE],
-  ['grpc.reflection.v1.ServerReflection/ServerReflectionInfo', KNOWN],
-  ['grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo', KNOWN],
+  ...COMMON_RULES,
 ]);
 
 /** @throws unauthenticated for a caller without a certificate, denied for one of the wrong kind */
 export function authorize(principal: Principal, method: string): void {
-  const allowed = RULES.get(method);
-  if (allowed?.includes(principal.kind)) return;
-  if (principal.kind === 'anonymous') {
-    throw new MusterError(
-      'unauthenticated',
-      `${method} needs a certificate of this site: join first, or use the center's admin socket`,
-      {
-        reason: 'NO_CREDENTIALS',
-      },
-    );
-  }
-  throw new MusterError('denied', `${describePrincipal(principal)} may not call ${method}`, { reason: 'NOT_ALLOWED' });
+  assertMayCall(RULES, { principal, method, socket: "the center's admin socket" });
 }

@@ -14,6 +14,8 @@ export interface Registry {
     wish: { name: string; labels: Readonly<Record<string, string>>; again: boolean },
     token: TokenRecord,
   ): Promise<{ readonly id: string; readonly name: string }>;
+  /** Makes a queue of a joining one, in the same way. */
+  joinQueue(wish: { name: string; again: boolean }, token: TokenRecord): Promise<void>;
   /** Whether the machine has the service now. */
   hasService(machine: string, service: string): boolean;
 }
@@ -130,7 +132,9 @@ export class Enrolment {
         },
       );
     }
-    await this.#options.tokens.use(token, []);
+    if (token.kind === 'queue') {
+      await this.#options.registry.joinQueue({ name: order.name, again: token.name !== '' }, token);
+    } else await this.#options.tokens.use(token, []);
     return { kind: token.kind, name: order.name };
   }
 

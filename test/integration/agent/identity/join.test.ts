@@ -4,10 +4,10 @@ import { readFile, readdir, stat, writeFile } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { IdentityFiles } from '../../../../src/agent/identity/files.js';
-import { MachineIdentity } from '../../../../src/agent/identity/identity.js';
-import { joinSite } from '../../../../src/agent/identity/join.js';
-import { askToRenew } from '../../../../src/agent/identity/wire.js';
+import { joinMachine } from '../../../../src/agent/identity/join.js';
+import { machineFiles } from '../../../../src/agent/identity/machine.js';
+import { MemberIdentity } from '../../../../src/enrolment/identity.js';
+import { askToRenew } from '../../../../src/enrolment/wire.js';
 import { ManualClock, systemClock } from '../../../../src/kit/clock.js';
 import { isCode, MusterError } from '../../../../src/kit/errors.js';
 import { silentLogger } from '../../../../src/kit/logger.js';
@@ -25,7 +25,7 @@ function reason(word: string): (error: unknown) => boolean {
 test('joining: the key stays here, the files are private, the machine is known at the center', async (t) => {
   const center = await realCenter(t);
   const data = await temporaryData(t);
-  const membership = await joinSite({
+  const membership = await joinMachine({
     data,
     center: center.ready.address,
     token: await center.token(),
@@ -47,22 +47,22 @@ test('joining: a used, wrong or cut token, a taken name and a bad name are said,
   const data = await temporaryData(t);
   const token = await center.token();
   const attempt = (options: { token: string; name?: string; center?: string }) =>
-    joinSite({ data, center: center.ready.address, name: 'web-1', ...options });
+    joinMachine({ data, center: center.ready.address, name: 'web-1', ...options });
   await assert.rejects(attempt({ token: token.slice(0, -3) }), reason('TOKEN_FORMAT'));
   await assert.rejects(attempt({ token, name: 'web 1' }), /cannot be a machine's name/);
   await assert.rejects(attempt({ token: token.replace(/^.{32}/, '0'.repeat(32)) }), reason('TOKEN_UNKNOWN'));
   const elsewhere = await temporaryData(t);
-  await joinSite({ data: elsewhere, center: center.ready.address, token, name: 'web-1' });
+  await joinMachine({ data: elsewhere, center: center.ready.address, token, name: 'web-1' });
   await assert.rejects(attempt({ token }), reason('TOKEN_USED'));
   await assert.rejects(
     attempt({ token: await center.token() }),
     (error) => isCode(error, 'exists') && /--machine web-1/.test(error.message),
   );
-  assert.equal(await new IdentityFiles(data).load(), undefined);
+  assert.equal(await machineFiles(data).load(), undefined);
   assert.deepEqual(await readdir(join(data, 'identity')), []);
 
   const again = await attempt({ token: await center.token('web-1') });
-  const before = await new IdentityFiles(elsewhere).load();
+  const before = await machineFiles(elsewhere).load();
   assert.equal(again.machine, before?.membership.machine);
 });
 
@@ -72,7 +72,7 @@ test('a token for a person or a queue is refused before it is used up, with what
   const make = async (kind: 'TOKEN_KIND_OPERATOR' | 'TOKEN_KIND_QUEUE'): Promise<string> =>
     (await center.operator.createToken({ kind, lifetime: undefined, name: 'ann', labels: {} })).token;
   const attempt = (token: string): Promise<unknown> =>
-    joinSite({ data, center: center.ready.address, name: 'ann', token });
+    joinMachine({ data, center: center.ready.address, name: 'ann', token });
   await assert.rejects(
     attempt(await make('TOKEN_KIND_OPERATOR')),
     /this token is for a person: use "muster login", or make one for a machine with "muster token create"; .* not used$/,
@@ -85,12 +85,12 @@ test('a token for a person or a queue is refused before it is used up, with what
 test('a directory of another site is refused before the token is sent, and stays as it was', async (t) => {
   const [first, second] = [await realCenter(t), await realCenter(t)];
   const data = await temporaryData(t);
-  const before = await joinSite({ data, center: first.ready.address, token: await first.token(), name: 'web-1' });
+  const before = await joinMachine({ data, center: first.ready.address, token: await first.token(), name: 'web-1' });
   const token = await second.token();
-  await assert.rejects(joinSite({ data, center: second.ready.address, token, name: 'web-1' }), reason('OTHER_SITE'));
-  assert.deepEqual((await new IdentityFiles(data).load())?.membership, before);
+  await assert.rejects(joinMachine({ data, center: second.ready.address, token, name: 'web-1' }), reason('OTHER_SITE'));
+  assert.deepEqual((await machineFiles(data).load())?.membership, before);
   const elsewhere = await temporaryData(t);
-  await joinSite({ data: elsewhere, center: second.ready.address, token, name: 'web-1' });
+  await joinMachine({ data: elsewhere, center: second.ready.address, token, name: 'web-1' });
 });
 
 test('a fake center never sees the token', async (t) => {
@@ -98,7 +98,7 @@ test('a fake center never sees the token', async (t) => {
   const fake = await FakeCenter.start(t);
   const data = await temporaryData(t);
   await assert.rejects(
-    joinSite({ data, center: fake.address, token: await real.token(), name: 'web-1' }),
+    joinMachine({ data, center: fake.address, token: await real.token(), name: 'web-1' }),
     reason('FAKE_CENTER'),
   );
 
@@ -115,7 +115,7 @@ test('a fake center never sees the token', async (t) => {
   const address = listener.address();
   assert.ok(typeof address === 'object' && address);
   const token = await real.token();
-  await assert.rejects(joinSite({ data, center: `127.0.0.1:${address.port}`, token, name: 'web-1' }), MusterError);
+  await assert.rejects(joinMachine({ data, center: `127.0.0.1:${address.port}`, token, name: 'web-1' }), MusterError);
   assert.ok(!Buffer.concat(heard).includes(token.slice(0, 32)));
 });
 
@@ -124,7 +124,7 @@ test('a clock that is far off is said when joining', async (t) => {
   const data = await temporaryData(t);
   const clock = new ManualClock(Date.now() - 5 * 86_400_000);
   await assert.rejects(
-    joinSite({ data, center: center.ready.address, token: await center.token(), name: 'web-1', clock }),
+    joinMachine({ data, center: center.ready.address, token: await center.token(), name: 'web-1', clock }),
     (error) => error instanceof MusterError && /clock/.test(error.message),
   );
 });
@@ -132,7 +132,7 @@ test('a clock that is far off is said when joining', async (t) => {
 test('certificates that live for seconds are renewed again and again, without the session noticing more than a move', async (t) => {
   const center = await realCenter(t, { leafLifetimeMs: 12_000, heartbeatMs: 500 });
   const data = await temporaryData(t);
-  await joinSite({ data, center: center.ready.address, token: await center.token(), name: 'web-1' });
+  await joinMachine({ data, center: center.ready.address, token: await center.token(), name: 'web-1' });
   const agent = await linkedAgent(t, { data, timings: { ...QUICK, keepaliveIntervalMs: 10_000 } });
   const stopping = new AbortController();
   t.after(() => {
@@ -154,7 +154,7 @@ test('certificates that live for seconds are renewed again and again, without th
     return agent.link.connected && machine.online;
   });
   await waitFor('the files to hold what is used', async () => {
-    const stored = await new IdentityFiles(data).load();
+    const stored = await machineFiles(data).load();
     return stored?.identity.certificatePem === agent.identity.current().certificatePem;
   });
   stopping.abort();
@@ -179,7 +179,7 @@ test('a renewal is tried again until the center answers', async (t) => {
   const data = await temporaryData(t);
   const soon = { notBefore: new Date(Date.now() - 60_000), notAfter: new Date(Date.now() + 20_000) };
   const identity = await center.issue({ principal: { kind: 'agent', machine: 'm-1' }, validity: soon });
-  const files = new IdentityFiles(data);
+  const files = machineFiles(data);
   await files.writeNextKey(identity.privateKeyPem, 'join');
   await files.writeCertificate(identity.certificatePem, identity.caPem, 'join');
   await files.writeMembership({
@@ -190,7 +190,7 @@ test('a renewal is tried again until the center answers', async (t) => {
     labels: {},
   });
   const clock = new ManualClock(Date.now());
-  const machine = new MachineIdentity({ files, clock, random: systemRandom, logger: silentLogger });
+  const machine = new MemberIdentity({ files, clock, random: systemRandom, logger: silentLogger });
   await machine.refresh();
   const channel = openChannel({ address: center.address, tls: { identity: machine } });
   const stopping = new AbortController();
@@ -215,7 +215,7 @@ test('a crash at any step of replacing the files leaves an identity that fits to
   const principal = { kind: 'agent', machine: 'm-1' } as const;
   const [old, next] = [await center.issue({ principal }), await center.issue({ principal })];
   const data = await temporaryData(t);
-  const files = new IdentityFiles(data);
+  const files = machineFiles(data);
   await files.writeNextKey(old.privateKeyPem, 'join');
   await files.writeCertificate(old.certificatePem, old.caPem, 'join');
   await files.writeMembership({ site: old.site, center: center.address, machine: 'm-1', name: 'web-1', labels: {} });
@@ -223,7 +223,7 @@ test('a crash at any step of replacing the files leaves an identity that fits to
   await files.writeNextKey(next.privateKeyPem, 'renew');
   assert.equal((await files.load())?.identity.certificatePem, old.certificatePem);
   await writeFile(join(data, 'identity', 'cert.pem'), next.certificatePem);
-  const loaded = await new IdentityFiles(data).load();
+  const loaded = await machineFiles(data).load();
   assert.equal(loaded?.identity.privateKeyPem.reveal(), next.privateKeyPem.reveal());
   assert.equal(await readFile(join(data, 'identity', 'key.pem'), 'utf8'), next.privateKeyPem.reveal());
 
@@ -232,7 +232,7 @@ test('a crash at any step of replacing the files leaves an identity that fits to
     files.load(),
     (error) => error instanceof MusterError && /muster token create --machine/.test(error.message),
   );
-  const identity = new MachineIdentity({ files, clock: systemClock, random: systemRandom, logger: silentLogger });
+  const identity = new MemberIdentity({ files, clock: systemClock, random: systemRandom, logger: silentLogger });
   await identity.refresh();
   assert.match(identity.problem() ?? '', /damaged/);
 });

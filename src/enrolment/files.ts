@@ -1,26 +1,17 @@
 import { createPrivateKey } from 'node:crypto';
 import { rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isCode, messageOf, MusterError } from '../../kit/errors.js';
-import { makeDirectory, readFileIfThere, syncDirectory, writeFileDurably } from '../../kit/files.js';
-import { Secret } from '../../kit/secret.js';
-import { parseAddress } from '../../rpc/addresses.js';
-import { namedPrincipal, readCertificates } from '../../rpc/certificates.js';
-import type { Identity } from '../../rpc/identity.js';
+import { isCode, messageOf, MusterError } from '../kit/errors.js';
+import { makeDirectory, readFileIfThere, syncDirectory, writeFileDurably } from '../kit/files.js';
+import { Secret } from '../kit/secret.js';
+import { parseAddress } from '../rpc/addresses.js';
+import { namedPrincipal, readCertificates } from '../rpc/certificates.js';
+import type { Identity } from '../rpc/identity.js';
+import type { Principal } from '../rpc/principal.js';
+import type { Membership, Party } from './party.js';
 
-/** What the machine knows of the site it belongs to. */
-export interface Membership {
-  readonly site: string;
-  /** Address of the center, `host:port`. */
-  readonly center: string;
-  /** The machine's id. */
-  readonly machine: string;
-  readonly name: string;
-  readonly labels: Readonly<Record<string, string>>;
-}
-
-export interface StoredIdentity {
-  readonly membership: Membership;
+export interface StoredIdentity<M extends Membership> {
+  readonly membership: M;
   readonly identity: Identity;
   /** When the certificate came here, wall-clock milliseconds: its own beginning may lie before that, for slow clocks. */
   readonly obtainedMs: number;
@@ -32,39 +23,42 @@ export type KeyPurpose = 'renew' | 'join';
 const KEY_PURPOSES: readonly KeyPurpose[] = ['renew', 'join'];
 
 /**
- * The machine's identity on disk: `identity/{ca.pem,cert.pem,key.pem}` and `agent.json`.
+ * A member's identity on disk: `identity/{ca.pem,cert.pem,key.pem}` and its membership, `agent.json` or `queue.json`.
  *
  * A certificate and its key are two files, so replacing them is done in an order that a crash cannot break: the new key is written beside
- * (`key.renew.pem`, or `key.join.pem` since a join may be done while the agent renews) before a certificate for it is asked for; then the
+ * (`key.renew.pem`, or `key.join.pem` since a join may be done while the server renews) before a certificate for it is asked for; then the
  * certificate replaces the old one; then the new key replaces the old. Between the last two steps the certificate fits the key written
- * beside, and load() finishes the move. `agent.json` is written last when joining.
+ * beside, and load() finishes the move. The membership is written last when joining.
  */
-export class IdentityFiles {
+export class IdentityFiles<M extends Membership> {
+  readonly party: Party<M>;
   readonly #data: string;
 
-  constructor(data: string) {
+  constructor(party: Party<M>, data: string) {
+    this.party = party;
     this.#data = data;
   }
 
-  /** Path of the file whose change means that the machine joined anew. */
+  /** Path of the file whose change means that the party joined anew. */
   get membershipFile(): string {
-    return join(this.#data, 'agent.json');
+    return join(this.#data, this.party.file);
   }
 
   /**
-   * Undefined where the machine has not joined.
+   * Undefined where nobody has joined.
    * @throws precondition, reason IDENTITY_DAMAGED, when the files do not fit together
    */
-  async load(): Promise<StoredIdentity | undefined> {
+  async load(): Promise<StoredIdentity<M> | undefined> {
     const text = await readFileIfThere(this.membershipFile);
     if (text === undefined) return undefined;
-    const membership = readMembership(text);
+    const membership = this.#readMembership(text);
     const [certificatePem, caPem] = await Promise.all([this.#read('cert.pem'), this.#read('ca.pem')]);
-    if (certificatePem === undefined || caPem === undefined) throw damaged('cert.pem or ca.pem is missing');
+    if (certificatePem === undefined || caPem === undefined) throw this.#damaged('cert.pem or ca.pem is missing');
     const key = await this.#keyOf(certificatePem);
-    if (!key) throw damaged('key.pem does not fit cert.pem');
-    if (machineOf(certificatePem) !== membership.machine)
-      throw damaged('cert.pem is of another machine than agent.json');
+    if (!key) throw this.#damaged('key.pem does not fit cert.pem');
+    const principal = principalOf(certificatePem);
+    if (!principal || !this.party.owns(membership, principal))
+      throw this.#damaged(`cert.pem is of another ${this.party.words.noun} than ${this.party.file}`);
     const { mtimeMs: obtainedMs } = await stat(this.#path('cert.pem'));
     return { membership, identity: { certificatePem, caPem, privateKeyPem: key, site: membership.site }, obtainedMs };
   }
@@ -73,7 +67,7 @@ export class IdentityFiles {
   async knownSite(): Promise<string | undefined> {
     const text = await readFileIfThere(this.membershipFile);
     try {
-      return text === undefined ? undefined : readMembership(text).site;
+      return text === undefined ? undefined : this.#readMembership(text).site;
     } catch {
       // A damaged identity is mended by joining again, which must not be refused for it.
       return undefined;
@@ -98,7 +92,7 @@ export class IdentityFiles {
     await this.#promote(purpose);
   }
 
-  async writeMembership(membership: Membership): Promise<void> {
+  async writeMembership(membership: M): Promise<void> {
     await writeFileDurably(this.membershipFile, `${JSON.stringify(membership, undefined, 2)}\n`, 0o644);
   }
 
@@ -127,19 +121,41 @@ export class IdentityFiles {
   #path(...file: string[]): string {
     return join(this.#data, 'identity', ...file);
   }
+
+  #readMembership(text: string): M {
+    const { file, fields, read } = this.party;
+    let parsed: unknown;
+    try {
+      parsed = JSON.parse(text);
+    } catch (error) {
+      throw this.#damaged(`${file} is not JSON (${messageOf(error)})`, error);
+    }
+    const found = (parsed ?? {}) as Readonly<Record<string, unknown>>;
+    const { site, center, name } = found;
+    const whole = typeof site === 'string' && typeof center === 'string' && typeof name === 'string';
+    const membership = whole ? read({ site, center, name }, found) : undefined;
+    if (!membership) throw this.#damaged(`${file} lacks ${fields}`);
+    try {
+      parseAddress(membership.center);
+    } catch (error) {
+      throw this.#damaged(`the center in ${file}: ${messageOf(error)}`, error);
+    }
+    return membership;
+  }
+
+  #damaged(what: string, cause?: unknown): MusterError {
+    const { whose, token, stays } = this.party.words;
+    return new MusterError(
+      'precondition',
+      `${whose}'s identity is damaged: ${what}. ` +
+        `Run \`${token('NAME')}\` at the center and join again with the line it prints; ${stays}`,
+      { reason: 'IDENTITY_DAMAGED', cause },
+    );
+  }
 }
 
 function nextKeyFile(purpose: KeyPurpose): string {
   return `key.${purpose}.pem`;
-}
-
-function damaged(what: string, cause?: unknown): MusterError {
-  return new MusterError(
-    'precondition',
-    `this machine's identity is damaged: ${what}. ` +
-      'Run `muster token create --machine NAME` at the center and join again with the line it prints; services and their data stay',
-    { reason: 'IDENTITY_DAMAGED', cause },
-  );
 }
 
 /** Whether the private key belongs to the certificate. */
@@ -151,43 +167,13 @@ export function fits(certificatePem: string, keyPem: string): boolean {
   }
 }
 
-/** Id of the machine that an agent's certificate names; undefined for any other certificate. */
-export function machineOf(certificatePem: string): string | undefined {
+/** Whom a certificate names; undefined where it names nobody of this system. Does not check who signed it. */
+export function principalOf(certificatePem: string): Principal | undefined {
   try {
     const [certificate] = readCertificates(certificatePem);
-    const principal = certificate && namedPrincipal(certificate).principal;
-    return principal?.kind === 'agent' ? principal.machine : undefined;
+    return certificate && namedPrincipal(certificate).principal;
   } catch (error) {
     if (isCode(error)) return undefined;
     throw error;
   }
-}
-
-function readMembership(text: string): Membership {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch (error) {
-    throw damaged(`agent.json is not JSON (${messageOf(error)})`, error);
-  }
-  const { site, center, machine, name, labels } = (parsed ?? {}) as Partial<Record<keyof Membership, unknown>>;
-  if (
-    typeof site !== 'string' ||
-    typeof center !== 'string' ||
-    typeof machine !== 'string' ||
-    typeof name !== 'string'
-  ) {
-    throw damaged('agent.json lacks site, center, machine or name');
-  }
-  try {
-    parseAddress(center);
-  } catch (error) {
-    throw damaged(`the center in agent.json: ${messageOf(error)}`, error);
-  }
-  return { site, center, machine, name, labels: textsOf(labels) };
-}
-
-function textsOf(value: unknown): Record<string, string> {
-  const entries = typeof value === 'object' && value !== null ? Object.entries(value) : [];
-  return Object.fromEntries(entries.filter((entry): entry is [string, string] => typeof entry[1] === 'string'));
 }

@@ -1,33 +1,28 @@
 import { stat } from 'node:fs/promises';
-import { Backoff } from '../../kit/backoff.js';
-import { sleep, type Clock } from '../../kit/clock.js';
-import { messageOf, MusterError } from '../../kit/errors.js';
-import type { Logger } from '../../kit/logger.js';
-import type { Random } from '../../kit/random.js';
-import type { Identity, IdentitySource } from '../../rpc/identity.js';
-import type { IdentityFiles, Membership, StoredIdentity } from './files.js';
-import { fits } from './files.js';
-import { certificateRequest, generateKey } from '../../rpc/certificate-request.js';
+import { Backoff } from '../kit/backoff.js';
+import { sleep, type Clock } from '../kit/clock.js';
+import { messageOf, MusterError } from '../kit/errors.js';
+import type { Logger } from '../kit/logger.js';
+import type { Random } from '../kit/random.js';
+import { certificateRequest, generateKey } from '../rpc/certificate-request.js';
+import type { Identity, IdentitySource } from '../rpc/identity.js';
+import { fits, type IdentityFiles, type StoredIdentity } from './files.js';
+import type { Membership } from './party.js';
 import { problemOf, renewAtMs, validityOf, type Validity } from './validity.js';
-
-/** A certificate as the center gives it. */
-export interface SignedCertificate {
-  readonly certificate: string;
-  readonly ca: string;
-}
+import type { SignedCertificate } from './wire.js';
 
 /** Asks the center for a certificate; the request is PKCS#10, DER. */
 export type Signer = (request: Uint8Array, signal: AbortSignal) => Promise<SignedCertificate>;
 
-export interface MachineIdentityOptions {
-  readonly files: IdentityFiles;
+export interface MemberIdentityOptions<M extends Membership> {
+  readonly files: IdentityFiles<M>;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
 }
 
-interface Held {
-  readonly stored: StoredIdentity;
+interface Held<M extends Membership> {
+  readonly stored: StoredIdentity<M>;
   readonly validity: Validity;
 }
 
@@ -38,42 +33,34 @@ const RETRY_INITIAL_MS = 1000;
 const RETRY_MAX_MS = 300_000;
 
 /**
- * Who this machine is: nobody before it has joined, then a member of a site with a certificate that renews itself.
- * Notices a (new) join done by another process while the agent runs.
+ * Who a member is: nobody before it has joined, then a member of a site with a certificate that renews itself.
+ * Notices a (new) join done by another process while the server runs.
  */
-export class MachineIdentity implements IdentitySource {
-  readonly #options: MachineIdentityOptions;
+export class MemberIdentity<M extends Membership> implements IdentitySource {
+  readonly #options: MemberIdentityOptions<M>;
   readonly #listeners = new Set<(identity: Identity) => void>();
-  #held: Held | undefined;
+  #held: Held<M> | undefined;
   #readMtimeMs: number | undefined;
   #damage: string | undefined;
 
-  constructor(options: MachineIdentityOptions) {
+  constructor(options: MemberIdentityOptions<M>) {
     this.#options = options;
   }
 
-  /** Undefined until the machine has joined. */
-  get membership(): Membership | undefined {
+  /** Undefined until it has joined. */
+  get membership(): M | undefined {
     return this.#held?.stored.membership;
   }
 
-  /** When the certificate ends, wall-clock milliseconds; undefined until the machine has joined. */
+  /** When the certificate ends, wall-clock milliseconds; undefined until it has joined. */
   get expiresMs(): number | undefined {
     return this.#held?.validity.untilMs;
   }
 
-  /** @throws precondition before the machine has joined */
+  /** @throws precondition before it has joined */
   current(): Identity {
-    if (!this.#held) {
-      throw new MusterError(
-        'precondition',
-        'this machine has not joined a site: run `muster agent join CENTER --token TOKEN` on it',
-        {
-          reason: 'NOT_JOINED',
-        },
-      );
-    }
-    return this.#held.stored.identity;
+    if (this.#held) return this.#held.stored.identity;
+    throw new MusterError('precondition', this.#words.notJoined, { reason: 'NOT_JOINED' });
   }
 
   onChange(listener: (identity: Identity) => void): () => void {
@@ -84,13 +71,14 @@ export class MachineIdentity implements IdentitySource {
   /** Why the center cannot be called with this identity now, and what to do; undefined when it can. */
   problem(): string | undefined {
     if (this.#damage !== undefined) return this.#damage;
-    if (!this.#held) return 'this machine has not joined a site: run `muster agent join CENTER --token TOKEN` on it';
-    return problemOf(this.#held.validity, this.#options.clock.now(), this.#held.stored.membership.name);
+    if (!this.#held) return this.#words.notJoined;
+    const { name } = this.#held.stored.membership;
+    return problemOf(this.#held.validity, this.#options.clock.now(), { name, words: this.#words });
   }
 
   /**
    * Reads the files where they were written since the last reading. Returns whether the identity is another one now.
-   * Files that do not fit together are a problem(), not a failure: the agent goes on with what it holds.
+   * Files that do not fit together are a problem(), not a failure: the server goes on with what it holds.
    */
   async refresh(): Promise<boolean> {
     const { files, logger } = this.#options;
@@ -105,7 +93,7 @@ export class MachineIdentity implements IdentitySource {
       return true;
     } catch (error) {
       this.#damage = messageOf(error);
-      logger.error('the identity of this machine cannot be used', { error });
+      logger.error(`the identity of ${this.#words.whose} cannot be used`, { error });
       return false;
     }
   }
@@ -133,6 +121,10 @@ export class MachineIdentity implements IdentitySource {
         await sleep(clock, Math.min(retry.next(), this.#remainingMs() / 4), signal);
       }
     }
+  }
+
+  get #words(): IdentityFiles<M>['party']['words'] {
+    return this.#options.files.party.words;
   }
 
   /** As sleep, but another identity ends it at once. @throws the signal's reason */
@@ -172,7 +164,7 @@ export class MachineIdentity implements IdentitySource {
     logger.info('certificate renewed', { expires: new Date(this.expiresMs ?? 0).toISOString() });
   }
 
-  #take(stored: StoredIdentity): void {
+  #take(stored: StoredIdentity<M>): void {
     this.#held = { stored, validity: validityOf(stored.identity.certificatePem) };
     for (const listener of [...this.#listeners]) listener(stored.identity);
   }
