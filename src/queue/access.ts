@@ -77,7 +77,7 @@ function refusal(
 ): MusterError {
   const next =
     principal.kind === 'service'
-      ? `it is not among the topic's ${list}: an operator adds it with "muster topic update"`
+      ? `it is not among the topic's ${list}: an operator can add it (UpdateTopic)`
       : 'only operators and services of the site may';
   return new MusterError('denied', `${describePrincipal(principal)} may not ${may}: ${next}`, { reason });
 }
