@@ -9,6 +9,8 @@ export class FakeUnit {
   /** Whether it ends when it is asked to, and when it is killed. */
   endsOnTerminate = true;
   endsOnKill = true;
+  /** Whether an end of it is one on purpose. */
+  stoppedByOthers = false;
   onEnd: () => void = () => undefined;
 
   end(): void {
@@ -19,9 +21,14 @@ export class FakeUnit {
 
 /** A driver without processes: one FakeUnit per service, for as long as the test lasts. */
 export class FakeDriver implements ServiceDriver {
-  readonly pace = { runningMs: 1000, idleMs: undefined };
+  /** With `idleMs`, others may start its services too. */
+  readonly pace: ServiceDriver['pace'];
   readonly #units = new Map<string, FakeUnit>();
   #pid = 1000;
+
+  constructor({ idleMs }: { readonly idleMs?: number } = {}) {
+    this.pace = { runningMs: 1000, idleMs };
+  }
 
   of(service: string): FakeUnit {
     const known = this.#units.get(service) ?? new FakeUnit();
@@ -37,8 +44,10 @@ export class FakeDriver implements ServiceDriver {
       start: async () => {
         fake.calls.push('start');
         await fake.launch();
-        this.#pid += 1;
-        fake.running = { pid: this.#pid, startedMs: 0 };
+        if (!fake.running) {
+          this.#pid += 1;
+          fake.running = { pid: this.#pid, startedMs: 0 };
+        }
         return fake.running;
       },
       terminate: () => {
@@ -51,14 +60,14 @@ export class FakeDriver implements ServiceDriver {
         if (fake.endsOnKill) fake.end();
         return Promise.resolve();
       },
-      observe: () => Promise.resolve(observed(fake.running)),
+      observe: () => Promise.resolve(observed(fake)),
       surroundings: { environment: {} },
       lastLines: () => Promise.resolve([]),
     };
   }
 }
 
-function observed(running: Running | undefined): Observation {
+function observed({ running, stoppedByOthers }: FakeUnit): Observation {
   if (running) return { kind: 'running', running };
-  return { kind: 'ended', exit: { code: 0, signal: '' }, reason: 'it ended', rest: false };
+  return { kind: 'ended', exit: { code: 0, signal: '' }, reason: 'it ended', rest: stoppedByOthers };
 }

@@ -145,9 +145,10 @@ export class Supervisor {
     await this.#started();
   }
 
-  /** As start; what runs is stopped before. */
+  /** As start; what runs is stopped before, also what others started since it was last looked at: starting that again would change nothing. */
   async restart(): Promise<void> {
     await this.#want(true);
+    if (!('running' in this.#state) && this.#pace.idleMs !== undefined) await this.#observe();
     this.#event({ kind: 'restart' });
     await this.#started();
   }
@@ -198,6 +199,10 @@ export class Supervisor {
     this.#timer?.cancel();
     this.#checking.follow(undefined);
     for (const wake of [...this.#waiting]) wake();
+  }
+
+  get #pace(): ServiceDriver['pace'] {
+    return this.#options.drivers[this.#definition.manifest.driver].pace;
   }
 
   #record(): InstanceRecord | undefined {
@@ -266,19 +271,20 @@ export class Supervisor {
     }
   }
 
-  /** Looks at what really runs; calls during a look make one more after it. */
-  async #observe(): Promise<void> {
-    if (this.#observing) {
-      this.#lookAgain = true;
-      return;
-    }
-    this.#observing = this.#look();
-    await this.#observing;
-    this.#observing = undefined;
+  /** Looks at what really runs; calls during a look make one more after it. Resolves after a look that began since the call. */
+  #observe(): Promise<void> {
+    if (this.#observing) this.#lookAgain = true;
+    else this.#observing = this.#lookOn();
+    return this.#observing;
+  }
+
+  async #lookOn(): Promise<void> {
+    await this.#look();
     const again = this.#lookAgain && !this.#detached;
     this.#lookAgain = false;
-    if (again) await this.#observe();
-    else this.#schedule();
+    if (again) return this.#lookOn();
+    this.#observing = undefined;
+    this.#schedule();
   }
 
   async #look(): Promise<void> {
@@ -339,11 +345,10 @@ export class Supervisor {
     this.#timer?.cancel();
     this.#timer = undefined;
     if (this.#detached) return;
-    const { clock, drivers } = this.#options;
-    const { pace } = drivers[this.#definition.manifest.driver];
+    const { clock } = this.#options;
     const state = this.#state;
-    const idleMs = 'running' in state ? undefined : pace.idleMs;
-    const lookInMs = runningOf(state) ? pace.runningMs : idleMs;
+    const idleMs = 'running' in state ? undefined : this.#pace.idleMs;
+    const lookInMs = runningOf(state) ? this.#pace.runningMs : idleMs;
     const tickAtMs = nextTickMs(state);
     const tickInMs = tickAtMs === undefined ? undefined : Math.max(0, tickAtMs - clock.monotonic());
     const waits = [lookInMs, tickInMs].filter((wait) => wait !== undefined);

@@ -1,7 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Clock } from '../../kit/clock.js';
-import { readProcess } from '../../kit/proc.js';
+import { sleep, type Clock } from '../../kit/clock.js';
+import { readProcess, type ProcessFacts } from '../../kit/proc.js';
 import {
   EXIT_UNKNOWN,
   LaunchRefused,
@@ -28,6 +28,9 @@ const STATUS_TIMEOUT_MS = 15_000;
 /** While its pid lives, asking the script itself can wait this long. */
 const ASK_SCRIPT_EVERY_MS = 10_000;
 const NOT_EXECUTABLE = 127;
+/** A daemon that has gone to the background writes its pid file after its script has ended, at a time of its own. */
+const SEEN_WITHIN_MS = 3000;
+const LOOK_EVERY_MS = 100;
 
 /** Exit codes of `status`, LSB 3.1 section 20.2. */
 const STATUS = { running: 0, deadWithPidFile: 1, deadWithLock: 2, stopped: 3 } as const;
@@ -57,6 +60,8 @@ export class SysvDriver implements ServiceDriver {
   }
 }
 
+type Daemon = Pick<ProcessFacts, 'pid' | 'startTicks'>;
+
 class SysvUnit implements Unit {
   readonly surroundings: Surroundings = { environment: SYSTEM_ENVIRONMENT };
   readonly #clock: Clock;
@@ -65,7 +70,7 @@ class SysvUnit implements Unit {
   readonly #onEnd: () => void;
   #startedMs: number;
   /** The daemon, where a pid file names it: looking at it costs less than asking the script. */
-  #daemon: { readonly pid: number; readonly startTicks: number } | undefined;
+  #daemon: Daemon | undefined;
   #askedAtMs = -Infinity;
   #logOffset = 0;
 
@@ -103,10 +108,18 @@ class SysvUnit implements Unit {
     }
     if (code !== 0) throw new LaunchRefused(`service ${this.#script} start ended with code ${code}`, true);
     this.#startedMs = this.#clock.now();
-    const seen = await this.#ask();
-    if (seen.kind === 'running') return seen.running;
-    // The script said yes: its daemon may need a moment to be seen, and observe() goes on looking.
-    return { pid: 0, startedMs: this.#startedMs };
+    return this.#seen();
+  }
+
+  /** The daemon that its script has just said to have started. Where it is not to be seen, observe() says what that means. */
+  async #seen(): Promise<Running> {
+    const untilMs = this.#clock.monotonic() + SEEN_WITHIN_MS;
+    for (;;) {
+      const seen = await this.#ask();
+      if (seen.kind === 'running') return seen.running;
+      if (seen.kind === 'unclear' || this.#clock.monotonic() >= untilMs) return { pid: 0, startedMs: this.#startedMs };
+      await sleep(this.#clock, LOOK_EVERY_MS);
+    }
   }
 
   async terminate(): Promise<void> {
@@ -116,9 +129,8 @@ class SysvUnit implements Unit {
   }
 
   async kill(): Promise<void> {
-    const daemon = this.#daemon;
-    const alive = daemon && (await readProcess(daemon.pid));
-    if (alive && alive.startTicks === daemon.startTicks) {
+    const alive = await this.#living();
+    if (alive) {
       if (alive.group === alive.pid) signalGroup(alive.pid, 'SIGKILL');
       else process.kill(alive.pid, 'SIGKILL');
     }
@@ -128,13 +140,8 @@ class SysvUnit implements Unit {
 
   async observe(): Promise<Observation> {
     const recent = this.#clock.monotonic() - this.#askedAtMs < ASK_SCRIPT_EVERY_MS;
-    if (recent && this.#daemon) {
-      const facts = await readProcess(this.#daemon.pid);
-      if (facts?.startTicks === this.#daemon.startTicks) {
-        return { kind: 'running', running: { pid: facts.pid, startedMs: this.#startedMs } };
-      }
-    }
-    return this.#ask();
+    const living = recent ? await this.#living() : undefined;
+    return living ? { kind: 'running', running: this.#running(living) } : this.#ask();
   }
 
   async lastLines(): Promise<readonly string[]> {
@@ -145,8 +152,24 @@ class SysvUnit implements Unit {
     const command = ['service', this.#script, 'status'];
     const { code, output } = await runExternal(this.#clock, { command, timeoutMs: STATUS_TIMEOUT_MS });
     this.#askedAtMs = this.#clock.monotonic();
-    this.#daemon = code === STATUS.running ? await findDaemon(this.#scripts, this.#script) : undefined;
-    return judgeStatus(code, output, { pid: this.#daemon?.pid ?? 0, startedMs: this.#startedMs });
+    if (code === STATUS.running) this.#daemon = await findDaemon(this.#scripts, this.#script);
+    const seen = judgeStatus(code, output, this.#running(this.#daemon));
+    // Scripts go by the pid file. A daemon that removes it first and ends later has not ended: another would not get its ports.
+    const living = seen.kind === 'ended' ? await this.#living() : undefined;
+    if (living) return { kind: 'running', running: this.#running(living) };
+    if (seen.kind === 'ended') this.#daemon = undefined;
+    return seen;
+  }
+
+  #running(daemon: Daemon | undefined): Running {
+    return { pid: daemon?.pid ?? 0, startedMs: this.#startedMs };
+  }
+
+  /** The daemon known last, where it lives still. */
+  async #living(): Promise<ProcessFacts | undefined> {
+    const known = this.#daemon;
+    const facts = known && (await readProcess(known.pid));
+    return facts?.startTicks === known?.startTicks ? facts : undefined;
   }
 
   /** Its output goes to the log: a daemon may inherit it, so it must not be a pipe of the agent's. */
@@ -173,12 +196,12 @@ async function pidFiles(scripts: string, name: string): Promise<string[]> {
   return [...said, `/run/${name}.pid`, `/run/${name}/${name}.pid`, `/var/run/${name}.pid`];
 }
 
-async function findDaemon(scripts: string, name: string): Promise<{ pid: number; startTicks: number } | undefined> {
+async function findDaemon(scripts: string, name: string): Promise<Daemon | undefined> {
   for (const file of await pidFiles(scripts, name)) {
     const text = await readFile(file, 'utf8').catch(() => '');
     const pid = /^\s*(\d+)\s*$/.exec(text)?.[1];
     const facts = pid === undefined ? undefined : await readProcess(Number(pid));
-    if (facts) return { pid: facts.pid, startTicks: facts.startTicks };
+    if (facts) return facts;
   }
   return undefined;
 }

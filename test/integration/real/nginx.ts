@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { it } from 'node:test';
 import { freePort, must, nginxConfiguration, system } from '../../support/debian.js';
 import type { Site, TestAgent } from '../../support/site.js';
+import { waitFor } from '../../support/waiting.js';
 import { allWell, cleared, curl, passing, pidOf, raised, running, stopped } from './observe.js';
 
 /** Where nginx of a test runs, and how people there would handle it without us. */
@@ -111,15 +112,30 @@ export function steersNginx(nginx: () => Nginx): void {
     await allWell(here.site);
   });
 
+  it('is restarted when people have stopped and started it behind our back', async () => {
+    const here = nginx();
+    await must(...here.place.prefix, ...here.place.byHand('stop'));
+    await here.site.instance('nginx', 'not RUNNING', (instance) => !running(instance));
+    await must(...here.place.prefix, ...here.place.byHand('start'));
+    const theirs = await waitFor('nginx of others', () => masterPid(here));
+    await steer(here, 'restart');
+    assert.notEqual(await masterPid(here), theirs);
+    await here.site.instance('nginx', 'PASSING', passing);
+    await allWell(here.site);
+  });
+
   it('raises a port and a ping alert when it listens elsewhere, and clears them after repair', async () => {
     const here = nginx();
-    await here.configure(await freePort());
+    const elsewhere = await freePort();
+    await here.configure(elsewhere);
     await must(...here.place.prefix, ...here.place.byHand('restart'));
+    await waitFor('nginx to listen elsewhere', () => answers(elsewhere));
     const port = await raised(here.site, 'port_down', { service: 'nginx' });
     assert.match(String(port.message), new RegExp(String(here.port)));
     const ping = await raised(here.site, 'ping_failing', { service: 'nginx' });
     await here.configure(here.port);
     await steer(here, 'restart');
+    assert.equal(await answers(elsewhere), false, 'what others started is stopped by a restart');
     await cleared(here.site, port);
     await cleared(here.site, ping);
     await here.site.instance('nginx', 'PASSING', passing);

@@ -18,14 +18,13 @@ interface Bench {
 }
 
 /** A service that was told to start, with 5 s to end. */
-async function bench(prepare: (unit: FakeUnit) => void): Promise<Bench> {
+async function bench(prepare: (unit: FakeUnit) => void, driver = new FakeDriver()): Promise<Bench> {
   const manifestText = 'name: slow\ncommand: [slow]\nstart: { settle: 0s }\nstop: { grace: 5s }\n';
   const manifest = parseManifest(manifestText, { file: 'slow' });
   const clock = new ManualClock();
   const records = new InstanceRecords(await openMemoryStore());
   await records.load();
   await records.update('slow', () => ({ wanted: true, manifestText, folder: '' }));
-  const driver = new FakeDriver();
   const unit = driver.of('slow');
   prepare(unit);
   const supervisor = new Supervisor(
@@ -109,5 +108,35 @@ describe('a stop', () => {
     unit.endsOnKill = true;
     await clock.advance(5000);
     assert.equal(supervisor.report().state, 'STOPPED');
+  });
+});
+
+describe('a restart', () => {
+  it('of one that others stopped, and started again before anybody looked, stops it first', async () => {
+    const { clock, unit, supervisor } = await bench(() => undefined, new FakeDriver({ idleMs: 10_000 }));
+    await clock.advance(10);
+    unit.stoppedByOthers = true;
+    unit.end();
+    await clock.advance(1);
+    assert.equal(supervisor.report().state, 'STOPPED');
+    unit.running = { pid: 7, startedMs: 0 };
+    const restarting = supervisor.restart();
+    await clock.advance(1);
+    await restarting;
+    assert.deepEqual(unit.calls, ['start', 'terminate', 'start']);
+    assert.notEqual(supervisor.report().pid, 7);
+  });
+
+  it('of one that rests starts it', async () => {
+    const { clock, unit, supervisor } = await bench(() => undefined, new FakeDriver({ idleMs: 10_000 }));
+    await clock.advance(10);
+    const stopping = supervisor.stop();
+    await clock.advance(1);
+    await stopping;
+    const restarting = supervisor.restart();
+    await clock.advance(1);
+    await restarting;
+    assert.deepEqual(unit.calls, ['start', 'terminate', 'start']);
+    assert.equal(supervisor.report().state, 'RUNNING');
   });
 });
