@@ -1,14 +1,17 @@
 import { MusterError } from '../kit/errors.js';
 import { FieldReader } from '../rpc/framing.js';
 import type { StoredBatch } from './log/port.js';
+import { MessageSizes } from './subscription/sizes.js';
+import type { Batch } from './subscription/types.js';
 
 /** Field of Message. */
 const KEY = 3;
 
 /** A stored batch, opened as far as delivery needs it: where each message begins, and what its key is. Looks only when asked. */
-export class BatchView {
+export class BatchView implements Batch {
   readonly stored: StoredBatch;
   #starts: Uint32Array | undefined;
+  #sizes: MessageSizes | undefined;
   #keys: readonly string[] | undefined;
 
   constructor(stored: StoredBatch) {
@@ -32,10 +35,9 @@ export class BatchView {
     return this.stored.publishedMs;
   }
 
-  /** Encoded bytes of the messages `first` to `last`, both sequences included. */
-  bytesOf(first: number, last: number): number {
-    if (first === this.firstSequence && last === this.until - 1) return this.stored.messages.length;
-    return this.#end(last) - this.#start(first);
+  get sizes(): MessageSizes {
+    this.#sizes ??= new MessageSizes(this.firstSequence, this.#offsets(), this.stored.messages.length);
+    return this.#sizes;
   }
 
   /** The encoded messages `first` to `last`, both included, not copied. */

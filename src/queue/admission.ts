@@ -1,0 +1,39 @@
+/** Published bytes that are in memory and not yet on disk, over all publishers. At it publishers are held back by the flow control of their streams. */
+export const ADMITTED_BYTES_MAX = 32 * 1024 * 1024;
+
+/** Lets so many bytes in at once; the others wait their turn. One that is larger than all goes alone. */
+export class Admission {
+  readonly #bytesMax: number;
+  #bytes = 0;
+  #waiting: { bytes: number; enter: () => void }[] = [];
+
+  constructor(bytesMax = ADMITTED_BYTES_MAX) {
+    this.#bytesMax = bytesMax;
+  }
+
+  /** Undefined: there is room, and it is taken. Otherwise resolves when it is. Give it back with release(). */
+  enter(bytes: number): Promise<void> | undefined {
+    if (this.#waiting.length === 0 && this.#fits(bytes)) {
+      this.#bytes += bytes;
+      return undefined;
+    }
+    return new Promise((resolve) => {
+      this.#waiting.push({ bytes, enter: resolve });
+    });
+  }
+
+  release(bytes: number): void {
+    this.#bytes -= bytes;
+    let first = this.#waiting[0];
+    while (first && this.#fits(first.bytes)) {
+      this.#bytes += first.bytes;
+      this.#waiting.shift();
+      first.enter();
+      first = this.#waiting[0];
+    }
+  }
+
+  #fits(bytes: number): boolean {
+    return this.#bytes === 0 || this.#bytes + bytes <= this.#bytesMax;
+  }
+}

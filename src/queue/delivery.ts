@@ -1,0 +1,441 @@
+import type { Clock, Timer } from '../kit/clock.js';
+import { isCode, MusterError, messageOf } from '../kit/errors.js';
+import type { Logger } from '../kit/logger.js';
+import type { BatchView } from './batch.js';
+import { encodeDeliveries, type FramedRun } from './delivery-frame.js';
+import type { Contributor, GroupCommit } from './group-commit.js';
+import type { Change, DeadLetterRecord, LoadedSubscription, QueueLog, SubscriptionRecord } from './log/port.js';
+import { RateMeter } from './rate.js';
+import { Subscription } from './subscription/subscription.js';
+import type {
+  Bounds,
+  Credit,
+  Death,
+  Failure,
+  Grant,
+  Instant,
+  SeekOutcome,
+  SettleOrder,
+  SubscriptionStats,
+  Wanted,
+} from './subscription/types.js';
+import type { Subscriber, Topic } from './topic.js';
+
+/** Read ahead of what a consumer takes next, bytes. */
+const READ_BYTES = 512 * 1024;
+const NO_CREDIT: Credit = { maxMessages: 0, maxBytes: 0 };
+
+/** A consumer's way out. */
+export interface Sink {
+  readonly name: string;
+  /** Takes one encoded frame; never waits. Says false when it has enough for now: resume() it then. */
+  deliver(frame: Frame): boolean;
+  /** The subscription is gone or the server gives up: no more will come. */
+  end(reason: MusterError): void;
+}
+
+/** What is delivered at once to one consumer. */
+export interface Frame {
+  readonly firstDelivery: number;
+  readonly runs: readonly FramedRun[];
+  encode(): Buffer;
+}
+
+/** A consumer that is attached. */
+export interface Attached {
+  readonly id: number;
+  readonly sink: Sink;
+  readonly sinceMs: number;
+  readonly credit: Credit;
+  readonly held: boolean;
+}
+
+interface Consumer {
+  readonly id: number;
+  readonly sink: Sink;
+  readonly sinceMs: number;
+  credit: Credit;
+  /** Its sink has enough for now. */
+  held: boolean;
+}
+
+export interface DeliveryParts {
+  readonly log: QueueLog;
+  readonly commit: GroupCommit;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Something was settled durably: the topic may be able to let go of messages. */
+  readonly onSettled: () => void;
+}
+
+/**
+ * The deliveries of one subscription: reads what its state wants next, cuts frames for consumers that have credit, and stores what is settled.
+ * All decisions are the state's; this does what it says.
+ */
+export class Delivery implements Contributor, Subscriber {
+  readonly essential = true;
+  readonly topic: Topic;
+  readonly delivered: RateMeter;
+  readonly settledRate: RateMeter;
+  readonly #parts: DeliveryParts;
+  readonly #state: Subscription;
+  readonly #consumers = new Map<number, Consumer>();
+  #record: SubscriptionRecord;
+  #consumerNumber = 0;
+  /** Batches read ahead, in order. */
+  #ahead: readonly BatchView[] = [];
+  #pumping = false;
+  #again = false;
+  #timer: { readonly atMs: number; readonly timer: Timer } | undefined;
+  #damage: MusterError | undefined;
+  #closed = false;
+  /** Died and not yet stored as dead letters. */
+  #died: Death[] = [];
+  /** What a refused group would have stored, by what it is about: it goes with the next one. */
+  #unsaved = new Map<string, Change>();
+  #writing = new Map<string, Change>();
+  #floor: number;
+  #writingFloor: number;
+  #lastConsumerMs: number;
+
+  constructor(loaded: LoadedSubscription, topic: Topic, parts: DeliveryParts) {
+    this.topic = topic;
+    this.#parts = parts;
+    this.#record = loaded.record;
+    this.#state = new Subscription(loaded.record.settings, loaded, this.#now());
+    this.delivered = new RateMeter(parts.clock);
+    this.settledRate = new RateMeter(parts.clock);
+    this.#lastConsumerMs = parts.clock.monotonic();
+    this.#floor = loaded.cursor.floor;
+    this.#writingFloor = loaded.cursor.floor;
+  }
+
+  get record(): SubscriptionRecord {
+    return this.#record;
+  }
+
+  /** All below are settled, durably. */
+  get floor(): number {
+    return this.#floor;
+  }
+
+  get consumers(): readonly Attached[] {
+    return [...this.#consumers.values()];
+  }
+
+  /** Why nothing is delivered behind a certain place; undefined: nothing is known to be damaged. */
+  get damage(): MusterError | undefined {
+    return this.#damage;
+  }
+
+  /** For how long nobody has consumed, milliseconds. */
+  get idleMs(): number {
+    return this.#consumers.size > 0 ? 0 : this.#parts.clock.monotonic() - this.#lastConsumerMs;
+  }
+
+  stats(): SubscriptionStats {
+    return this.#state.stats(this.#bounds());
+  }
+
+  /** The settings have been changed; they are stored already. */
+  update(record: SubscriptionRecord): void {
+    this.#record = record;
+    this.#state.update(record.settings);
+    this.wake();
+  }
+
+  attach(sink: Sink, credit: Credit): number {
+    this.#consumerNumber += 1;
+    const id = this.#consumerNumber;
+    this.#consumers.set(id, { id, sink, sinceMs: this.#parts.clock.now(), credit, held: false });
+    this.#state.attach(id, credit);
+    this.wake();
+    return id;
+  }
+
+  setCredit(id: number, credit: Credit): void {
+    const consumer = this.#consumers.get(id);
+    if (!consumer) return;
+    consumer.credit = credit;
+    if (!consumer.held) this.#state.setCredit(id, credit);
+    this.wake();
+  }
+
+  /** The sink can take more. */
+  resume(id: number): void {
+    const consumer = this.#consumers.get(id);
+    if (!consumer?.held) return;
+    consumer.held = false;
+    this.#state.setCredit(id, consumer.credit);
+    this.wake();
+  }
+
+  /** Releases what the consumer has; `counts`: as failed attempts. */
+  detach(id: number, how: { readonly counts: boolean }): void {
+    if (!this.#consumers.delete(id)) return;
+    this.#lastConsumerMs = this.#parts.clock.monotonic();
+    this.#take(this.#state.detach(id, how, this.#now()));
+    this.#store();
+    this.wake();
+  }
+
+  /** Messages the consumer has and has not settled. */
+  leasedBy(id: number): number {
+    return this.#state.leasedBy(id);
+  }
+
+  /** What could not be settled is said at once; `stored` resolves when the rest is durable. */
+  settle(id: number, order: SettleOrder): { readonly failures: readonly Failure[]; readonly stored: Promise<void> } {
+    const before = this.#state.settledCount;
+    const { failures, died } = this.#state.settle(id, order, this.#now());
+    this.settledRate.add(this.#state.settledCount - before);
+    this.#take(died);
+    this.wake();
+    return { failures, stored: this.#parts.commit.commit(this) };
+  }
+
+  seek(sequence: number): SeekOutcome {
+    return this.#state.previewSeek(sequence, this.#bounds());
+  }
+
+  /** Goes on at `sequence`; resolves when that is durable. */
+  async seekTo(sequence: number): Promise<SeekOutcome> {
+    const outcome = this.#state.seek(sequence, this.#bounds());
+    this.#ahead = [];
+    this.#damage = undefined;
+    await this.#parts.commit.commit(this);
+    this.wake();
+    return outcome;
+  }
+
+  /** Dead letters, marked as replayed in the log, are to be delivered again. */
+  replay(sequences: readonly number[]): void {
+    this.#state.replay(sequences);
+    this.wake();
+  }
+
+  /** Dead letters were deleted. */
+  purged(count: number): void {
+    this.#state.purged(count);
+  }
+
+  dropBelow(head: number): void {
+    if (head <= this.#state.floor) return;
+    this.#state.dropBelow(head);
+    this.#store();
+  }
+
+  /** Ends all consumers and everything that is going on. */
+  close(reason: MusterError): void {
+    this.#closed = true;
+    this.#timer?.timer.cancel();
+    for (const { sink } of [...this.#consumers.values()]) sink.end(reason);
+  }
+
+  contribute(): readonly Change[] | Promise<readonly Change[]> {
+    if (this.#closed) return [];
+    this.#writing = this.#unsaved;
+    this.#unsaved = new Map();
+    if (this.#died.length > 0) return this.#contributeWithLetters();
+    this.#gather();
+    return [...this.#writing.values()];
+  }
+
+  committed(): void {
+    this.#writing = new Map();
+    if (this.#floor === this.#writingFloor) return;
+    this.#floor = this.#writingFloor;
+    this.#parts.onSettled();
+  }
+
+  refused(): void {
+    this.#unsaved = new Map([...this.#writing, ...this.#unsaved]);
+    this.#writing = new Map();
+  }
+
+  /** There may be something to deliver. */
+  wake(): void {
+    this.#again = true;
+    if (this.#pumping || this.#closed) return;
+    this.#pumping = true;
+    void this.#pump();
+  }
+
+  async #pump(): Promise<void> {
+    try {
+      while (this.#again) {
+        this.#again = false;
+        await this.#deliverAll();
+      }
+    } catch (error) {
+      this.#stopAt(error);
+    } finally {
+      this.#pumping = false;
+    }
+    this.#arm();
+  }
+
+  async #deliverAll(): Promise<void> {
+    while (!this.#closed && !this.#damage) {
+      const now = this.#now();
+      const wanted = this.#state.next(this.#bounds(), now);
+      if (!wanted) return;
+      const granted = wanted.source === 'log' ? await this.#fromLog(wanted) : await this.#fromDeadLetters(wanted);
+      if (!granted) return;
+    }
+  }
+
+  async #fromLog({ sequence }: Wanted): Promise<boolean> {
+    const batch = this.topic.recent(sequence) ?? this.#aheadAt(sequence) ?? (await this.#read(sequence));
+    if (!batch) return false;
+    const grant = this.#state.grant(batch, this.#bounds(), this.#now());
+    if (!grant) return false;
+    this.#send(grant, ({ firstSequence, count, attempt }) => ({
+      firstSequence,
+      count,
+      attempt,
+      publishedMs: batch.publishedMs,
+      messages: batch.slice(firstSequence, firstSequence + count - 1),
+    }));
+    return true;
+  }
+
+  async #fromDeadLetters({ sequence }: Wanted): Promise<boolean> {
+    const { topicId, id } = this.#record;
+    const letter = await this.#parts.log.deadLetter(topicId, id, sequence);
+    if (!letter) {
+      this.#state.forgetLetter(sequence);
+      return true;
+    }
+    const grant = this.#state.grantDeadLetter(sequence, letter.message.length, this.#now());
+    if (!grant) return false;
+    const { publishedMs, message } = letter;
+    this.#send(grant, (run) => ({ ...run, publishedMs, messages: message }));
+    return true;
+  }
+
+  #send(grant: Grant, framed: (run: Grant['runs'][number]) => FramedRun): void {
+    const consumer = this.#consumers.get(grant.consumer);
+    if (!consumer) throw new MusterError('internal', `consumer ${grant.consumer} is not attached`);
+    const runs = grant.runs.map(framed);
+    for (const { count } of runs) this.delivered.add(count);
+    const { firstDelivery } = grant;
+    const more = consumer.sink.deliver({ firstDelivery, runs, encode: () => encodeDeliveries(firstDelivery, runs) });
+    if (more) return;
+    consumer.held = true;
+    this.#state.setCredit(consumer.id, NO_CREDIT);
+  }
+
+  #aheadAt(sequence: number): BatchView | undefined {
+    return this.#ahead.find((view) => view.firstSequence <= sequence && sequence < view.until);
+  }
+
+  async #read(sequence: number): Promise<BatchView | undefined> {
+    this.#ahead = await this.topic.read(sequence, READ_BYTES);
+    const found = this.#aheadAt(sequence);
+    if (found || this.#closed || sequence < this.topic.head || sequence >= this.topic.next) return found;
+    throw new MusterError('data_loss', `message ${sequence} of topic ${this.topic.record.name} is missing`, {
+      reason: 'DATA_DAMAGED',
+      metadata: { topic: this.topic.record.name, sequence: String(sequence) },
+    });
+  }
+
+  /** Delivery cannot go on: it stands still, visibly, until someone seeks past the place. */
+  #stopAt(error: unknown): void {
+    if (this.#closed) return;
+    const failure = isCode(error) ? error : new MusterError('internal', messageOf(error), { cause: error });
+    this.#damage = failure;
+    this.#parts.logger.error('a subscription stands still', {
+      topic: this.topic.record.name,
+      subscription: this.#record.name,
+      error: failure,
+    });
+  }
+
+  /** Sees to it that leases end and retries go out in time. */
+  #arm(): void {
+    const atMs = this.#state.nextTimeMs();
+    if (this.#closed || atMs === undefined || (this.#timer && this.#timer.atMs <= atMs)) return;
+    this.#timer?.timer.cancel();
+    const delayMs = Math.max(0, Math.ceil(atMs - this.#parts.clock.monotonic()));
+    const timer = this.#parts.clock.after(delayMs, () => {
+      this.#timer = undefined;
+      this.#expire();
+    });
+    this.#timer = { atMs, timer };
+  }
+
+  #expire(): void {
+    this.#take(this.#state.expire(this.#now()));
+    this.#store();
+    this.wake();
+  }
+
+  #take(died: readonly Death[]): void {
+    this.#died.push(...died);
+  }
+
+  /** Stores what changed, with nobody waiting for it. */
+  #store(): void {
+    if (!this.#closed) void this.#parts.commit.commit(this);
+  }
+
+  async #contributeWithLetters(): Promise<readonly Change[]> {
+    const { topicId, id: subscriptionId } = this.#record;
+    // Others may die while the first are read; none may be missing when the cursor is taken.
+    for (let death = this.#died[0]; death; death = this.#died[0]) {
+      const { sequence } = death;
+      const letter = await this.#letterOrStop(death);
+      this.#died.shift();
+      this.#writing.set(`letter ${sequence}`, { kind: 'dead letter', topicId, subscriptionId, sequence, letter });
+    }
+    this.#gather();
+    return [...this.#writing.values()];
+  }
+
+  /** Without its letter a message must not count as settled: nothing is stored then. */
+  async #letterOrStop(death: Death): Promise<DeadLetterRecord> {
+    try {
+      return await this.#letterOf(death);
+    } catch (error) {
+      this.#stopAt(error);
+      throw error;
+    }
+  }
+
+  #gather(): void {
+    const { topicId, id: subscriptionId } = this.#record;
+    const { cursor, retries, lettersDone } = this.#state.takeChanges();
+    if (cursor) this.#writingFloor = cursor.floor;
+    if (cursor) this.#writing.set('cursor', { kind: 'cursor', topicId, subscriptionId, cursor });
+    for (const [sequence, retry] of retries) {
+      this.#writing.set(`retry ${sequence}`, { kind: 'retry', topicId, subscriptionId, sequence, retry });
+    }
+    for (const sequence of lettersDone) {
+      const letter = undefined;
+      this.#writing.set(`letter ${sequence}`, { kind: 'dead letter', topicId, subscriptionId, sequence, letter });
+    }
+  }
+
+  async #letterOf({ sequence, attempts, reason, replayed }: Death): Promise<DeadLetterRecord> {
+    const { topicId, id } = this.#record;
+    const diedMs = this.#parts.clock.now();
+    if (replayed) {
+      const stored = await this.#parts.log.deadLetter(topicId, id, sequence);
+      if (stored) return { ...stored, diedMs, attempts, reason, replayed: false };
+    }
+    const view = this.topic.recent(sequence) ?? (await this.#read(sequence));
+    if (!view) throw new MusterError('data_loss', `message ${sequence} is gone before its dead letter was stored`);
+    const message = view.slice(sequence, sequence);
+    return { sequence, message, publishedMs: view.publishedMs, diedMs, attempts, reason, replayed: false };
+  }
+
+  #bounds(): Bounds {
+    return { head: this.topic.head, tail: this.topic.next };
+  }
+
+  #now(): Instant {
+    const { clock } = this.#parts;
+    return { monotonicMs: clock.monotonic(), wallMs: clock.now() };
+  }
+}

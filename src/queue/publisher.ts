@@ -1,0 +1,126 @@
+import { asMusterError } from '../rpc/status.js';
+import type { MusterError } from '../kit/errors.js';
+import type { Admission } from './admission.js';
+import type { Published } from './batch-builder.js';
+import type { EncodedBatch } from './publication.js';
+import type { Topic } from './topic.js';
+
+/** Batches of one stream that are not answered yet. At it the stream is not read. */
+const UNANSWERED_MAX = 4096;
+
+/** What became of one batch of a stream. */
+export type Outcome =
+  { readonly batch: number; readonly published: Published } | { readonly batch: number; readonly refused: MusterError };
+
+interface Slot {
+  readonly batch: number;
+  outcome: Outcome | undefined;
+}
+
+export interface PublisherParts {
+  readonly topic: Topic;
+  readonly admission: Admission;
+  /** '' for none. */
+  readonly producer: string;
+  /** Sends answers, in the order of the batches. */
+  readonly answer: (outcomes: readonly Outcome[]) => Promise<void>;
+  /** The stream cannot go on. */
+  readonly onFailure: (error: unknown) => void;
+}
+
+/** One publishing stream: takes batches as fast as there is room, answers them in their order. */
+export class Publisher {
+  readonly #parts: PublisherParts;
+  readonly #owner: number | undefined;
+  /** The newest batch of the producer that is stored. */
+  readonly lastBatch: number;
+  #slots: Slot[] = [];
+  #answering: Promise<void> | undefined;
+  #room: (() => void) | undefined;
+
+  constructor(parts: PublisherParts, nowMs: number, displaced: () => void) {
+    this.#parts = parts;
+    const { producer, topic } = parts;
+    const opened = producer === '' ? undefined : topic.producers.open(producer, nowMs, displaced);
+    this.#owner = opened?.owner;
+    this.lastBatch = opened?.lastBatch ?? 0;
+  }
+
+  /** Takes a batch; resolves when the stream may go on reading. */
+  async take(batch: number, encoded: EncodedBatch): Promise<void> {
+    const { admission, topic, producer } = this.#parts;
+    const bytes = encoded.messages.length;
+    const entering = admission.enter(bytes);
+    if (entering) await entering;
+    const slot: Slot = { batch, outcome: undefined };
+    this.#slots.push(slot);
+    const claim = this.#owner === undefined ? undefined : { name: producer, owner: this.#owner, batch };
+    topic.publish(encoded, claim).then(
+      (published) => {
+        admission.release(bytes);
+        this.#settle(slot, { batch, published });
+      },
+      (error: unknown) => {
+        admission.release(bytes);
+        this.#settle(slot, { batch, refused: asMusterError(error) });
+      },
+    );
+    while (this.#slots.length >= UNANSWERED_MAX) {
+      await new Promise<void>((resolve) => {
+        this.#room = resolve;
+      });
+    }
+  }
+
+  /** A batch that is not what it should be: answered in its turn. */
+  refuse(batch: number, error: MusterError): void {
+    const slot: Slot = { batch, outcome: undefined };
+    this.#slots.push(slot);
+    this.#settle(slot, { batch, refused: error });
+  }
+
+  /** Resolves when everything taken is answered. */
+  async finish(): Promise<void> {
+    while (this.#slots.length > 0) {
+      await new Promise<void>((resolve) => {
+        this.#room = resolve;
+      });
+    }
+    await this.#answering;
+  }
+
+  /** The stream has ended. */
+  close(): void {
+    if (this.#owner !== undefined) this.#parts.topic.producers.close(this.#parts.producer, this.#owner);
+  }
+
+  #settle(slot: Slot, outcome: Outcome): void {
+    slot.outcome = outcome;
+    this.#answering ??= this.#answerAll();
+  }
+
+  async #answerAll(): Promise<void> {
+    try {
+      // What one group stored is said one by one within this turn: it is answered together.
+      await Promise.resolve();
+      for (let ready = this.#takeReady(); ready.length > 0; ready = this.#takeReady()) {
+        await this.#parts.answer(ready);
+        this.#room?.();
+      }
+    } catch (error) {
+      this.#parts.onFailure(error);
+    } finally {
+      this.#answering = undefined;
+    }
+  }
+
+  #takeReady(): readonly Outcome[] {
+    const ready: Outcome[] = [];
+    for (const { outcome } of this.#slots) {
+      if (!outcome) break;
+      ready.push(outcome);
+    }
+    this.#slots = ready.length === this.#slots.length ? [] : this.#slots.slice(ready.length);
+    return ready;
+  }
+}

@@ -1,0 +1,415 @@
+import type { Clock } from '../kit/clock.js';
+import { formatSize } from '../kit/durations.js';
+import { MusterError } from '../kit/errors.js';
+import { BatchBuilder, type Published, type Tail } from './batch-builder.js';
+import { BatchView } from './batch.js';
+import type { BatchCache } from './batch-cache.js';
+import type { Contributor, GroupCommit } from './group-commit.js';
+import type { Change, DelayedRecord, LoadedTopic, QueueLog, TopicRecord } from './log/port.js';
+import { Producers } from './producers.js';
+import type { EncodedBatch } from './publication.js';
+import { RateMeter } from './rate.js';
+
+/** Bytes of one topic that go into one group; the rest waits for the next, so that a busy topic does not hold up the others. */
+const GROUP_BYTES_MAX = 4 * 1024 * 1024;
+/** Delayed messages that enter a topic with one group. */
+const DUE_MAX = 1000;
+/** Read at once while looking for what to drop. */
+const READ_BYTES = 1024 * 1024;
+const FULL_RETRY_AFTER_MS = 1000;
+
+/** A stream's claim on a producer's name. */
+export interface ProducerClaim {
+  readonly name: string;
+  readonly owner: number;
+  readonly batch: number;
+}
+
+/** One of a topic's subscriptions, as the topic needs to know it. */
+export interface Subscriber {
+  /** All below are settled. */
+  readonly floor: number;
+  /** There is something new. */
+  wake(): void;
+  /** Messages below are gone. */
+  dropBelow(head: number): void;
+}
+
+interface Publication {
+  readonly encoded: EncodedBatch;
+  readonly claim: ProducerClaim | undefined;
+  readonly resolve: (published: Published) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** What the group that is being written will have changed. */
+interface Writing {
+  readonly outcomes: { readonly publication: Publication; readonly published: Published }[];
+  readonly claims: ProducerClaim[];
+  readonly views: readonly BatchView[];
+  readonly tail: Tail;
+  readonly head: Head;
+  readonly publishedMs: number;
+  readonly due: number;
+  readonly delayed: number;
+  readonly nextDelayedNumber: number;
+}
+
+interface Head {
+  readonly head: number;
+  /** Of the batch that holds it. */
+  readonly offset: number;
+}
+
+export interface TopicParts {
+  readonly log: QueueLog;
+  readonly commit: GroupCommit;
+  readonly cache: BatchCache;
+  readonly clock: Clock;
+}
+
+/**
+ * One topic: gives messages their sequences and says where they are. Publishers append, subscribers read.
+ * Invariants: head <= every subscription's floor unless retention dropped messages; head <= tail.next; what lies from head to tail.next is
+ * durable and without gaps; a sequence is given out only by contribute(), and belongs to a message only after committed().
+ */
+export class Topic implements Contributor {
+  readonly essential = false;
+  readonly subscribers = new Set<Subscriber>();
+  readonly producers: Producers;
+  readonly published: RateMeter;
+  /** Ids of subscriptions are never given out again. */
+  nextSubscriptionId: number;
+  readonly #parts: TopicParts;
+  readonly #recent: ReturnType<BatchCache['newTail']>;
+  #record: TopicRecord;
+  #head: Head;
+  #tail: Tail;
+  #newestMs: number;
+  #delayed: { count: number; nextNumber: number };
+  #waiting: Publication[] = [];
+  #waitingBytes = 0;
+  /** What contribute() took and neither committed() nor refused() has answered. */
+  #taken: readonly Publication[] = [];
+  #writing: Writing | undefined;
+  /** Where the head shall move with the next group. */
+  #headWanted: Head | undefined;
+  #dueWanted = false;
+  /** The oldest message is older than max_age allows. */
+  #overAge = false;
+  #closed: MusterError | undefined;
+  #trimmed = 0;
+  #dedupeForgotten = 0;
+
+  constructor(loaded: LoadedTopic, parts: TopicParts) {
+    this.#parts = parts;
+    this.#record = loaded.record;
+    this.#head = { head: loaded.head, offset: loaded.headOffset };
+    this.#tail = { next: loaded.next, offset: loaded.nextOffset };
+    this.#newestMs = loaded.newestMs;
+    this.#delayed = { count: loaded.delayed.count, nextNumber: loaded.delayed.nextNumber };
+    this.nextSubscriptionId = loaded.nextSubscriptionId;
+    this.#recent = parts.cache.newTail();
+    this.producers = new Producers(loaded.record.id, loaded.producers);
+    this.published = new RateMeter(parts.clock);
+  }
+
+  get record(): TopicRecord {
+    return this.#record;
+  }
+
+  get id(): number {
+    return this.#record.id;
+  }
+
+  /** Messages below are gone. */
+  get head(): number {
+    return this.#head.head;
+  }
+
+  /** Sequence of the next message. */
+  get next(): number {
+    return this.#tail.next;
+  }
+
+  /** Encoded bytes of what is stored. */
+  get bytes(): number {
+    return this.#tail.offset - this.#head.offset;
+  }
+
+  /** Messages that wait for their deliver_after. */
+  get delayed(): number {
+    return this.#delayed.count;
+  }
+
+  /** The settings have been changed; they are stored already. */
+  update(record: TopicRecord): void {
+    this.#record = record;
+  }
+
+  /**
+   * Appends a batch; resolves when it is durable.
+   * @throws exhausted (TOPIC_FULL, DISK_ALMOST_FULL); precondition (BATCH_GAP, PRODUCER_DISPLACED); unavailable
+   */
+  publish(encoded: EncodedBatch, claim?: ProducerClaim): Promise<Published> {
+    if (this.#closed) return Promise.reject(this.#closed);
+    const { maxBytes, onFull } = this.#record.settings;
+    const bytes = this.bytes + this.#waitingBytes + encoded.messages.length;
+    if (onFull === 'REJECT' && ((maxBytes > 0 && bytes > maxBytes) || this.#overAge)) {
+      return Promise.reject(this.#full());
+    }
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ encoded, claim, resolve, reject });
+      this.#waitingBytes += encoded.messages.length;
+      void this.#parts.commit.commit(this);
+    });
+  }
+
+  /** The batch that holds `sequence`, where it is in memory. */
+  recent(sequence: number): BatchView | undefined {
+    return this.#recent.find(sequence);
+  }
+
+  /** Batches from the one on that holds `sequence`, or from the first behind it. @throws data_loss, unavailable */
+  async read(sequence: number, bytesMax: number): Promise<readonly BatchView[]> {
+    const stored = await this.#parts.log.read(this.id, sequence, bytesMax);
+    return stored.map((batch) => new BatchView(batch));
+  }
+
+  /** Lets delayed messages that are due enter. */
+  async admitDue(): Promise<void> {
+    this.#dueWanted = true;
+    await this.#parts.commit.commit(this);
+  }
+
+  /** Moves the head up to `sequence`: what is below is not read any more and its space is given back. */
+  async moveHead(sequence: number): Promise<void> {
+    const to = Math.min(sequence, this.next);
+    if (to <= this.head) return;
+    this.#headWanted = { head: to, offset: await this.#offsetAt(to) };
+    await this.#parts.commit.commit(this);
+  }
+
+  /** Where the space below was given back to. */
+  get trimmed(): number {
+    return this.#trimmed;
+  }
+
+  /** Lets go of what is stored below the head. */
+  async trim(): Promise<void> {
+    const head = this.head;
+    await this.#parts.log.trim({ topicId: this.id, head });
+    this.#trimmed = head;
+  }
+
+  /** Forgets dedupe ids of windows below. */
+  async forgetDedupe(window: number): Promise<void> {
+    if (window <= this.#dedupeForgotten) return;
+    this.#dedupeForgotten = window;
+    await this.#parts.log.forgetDedupe(this.id, window);
+  }
+
+  /** Whether publishing is refused because the oldest message is too old. */
+  set overAge(over: boolean) {
+    this.#overAge = over;
+  }
+
+  /** The topic was deleted: what is not stored yet is refused. */
+  close(reason: MusterError): void {
+    this.#closed = reason;
+  }
+
+  async contribute(): Promise<readonly Change[]> {
+    const publishedMs = Math.max(this.#parts.clock.now(), this.#newestMs);
+    const publications = this.#takeWaiting();
+    this.#taken = publications;
+    if (this.#closed) throw this.#closed;
+    const due = await this.#takeDue(publishedMs);
+    const { known, window } = await this.#dedupe(publications, publishedMs);
+    const builder = new BatchBuilder({
+      topicId: this.id,
+      tail: this.#tail,
+      publishedMs,
+      nextDelayedNumber: this.#delayed.nextNumber,
+      window,
+      known,
+    });
+    builder.addDue(due.map(({ message }) => message));
+    const claims: ProducerClaim[] = [];
+    const producers = new Map<string, Change>();
+    const outcomes: Writing['outcomes'] = [];
+    for (const publication of publications) {
+      const published = this.#place(publication, builder);
+      if (!published) continue;
+      outcomes.push({ publication, published });
+      if (!publication.claim || published.repeated) continue;
+      claims.push(publication.claim);
+      const record = this.producers.accept(publication.claim, published, publishedMs);
+      producers.set(publication.claim.name, record);
+    }
+    const { batches, changes } = builder.finish();
+    const head = await this.#nextHead(builder.tail.offset);
+    this.#writing = {
+      outcomes,
+      claims,
+      views: batches.map((batch) => new BatchView(batch)),
+      tail: builder.tail,
+      head,
+      publishedMs,
+      due: due.length,
+      delayed: builder.delayed,
+      nextDelayedNumber: builder.nextDelayedNumber,
+    };
+    return [...changes, ...producers.values(), ...this.#removals(due), ...this.#headChange(head)];
+  }
+
+  committed(): void {
+    const writing = this.#writing;
+    this.#writing = undefined;
+    this.#taken = [];
+    if (!writing) return;
+    const { views, tail, head, outcomes } = writing;
+    this.published.add(tail.next - this.#tail.next);
+    this.#tail = tail;
+    if (views.length > 0) this.#newestMs = writing.publishedMs;
+    this.#delayed = {
+      count: this.#delayed.count + writing.delayed - writing.due,
+      nextNumber: writing.nextDelayedNumber,
+    };
+    for (const view of views) this.#recent.push(view);
+    this.#headMoved(head);
+    for (const { publication, published } of outcomes) publication.resolve(published);
+    if (views.length > 0) for (const subscriber of this.subscribers) subscriber.wake();
+    this.#goOn();
+  }
+
+  refused(error: unknown): void {
+    this.producers.undo(this.#writing?.claims ?? []);
+    this.#writing = undefined;
+    const taken = this.#taken;
+    this.#taken = [];
+    for (const publication of taken) publication.reject(error);
+    this.#goOn();
+  }
+
+  #goOn(): void {
+    if (this.#waiting.length > 0) void this.#parts.commit.commit(this);
+  }
+
+  #takeWaiting(): readonly Publication[] {
+    let bytes = 0;
+    let count = 0;
+    for (const { encoded } of this.#waiting) {
+      if (count > 0 && bytes + encoded.messages.length > GROUP_BYTES_MAX) break;
+      bytes += encoded.messages.length;
+      count += 1;
+    }
+    this.#waitingBytes -= bytes;
+    const taken = this.#waiting.slice(0, count);
+    this.#waiting = this.#waiting.slice(count);
+    return taken;
+  }
+
+  async #takeDue(nowMs: number): Promise<readonly DelayedRecord[]> {
+    if (!this.#dueWanted) return [];
+    this.#dueWanted = false;
+    return this.#parts.log.delayed(this.id, nowMs, DUE_MAX);
+  }
+
+  /** Sequences of the dedupe ids in the group that are stored, and the window that new ones belong to. No other group is being written now. */
+  async #dedupe(
+    publications: readonly Publication[],
+    nowMs: number,
+  ): Promise<{ known: Map<string, number>; window: number }> {
+    const { dedupeWindowMs } = this.#record.settings;
+    const window = dedupeWindow(nowMs, dedupeWindowMs);
+    const placed = publications.flatMap(({ encoded }) => encoded.placed ?? []);
+    const ids = placed.map(({ dedupeId }) => dedupeId).filter((id) => id !== '');
+    if (ids.length === 0) return { known: new Map(), window };
+    const stored = await this.#parts.log.dedupe(this.id, [window, window - 1], ids);
+    return { known: new Map(stored), window };
+  }
+
+  /** Undefined when it was refused, which its publisher has been told. */
+  #place({ encoded, claim, reject }: Publication, builder: BatchBuilder): Published | undefined {
+    if (!claim) return builder.add(encoded);
+    const verdict = this.producers.judge(claim);
+    switch (verdict.kind) {
+      case 'new':
+        return builder.add(encoded);
+      case 'repeated':
+        return verdict.published;
+      case 'refused':
+        reject(verdict.error);
+        return undefined;
+    }
+  }
+
+  #removals(due: readonly DelayedRecord[]): Change[] {
+    return due.map(({ dueMs, number }) => ({
+      kind: 'delayed',
+      topicId: this.id,
+      dueMs,
+      number,
+      message: undefined,
+    }));
+  }
+
+  #headChange({ head, offset }: Head): Change[] {
+    return head > this.head ? [{ kind: 'head', topicId: this.id, head, offset }] : [];
+  }
+
+  /** The head after this group: where it shall move, and further where the group would not fit under max_bytes otherwise. */
+  async #nextHead(tailOffset: number): Promise<Head> {
+    const wanted = this.#headWanted;
+    this.#headWanted = undefined;
+    const head = wanted && wanted.head > this.head ? wanted : this.#head;
+    const { maxBytes, onFull } = this.#record.settings;
+    if (maxBytes === 0 || onFull !== 'DROP_OLDEST' || tailOffset - head.offset <= maxBytes) return head;
+    return this.#firstWithin(head, tailOffset - maxBytes);
+  }
+
+  /** The first whole batch at or behind `offset`. */
+  async #firstWithin(from: Head, offset: number): Promise<Head> {
+    let at = from;
+    while (at.offset < offset && at.head < this.next) {
+      const views = await this.read(at.head, READ_BYTES);
+      const found = views.find((view) => view.stored.offset >= offset);
+      const last = views.at(-1);
+      if (!last) break;
+      at = found
+        ? { head: found.firstSequence, offset: found.stored.offset }
+        : { head: last.until, offset: last.stored.offset + last.stored.messages.length };
+    }
+    return at;
+  }
+
+  #headMoved(head: Head): void {
+    if (head.head === this.head) return;
+    this.#head = head;
+    for (const subscriber of this.subscribers) subscriber.dropBelow(head.head);
+  }
+
+  async #offsetAt(sequence: number): Promise<number> {
+    if (sequence >= this.next) return this.#tail.offset;
+    const view = this.recent(sequence) ?? (await this.read(sequence, 1))[0];
+    return view ? view.stored.offset : this.#tail.offset;
+  }
+
+  #full(): MusterError {
+    const { name, settings } = this.#record;
+    const why = this.#overAge
+      ? 'its oldest unsettled message is older than max_age allows'
+      : `it holds ${formatSize(this.bytes)} of at most ${formatSize(settings.maxBytes)}`;
+    return new MusterError(
+      'exhausted',
+      `topic ${name} is full: ${why}. Let its subscribers catch up, raise the limit, or set on_full to DROP_OLDEST`,
+      { reason: 'TOPIC_FULL', retryAfterMs: FULL_RETRY_AFTER_MS, metadata: { topic: name } },
+    );
+  }
+}
+
+/** Dedupe ids are kept in windows of time that are forgotten whole: an id is known in the window of its message and in the next one. */
+export function dedupeWindow(nowMs: number, windowMs: number): number {
+  return Math.floor(nowMs / Math.max(windowMs, 1));
+}
