@@ -5,6 +5,7 @@ import {
   ListTokensResponse,
   type TokenKind,
 } from '../../generated/muster/v1/center.js';
+import { MusterError } from '../kit/errors.js';
 import { toDuration } from '../wire/time.js';
 import { durationArgument, labelArgument } from './arguments.js';
 import { withCenter } from './connection.js';
@@ -14,15 +15,26 @@ import { clockTime, enumWord, Output } from './output.js';
 interface CreateOptions extends GlobalOptions {
   readonly machine?: string;
   readonly operator?: string;
+  readonly queue?: boolean;
+  readonly name?: string;
   readonly lifetime?: number;
   readonly label?: Record<string, string>;
 }
 
+/** @throws invalid for a name without --queue: the others have theirs in their own option */
+function kindOf(options: CreateOptions): [TokenKind, string] {
+  if (options.queue === true) return ['TOKEN_KIND_QUEUE', options.name ?? ''];
+  if (options.name !== undefined) {
+    throw new MusterError('invalid', '--name goes with --queue; a machine is named with --machine NAME', {
+      reason: 'USAGE',
+    });
+  }
+  if (options.operator !== undefined) return ['TOKEN_KIND_OPERATOR', options.operator];
+  return ['TOKEN_KIND_AGENT', options.machine ?? ''];
+}
+
 function requestOf(options: CreateOptions): CreateTokenRequest {
-  const [kind, name]: [TokenKind, string] =
-    options.operator === undefined
-      ? ['TOKEN_KIND_AGENT', options.machine ?? '']
-      : ['TOKEN_KIND_OPERATOR', options.operator];
+  const [kind, name] = kindOf(options);
   return CreateTokenRequest.fromPartial({
     kind,
     name,
@@ -59,7 +71,7 @@ async function revoke(io: Io, options: GlobalOptions, id: string): Promise<void>
 }
 
 export function register(program: Command, io: Io): void {
-  const token = program.command('token').description('single-use tokens by which machines and people join');
+  const token = program.command('token').description('single-use tokens by which machines, people and queues join');
   token
     .command('create')
     .description('make a token and print the line to paste')
@@ -70,6 +82,8 @@ export function register(program: Command, io: Io): void {
       ]),
     )
     .addOption(new Option('--operator <name>', 'for a person: "muster login"').conflicts('machine'))
+    .addOption(new Option('--queue', 'for a queue: "muster queue join"').conflicts(['machine', 'operator']))
+    .option('--name <name>', 'with --queue: only for this queue; one that exists already joins anew')
     .option('--lifetime <duration>', 'how long it may be used (default 15m, at most 7d)', durationArgument)
     .option('--label <key=value>', 'label of the machine that joins; may be repeated', labelArgument)
     .action((_options, command: Command) => create(io, command.optsWithGlobals()));

@@ -30,9 +30,9 @@ export function configHome(environment: PlacesEnvironment): string {
   return join(environment.xdgConfigHome ?? join(environment.home, '.config'), 'muster');
 }
 
-export type Part = 'center' | 'agent' | 'dev';
+export type Part = 'center' | 'agent' | 'queue' | 'dev';
 
-/** Default data directory of a part. `dev` holds a center and an agent of its own. */
+/** Default data directory of a part. `dev` holds a center, a queue and an agent of its own. */
 export function defaultDataDirectory(part: Part, environment: PlacesEnvironment): string {
   return join(dataHome(environment), part);
 }
@@ -45,6 +45,11 @@ export function adminSocket(centerData: string): string {
 /** The operators' socket of an agent. */
 export function agentSocket(agentData: string): string {
   return join(agentData, 'run', 'agent.sock');
+}
+
+/** The operators' socket of a queue. */
+export function queueSocket(queueData: string): string {
+  return join(queueData, 'queue.sock');
 }
 
 /** The socket of one service: who can open it is that service. */

@@ -79,7 +79,7 @@ export function joinLine(kind: TokenKind, address: string, details: { token: str
     case 'operator':
       return `muster login ${token}`;
     case 'queue':
-      return `muster queue join ${token}${name}`;
+      return `muster queue join ${token}${name} --run`;
   }
 }
 
