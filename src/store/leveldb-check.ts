@@ -1,4 +1,4 @@
-import { readError, type Db } from './leveldb-engine.js';
+import { readError, type Db } from './leveldb-database.js';
 import { EMPTY_DIGEST, META_KEY, damaged, decodeRecord, keyOf, withRecord, type Meta } from './leveldb-records.js';
 
 const CHUNK_ENTRIES = 1000;

@@ -1,12 +1,8 @@
-import type { Level } from 'level';
-import { MusterError, errnoOf, isCode } from '../kit/errors.js';
+import type { MusterError } from '../kit/errors.js';
 import type { Engine, Existing, Final, Room } from './engine.js';
-import type { Acknowledged } from './leveldb-acknowledged.js';
-import type { DirectoryLock } from './leveldb-lock.js';
-import type { FreeSpaceFloor } from './leveldb-space.js';
+import { readError, type LevelDatabase } from './leveldb-database.js';
 import {
   META_KEY,
-  damaged,
   dataKey,
   decodeRecord,
   encodeMeta,
@@ -18,22 +14,11 @@ import {
 } from './leveldb-records.js';
 import type { Entry, KeyRange } from './port.js';
 
-export type Db = Level<Buffer, Buffer>;
-
 /** Entries and bytes of one step of a scan; a single larger value goes alone. */
 const CHUNK_ENTRIES = 1000;
 const CHUNK_BYTES = 256 * 1024;
 /** Values read at once while looking up revisions. */
 const LOOKUP_KEYS = 64;
-
-/** What LevelDB threw, as one of our errors. */
-export function readError(path: string, error: unknown): MusterError {
-  if (isCode(error)) return error;
-  if (errnoOf(error) === 'LEVEL_CORRUPTION') return damaged(path, 'LevelDB cannot read one of its files', error);
-  return new MusterError('unavailable', `${path} could not be read: check the disk, then restart the process`, {
-    cause: error,
-  });
-}
 
 /** The first byte string after all that start with `prefix`. UTF-8 has no 0xff byte, so the last byte can be raised. */
 function afterPrefix(prefix: Buffer): Buffer {
@@ -61,25 +46,16 @@ export function boundsOf(range: KeyRange): { gte: Buffer; lt: Buffer } {
   return { gte, lt };
 }
 
-export interface EngineParts {
-  readonly path: string;
-  readonly db: Db;
-  readonly meta: Meta;
-  readonly lock: DirectoryLock;
-  readonly acknowledged: Acknowledged;
-  readonly floor: FreeSpaceFloor;
-}
-
 type Operation = { type: 'put'; key: Buffer; value: Buffer } | { type: 'del'; key: Buffer };
 
 /** LevelDB below the store: every record carries its checksum, every batch is synced and carries the store's digest. */
 export class LevelEngine implements Engine {
-  readonly #parts: EngineParts;
+  readonly #database: LevelDatabase;
   #meta: Meta;
 
-  constructor(parts: EngineParts) {
-    this.#parts = parts;
-    this.#meta = parts.meta;
+  constructor(database: LevelDatabase, meta: Meta) {
+    this.#database = database;
+    this.#meta = meta;
   }
 
   get meta(): Meta {
@@ -87,7 +63,7 @@ export class LevelEngine implements Engine {
   }
 
   async get(key: string): Promise<Entry | undefined> {
-    const { path, db } = this.#parts;
+    const { path, db } = this.#database;
     const bytes = await this.#reading(() => db.get(dataKey(key)) as Promise<Buffer | undefined>);
     if (!bytes) return undefined;
     const { value, revision } = decodeRecord(path, key, bytes);
@@ -98,7 +74,7 @@ export class LevelEngine implements Engine {
     const found = new Map<string, Existing | MusterError>();
     for (let start = 0; start < keys.length; start += LOOKUP_KEYS) {
       const chunk = keys.slice(start, start + LOOKUP_KEYS);
-      const values = await this.#reading(() => this.#parts.db.getMany(chunk.map(dataKey)));
+      const values = await this.#reading(() => this.#database.db.getMany(chunk.map(dataKey)));
       chunk.forEach((key, index) => {
         const bytes = values[index] as Buffer | undefined;
         if (bytes) found.set(key, this.#existing(key, bytes));
@@ -108,7 +84,7 @@ export class LevelEngine implements Engine {
   }
 
   async *scan(range: KeyRange): AsyncGenerator<readonly Entry[]> {
-    const { path, db } = this.#parts;
+    const { path, db } = this.#database;
     const bounds = boundsOf(range);
     if (Buffer.compare(bounds.gte, bounds.lt) >= 0) return;
     const iterator = await this.#reading(() =>
@@ -136,7 +112,7 @@ export class LevelEngine implements Engine {
   }
 
   room(): Promise<Room> {
-    return this.#parts.floor.room();
+    return this.#database.floor.room();
   }
 
   async commit(finals: readonly Final[], revision: number): Promise<void> {
@@ -159,28 +135,21 @@ export class LevelEngine implements Engine {
     }
     const meta = { ...next, digest };
     operations.push({ type: 'put', key: META_KEY, value: encodeMeta(meta) });
-    await this.#parts.db.batch(operations, { sync: true });
+    await this.#database.db.batch(operations, { sync: true });
     this.#meta = meta;
-    this.#parts.acknowledged.record(meta.revision);
+    this.#database.acknowledged.record(meta.revision);
   }
 
-  async close(): Promise<void> {
-    const { acknowledged, lock, db } = this.#parts;
-    try {
-      await acknowledged.settle();
-    } finally {
-      await acknowledged.close();
-      await lock.release();
-      await db.close();
-    }
+  close(): Promise<void> {
+    return this.#database.close();
   }
 
   #existing(key: string, bytes: Buffer): Existing | MusterError {
     try {
-      const { revision, mark } = decodeRecord(this.#parts.path, key, bytes);
+      const { revision, mark } = decodeRecord(this.#database.path, key, bytes);
       return { revision, mark };
     } catch (error) {
-      return readError(this.#parts.path, error);
+      return readError(this.#database.path, error);
     }
   }
 
@@ -188,7 +157,7 @@ export class LevelEngine implements Engine {
     try {
       return await read();
     } catch (error) {
-      throw readError(this.#parts.path, error);
+      throw readError(this.#database.path, error);
     }
   }
 }

@@ -218,6 +218,8 @@ export interface LoadedTopic {
   /** Time of the newest batch; 0 when nothing is stored. */
   readonly newestMs: number;
   readonly subscriptions: readonly LoadedSubscription[];
+  /** The next subscription's id. */
+  readonly nextSubscriptionId: number;
   readonly delayed: { readonly count: number; readonly nextDueMs: number | undefined; readonly nextNumber: number };
   readonly producers: readonly ProducerRecord[];
 }

@@ -1,0 +1,282 @@
+import type { MusterError } from '../../kit/errors.js';
+import type { Logger } from '../../kit/logger.js';
+import type { KeySpan, Records } from '../../store/records.js';
+import { reading } from './damage.js';
+import { Draft, grows, letterKey, type Letter } from './draft.js';
+import { batchKey, keyOf, readKey, spanOf, type Kind } from './keys.js';
+import { findRemovals, loadContents, stateOfContents } from './load.js';
+import type { Change, DeadLetterRecord, DelayedRecord, LogContents, QueueLog, StoredBatch, Trim } from './port.js';
+import { findTime, readBatches } from './reading.js';
+import { decodeDelayed, decodeLetter, decodeNumber } from './records.js';
+import { bug, stateOf, type LogState } from './state.js';
+
+/** LevelDB's own bytes per record of a batch, about. */
+const RECORD_OVERHEAD_BYTES = 32;
+/** Bytes of messages that one call of delayed() or deadLetters() answers with, about. */
+const ANSWER_BYTES = 4 * 1024 * 1024;
+/** Everything below a topic that is deleted piece by piece when the topic is gone. */
+const BELOW_TOPIC: readonly Kind[] = ['batch', 'deadLetter', 'delayed', 'dedupe', 'retry', 'replayed', 'producer'];
+const BELOW_SUBSCRIPTION: readonly Kind[] = ['deadLetter', 'retry', 'replayed'];
+
+/** The queue's log over records of any engine. */
+export class RecordsQueueLog implements QueueLog {
+  readonly failed: Promise<MusterError>;
+  readonly #records: Records;
+  readonly #logger: Logger;
+  #state: LogState = { topics: new Map(), nextTopicId: 1 };
+  /** Ends when the commits asked for so far have ended; never rejects. */
+  #commits: Promise<unknown> = Promise.resolve();
+  /** Where the next trim begins, by topic: behind what was trimmed, so that no trim walks over what the last one deleted. */
+  readonly #trimmed = new Map<number, number>();
+  /** The same for dedupe windows. */
+  readonly #forgotten = new Map<number, number>();
+  /** Delayed messages due before are not there, by topic. */
+  readonly #noneDueBefore = new Map<number, number>();
+  /** Rises with every commit that stores delayed messages: what was read meanwhile says nothing about those. */
+  #delayedCommits = 0;
+  /** What was deleted since the last compaction, by kind and topic. */
+  readonly #deleted = new Map<string, KeySpan>();
+  /** Removals whose records are deleted, by their keys: the next commit forgets them. */
+  #removed: Buffer[] = [];
+  /** Removals that are going on, by topic and subscription; they never reject. */
+  readonly #removing = new Map<string, Promise<void>>();
+
+  constructor(records: Records, logger: Logger) {
+    this.#records = records;
+    this.#logger = logger;
+    this.failed = records.failed;
+  }
+
+  async load(): Promise<LogContents> {
+    const removals = await findRemovals(this.#records);
+    for (const ids of removals) await this.#deleteBelow(ids);
+    if (removals.length > 0) {
+      await this.#records.commit(removals.map((ids) => ({ key: keyOf('removal', { ids }), value: undefined })));
+    }
+    const contents = await loadContents(this.#records);
+    this.#state = stateOfContents(contents);
+    return contents;
+  }
+
+  commit(changes: readonly Change[]): Promise<void> {
+    const commit = this.#commits.then(() => this.#commit(changes));
+    this.#commits = commit.catch(() => undefined);
+    return commit;
+  }
+
+  async read(topicId: number, from: number, bytesMax: number): Promise<readonly StoredBatch[]> {
+    const topic = this.#state.topics.get(topicId);
+    // A topic that is just being removed has nothing to read any more; a closed log still says so.
+    if (!topic) return (await this.#records.room(), []);
+    return readBatches(this.#records, topicId, topic, { from, bytesMax });
+  }
+
+  async sequenceAt(topicId: number, timeMs: number): Promise<number | undefined> {
+    return findTime(this.#records, topicId, stateOf(this.#state.topics, topicId), timeMs);
+  }
+
+  async trim({ topicId, head }: Trim): Promise<void> {
+    const topic = this.#state.topics.get(topicId);
+    if (!topic) return;
+    if (head > topic.bounds.head)
+      throw bug(`topic ${topicId} would be trimmed to ${head}, but its head is not yet there`);
+    const from = this.#trimmed.get(topicId);
+    const span = {
+      from: from === undefined ? keyOf('batch', { ids: [topicId] }) : batchKey(topicId, from),
+      until: batchKey(topicId, head),
+    };
+    if (from !== undefined && from >= head) return;
+    await this.#clear(span);
+    this.#trimmed.set(topicId, head);
+  }
+
+  async compact(): Promise<void> {
+    const spans = [...this.#deleted.values()];
+    this.#deleted.clear();
+    for (const span of spans) await this.#records.compact(span);
+  }
+
+  async dedupe(
+    topicId: number,
+    windows: readonly number[],
+    ids: readonly string[],
+  ): Promise<ReadonlyMap<string, number>> {
+    const wanted = ids.flatMap((id) => windows.map((window) => ({ id, key: dedupeKey(topicId, window, id) })));
+    const values = await this.#records.getMany(wanted.map(({ key }) => key));
+    const found = new Map<string, number>();
+    wanted.forEach(({ id, key }, index) => {
+      const value = values[index];
+      if (value) found.set(id, Math.max(found.get(id) ?? 0, reading(key, value, decodeNumber)));
+    });
+    return found;
+  }
+
+  async forgetDedupe(topicId: number, window: number): Promise<void> {
+    const from = this.#forgotten.get(topicId) ?? 0;
+    if (window <= from) return;
+    await this.#clear({ from: dedupeKey(topicId, from, ''), until: dedupeKey(topicId, window, '') });
+    this.#forgotten.set(topicId, window);
+  }
+
+  async delayed(topicId: number, dueMs: number, limit: number): Promise<readonly DelayedRecord[]> {
+    const { start, raise } = this.#dueFrom(topicId);
+    const span = { from: delayedKey(topicId, start), until: delayedKey(topicId, Math.max(start, dueMs + 1)) };
+    const found = await this.#answer(span, limit, (key, value) =>
+      decodeDelayed(readKey(key, { ids: 1, numbers: 2 }).numbers, value),
+    );
+    if (limit > 0) raise(found[0]?.dueMs ?? dueMs + 1);
+    return found;
+  }
+
+  async nextDueMs(topicId: number): Promise<number | undefined> {
+    const { start, raise } = this.#dueFrom(topicId);
+    const until = spanOf('delayed', [topicId]).until;
+    const [first] = await this.#records.piece({ from: delayedKey(topicId, start), until, limit: 1 });
+    if (!first) return undefined;
+    const dueMs = reading(first.key, first.value, () => readKey(first.key, { ids: 1, numbers: 2 }).numbers[0] ?? 0);
+    raise(dueMs);
+    return dueMs;
+  }
+
+  async deadLetter(topicId: number, subscriptionId: number, sequence: number): Promise<DeadLetterRecord | undefined> {
+    const key = letterKey({ topicId, subscriptionId, sequence });
+    const [value] = await this.#records.getMany([key]);
+    return value && reading(key, value, (bytes) => decodeLetter(sequence, bytes));
+  }
+
+  async deadLetters(
+    topicId: number,
+    subscriptionId: number,
+    { after, limit }: { readonly after: number; readonly limit: number },
+  ): Promise<readonly DeadLetterRecord[]> {
+    const from = letterKey({ topicId, subscriptionId, sequence: after + 1 });
+    const span = { from, until: spanOf('deadLetter', [topicId, subscriptionId]).until };
+    return this.#answer(span, limit, (key, value) =>
+      decodeLetter(readKey(key, { ids: 2, numbers: 1 }).numbers[0] ?? 0, value),
+    );
+  }
+
+  diskBytes(): Promise<number> {
+    return this.#records.diskBytes();
+  }
+
+  scrub(signal: AbortSignal): AsyncIterable<string> {
+    return this.#records.scrub(signal);
+  }
+
+  async close(): Promise<void> {
+    await this.#commits;
+    await this.#records.close();
+  }
+
+  async #commit(changes: readonly Change[]): Promise<void> {
+    for (const change of changes) await this.#assertRemoved(change);
+    const draft = new Draft(this.#state, await this.#letters(changes));
+    for (const change of changes) draft.add(change);
+    const records = [...draft.records()];
+    const forgotten = this.#removed;
+    for (const key of forgotten) records.push({ key, value: undefined });
+    const bytes = draft.bytes + records.length * RECORD_OVERHEAD_BYTES;
+    const room = await this.#records.room();
+    if (bytes > (changes.some(grows) ? room.puts : room.deletes)) throw room.refusal();
+    await this.#records.commit(records);
+    draft.applyTo(this.#state);
+    this.#removed = this.#removed.slice(forgotten.length);
+    for (const change of changes) this.#follow(change);
+  }
+
+  /** What is stored now of the dead letters that `changes` name. */
+  async #letters(changes: readonly Change[]): Promise<Map<string, Letter>> {
+    const letters = new Map<string, Letter>();
+    const keys = changes.flatMap((change) => (change.kind === 'dead letter' ? [letterKey(change)] : []));
+    if (keys.length === 0) return letters;
+    const values = await this.#records.getMany(keys);
+    keys.forEach((key, index) => {
+      const value = values[index];
+      if (!value) return;
+      const { replayed } = reading(key, value, (bytes) => decodeLetter(0, bytes));
+      letters.set(key.toString('hex'), replayed ? 'replayed' : 'dead');
+    });
+    return letters;
+  }
+
+  /** What a change means for what the log remembers, once it is durable. */
+  #follow(change: Change): void {
+    if (change.kind === 'topic removed') this.#remove([change.topicId]);
+    else if (change.kind === 'subscription removed') this.#remove([change.topicId, change.subscriptionId]);
+    else if (change.kind === 'delayed' && change.message) {
+      this.#delayedCommits += 1;
+      const from = this.#noneDueBefore.get(change.topicId);
+      if (from !== undefined && change.dueMs < from) this.#noneDueBefore.set(change.topicId, change.dueMs);
+    }
+  }
+
+  /** Where to look for the earliest delayed message, without walking over those that were delivered; `raise` is told what was found. */
+  #dueFrom(topicId: number): { readonly start: number; readonly raise: (dueMs: number) => void } {
+    const start = this.#noneDueBefore.get(topicId) ?? 0;
+    const commits = this.#delayedCommits;
+    const raise = (dueMs: number): void => {
+      if (commits === this.#delayedCommits && dueMs > start) this.#noneDueBefore.set(topicId, dueMs);
+    };
+    return { start, raise };
+  }
+
+  /** A subscription begins only when nothing is left of one that had its id. */
+  async #assertRemoved(change: Change): Promise<void> {
+    if (change.kind !== 'subscription' || this.#removing.size === 0) return;
+    await this.#removing.get(`${change.subscription.topicId}/${change.subscription.id}`);
+  }
+
+  /** Deletes what hung below, in the background. What a crash leaves of it is deleted at the next start. */
+  #remove(ids: readonly number[]): void {
+    const name = ids.join('/');
+    const removing = this.#deleteBelow(ids).then(
+      () => {
+        this.#removed.push(keyOf('removal', { ids }));
+      },
+      (error: unknown) => {
+        this.#logger.debug('a removal goes on at the next start', { topic: ids[0], error });
+      },
+    );
+    this.#removing.set(
+      name,
+      removing.finally(() => this.#removing.delete(name)),
+    );
+    if (ids.length === 1)
+      for (const map of [this.#trimmed, this.#forgotten, this.#noneDueBefore]) map.delete(ids[0] ?? 0);
+  }
+
+  async #deleteBelow(ids: readonly number[]): Promise<void> {
+    for (const kind of ids.length === 1 ? BELOW_TOPIC : BELOW_SUBSCRIPTION) await this.#clear(spanOf(kind, ids));
+  }
+
+  async #clear(span: KeySpan): Promise<void> {
+    await this.#records.clear(span);
+    // One span per kind and topic: a wider one costs no more, because what lies between was deleted before.
+    const name = span.from.toString('hex', 0, 5);
+    const known = this.#deleted.get(name);
+    this.#deleted.set(name, { from: known?.from ?? span.from, until: span.until });
+  }
+
+  async #answer<T>(span: KeySpan, limit: number, decode: (key: Buffer, value: Buffer) => T): Promise<readonly T[]> {
+    const found: T[] = [];
+    let bytes = 0;
+    if (limit < 1) return found;
+    for await (const piece of this.#records.scan({ ...span, limit })) {
+      for (const { key, value } of piece) {
+        found.push(reading(key, value, (bytesOf) => decode(key, bytesOf)));
+        bytes += value?.length ?? 0;
+      }
+      if (bytes > ANSWER_BYTES) break;
+    }
+    return found;
+  }
+}
+
+function dedupeKey(topicId: number, window: number, id: string): Buffer {
+  return keyOf('dedupe', { ids: [topicId], numbers: [window], text: id });
+}
+
+function delayedKey(topicId: number, dueMs: number): Buffer {
+  return keyOf('delayed', { ids: [topicId], numbers: [dueMs] });
+}

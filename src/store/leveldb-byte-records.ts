@@ -1,0 +1,315 @@
+/**
+ * Records in LevelDB, specified in docs/queue-format.md:
+ *   key         ->  crc32 (u32 LE) | value        crc32 over key | value
+ *   one 0 byte  ->  crc32 (u32 LE) | JSON of Own  crc32 over the 0 byte | JSON
+ */
+import { crc32 } from 'node:zlib';
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { systemClock, type Clock } from '../kit/clock.js';
+import { MusterError, errnoOf, messageOf } from '../kit/errors.js';
+import { silentLogger, type Logger } from '../kit/logger.js';
+import { openDatabase, readError, type Db, type LevelDatabase } from './leveldb-database.js';
+import { damaged } from './leveldb-records.js';
+import { freeBytesOf } from './leveldb-space.js';
+import { OpenRecords, type RecordsNames } from './open-records.js';
+import type { KeySpan, RecordChange, RecordEngine, Records, Room, Scan, StoredRecord } from './records.js';
+
+const OWN_KEY = Buffer.from([0]);
+const CRC_BYTES = 4;
+/** Records of one step of a scan, and keys of one step of a clear. */
+const PIECE_RECORDS = 1000;
+const PIECE_BYTES = 256 * 1024;
+const FREE_SPACE_FLOOR_BYTES = 128 * 1024 * 1024;
+const WRITE_BUFFER_BYTES = 16 * 1024 * 1024;
+const TABLE_BYTES = 8 * 1024 * 1024;
+
+/** The records' own record, written with every commit. */
+interface Own {
+  /** Whose data it is, and the version of its bytes. */
+  readonly owner: string;
+  readonly format: number;
+  /** Rises by one with every commit. */
+  readonly commit: number;
+}
+
+export interface LevelRecordsOptions {
+  /** The data directory; made when it is not there. One process at a time. */
+  readonly path: string;
+  /** Whose data it is, and the version of its bytes: a directory of another owner, or of a newer version, is refused. */
+  readonly owner: string;
+  readonly format: number;
+  readonly names: RecordsNames;
+  /** A key for people. */
+  readonly describeKey: (key: Buffer) => string;
+  readonly logger?: Logger;
+  readonly clock?: Clock;
+  /** Writes are refused while the disk has less free than this; 0 turns the floor off. Default 128 MiB, which compaction needs for a moment. */
+  readonly freeSpaceFloorBytes?: number;
+  /** Asks a path's file system for its free bytes; given by tests. */
+  readonly freeBytes?: (path: string) => Promise<number>;
+  /** Bytes LevelDB gathers in memory, and in its log, before it writes a table. Default 16 MiB. */
+  readonly writeBufferBytes?: number;
+  /** Whether commits are synced before they resolve. Only for tests which show what is lost otherwise. Default true. */
+  readonly sync?: boolean;
+}
+
+/** What compaction needs; the types of `level` leave it out, because a browser has none. */
+interface Compacting {
+  compactRange(from: Buffer, until: Buffer): Promise<void>;
+}
+
+function canCompact(db: Db): db is Db & Compacting {
+  return 'compactRange' in db && typeof db.compactRange === 'function';
+}
+
+function encode(key: Buffer, pieces: readonly Uint8Array[]): Buffer {
+  let length = CRC_BYTES;
+  let crc = crc32(key);
+  for (const piece of pieces) {
+    length += piece.length;
+    crc = crc32(piece, crc);
+  }
+  const bytes = Buffer.allocUnsafe(length);
+  bytes.writeUInt32LE(crc, 0);
+  let at = CRC_BYTES;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
+}
+
+/** The value without its checksum; undefined when that does not hold. */
+function decode(key: Buffer, bytes: Buffer): Buffer | undefined {
+  if (bytes.length < CRC_BYTES) return undefined;
+  const value = bytes.subarray(CRC_BYTES);
+  return crc32(value, crc32(key)) === bytes.readUInt32LE(0) ? value : undefined;
+}
+
+type Operation = { type: 'put'; key: Buffer; value: Buffer } | { type: 'del'; key: Buffer };
+
+class LevelRecords implements RecordEngine {
+  readonly #database: LevelDatabase;
+  readonly #options: LevelRecordsOptions;
+  #own: Own;
+
+  constructor(database: LevelDatabase, options: LevelRecordsOptions, own: Own) {
+    this.#database = database;
+    this.#options = options;
+    this.#own = own;
+  }
+
+  async getMany(keys: readonly Buffer[]): Promise<readonly (Buffer | undefined)[]> {
+    const found = (await this.#reading(() => this.#database.db.getMany([...keys]))) as (Buffer | undefined)[];
+    return keys.map((key, index) => {
+      const bytes = found[index];
+      if (!bytes) return undefined;
+      const value = decode(key, bytes);
+      if (!value) {
+        throw damaged(
+          this.#database.path,
+          `the value of ${this.#options.describeKey(key)} does not match its checksum`,
+        );
+      }
+      return value;
+    });
+  }
+
+  has(keys: readonly Buffer[]): Promise<readonly boolean[]> {
+    return this.#reading(() => this.#database.db.hasMany([...keys]));
+  }
+
+  async piece(scan: Scan): Promise<readonly StoredRecord[]> {
+    for await (const piece of this.scan(scan)) return piece;
+    return [];
+  }
+
+  async *scan({
+    from,
+    until,
+    reverse = false,
+    limit = -1,
+    pieceBytes = PIECE_BYTES,
+  }: Scan): AsyncGenerator<StoredRecord[]> {
+    if (limit === 0 || Buffer.compare(from, until) >= 0) return;
+    const iterator = this.#database.db.iterator({
+      gte: from,
+      lt: until,
+      reverse,
+      limit,
+      highWaterMarkBytes: pieceBytes,
+      fillCache: false,
+    });
+    try {
+      for (;;) {
+        const found = await this.#reading(() => iterator.nextv(PIECE_RECORDS));
+        if (found.length === 0) return;
+        yield found.map(([key, bytes]) => ({ key, value: decode(key, bytes) }));
+      }
+    } finally {
+      await iterator.close();
+    }
+  }
+
+  room(): Promise<Room> {
+    return this.#database.floor.room();
+  }
+
+  async commit(changes: readonly RecordChange[]): Promise<void> {
+    const operations: Operation[] = changes.map(({ key, value }) =>
+      value ? { type: 'put', key, value: encode(key, value) } : { type: 'del', key },
+    );
+    const own = { ...this.#own, commit: this.#own.commit + 1 };
+    operations.push({ type: 'put', key: OWN_KEY, value: encodeOwn(own) });
+    await this.#database.db.batch(operations, { sync: this.#options.sync ?? true });
+    this.#own = own;
+    this.#database.acknowledged.record(own.commit);
+  }
+
+  async clearSome({ from, until }: KeySpan): Promise<Buffer | undefined> {
+    const { db } = this.#database;
+    const iterator = db.keys({ gte: from, lt: until, limit: PIECE_RECORDS, fillCache: false });
+    let keys: Buffer[];
+    try {
+      keys = await iterator.nextv(PIECE_RECORDS);
+    } finally {
+      await iterator.close();
+    }
+    if (keys.length > 0)
+      await db.batch(
+        keys.map((key) => ({ type: 'del', key })),
+        { sync: false },
+      );
+    const last = keys.at(-1);
+    return last && keys.length === PIECE_RECORDS ? Buffer.concat([last, Buffer.alloc(1)]) : undefined;
+  }
+
+  async compact({ from, until }: KeySpan): Promise<void> {
+    const { db } = this.#database;
+    if (canCompact(db)) await this.#reading(() => db.compactRange(from, until));
+  }
+
+  async diskBytes(): Promise<number> {
+    const { directory } = this.#database;
+    const names = await this.#reading(() => readdir(directory));
+    const sizes = await Promise.all(names.map((name) => sizeOf(join(directory, name))));
+    return sizes.reduce((sum, size) => sum + size, 0);
+  }
+
+  async *scrub(signal: AbortSignal): AsyncGenerator<string> {
+    await Promise.resolve();
+    if (signal.aborted) yield '';
+  }
+
+  close(): Promise<void> {
+    return this.#database.close();
+  }
+
+  async #reading<T>(read: () => Promise<T>): Promise<T> {
+    try {
+      return await read();
+    } catch (error) {
+      throw readError(this.#database.path, error);
+    }
+  }
+}
+
+/** 0 for a file that is gone. */
+async function sizeOf(path: string): Promise<number> {
+  try {
+    return (await stat(path)).size;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return 0;
+    throw error;
+  }
+}
+
+function encodeOwn(own: Own): Buffer {
+  return encode(OWN_KEY, [Buffer.from(JSON.stringify(own))]);
+}
+
+async function readOwn({ path, db }: LevelDatabase): Promise<Own | undefined> {
+  let bytes: Buffer | undefined;
+  try {
+    bytes = await db.get(OWN_KEY);
+  } catch (error) {
+    throw readError(path, error);
+  }
+  if (!bytes) return undefined;
+  const json = decode(OWN_KEY, bytes);
+  if (!json) throw damaged(path, 'its own record does not match its checksum');
+  try {
+    return JSON.parse(json.toString()) as Own;
+  } catch (error) {
+    throw damaged(path, `its own record is not JSON (${messageOf(error)})`);
+  }
+}
+
+async function isEmpty(db: Db): Promise<boolean> {
+  const iterator = db.keys({ limit: 1 });
+  try {
+    return (await iterator.next()) === undefined;
+  } finally {
+    await iterator.close();
+  }
+}
+
+async function ownOf(database: LevelDatabase, { owner, format }: LevelRecordsOptions): Promise<Own> {
+  const { path, db, acknowledgedRevision } = database;
+  const own = await readOwn(database);
+  if ((own?.commit ?? 0) < acknowledgedRevision) {
+    throw damaged(
+      path,
+      `its newest commit is ${own?.commit ?? 0}, but commit ${acknowledgedRevision} had been acknowledged`,
+    );
+  }
+  if (own) {
+    assertOurs(path, own, { owner, format });
+    return own;
+  }
+  if (!(await isEmpty(db))) throw damaged(path, 'it holds keys but not its own record');
+  const first = { owner, format, commit: 0 };
+  await db.put(OWN_KEY, encodeOwn(first), { sync: true });
+  return first;
+}
+
+/** @throws precondition */
+function assertOurs(path: string, own: Own, wanted: { owner: string; format: number }): void {
+  if (own.owner !== wanted.owner) {
+    throw new MusterError(
+      'precondition',
+      `${path} holds the data of ${own.owner}, not of ${wanted.owner}: choose another data directory`,
+      { reason: 'WRONG_DATA_DIRECTORY' },
+    );
+  }
+  if (own.format > wanted.format) {
+    throw new MusterError(
+      'precondition',
+      `${path} was written by a newer Muster (format ${own.format}, this one reads up to ${wanted.format}): install that one`,
+      { reason: 'NEWER_DATA' },
+    );
+  }
+}
+
+/**
+ * Opens the records in `options.path`, alone.
+ * @throws precondition when another process uses the directory, a newer Muster wrote it or it is another owner's; data_loss when stored bytes
+ *   are damaged or acknowledged commits are missing; unavailable when the disk fails; invalid on impossible options
+ */
+export async function openLevelRecords(options: LevelRecordsOptions): Promise<Records> {
+  const logger = options.logger ?? silentLogger;
+  const settings = {
+    path: options.path,
+    logger,
+    clock: options.clock ?? systemClock,
+    freeSpaceFloorBytes: options.freeSpaceFloorBytes ?? FREE_SPACE_FLOOR_BYTES,
+    freeBytes: options.freeBytes ?? freeBytesOf,
+    writeBufferBytes: options.writeBufferBytes ?? WRITE_BUFFER_BYTES,
+    tableBytes: TABLE_BYTES,
+  };
+  return openDatabase(settings, async (database) => {
+    const own = await ownOf(database, options);
+    return new OpenRecords(new LevelRecords(database, options, own), options.names, logger);
+  });
+}

@@ -1,0 +1,203 @@
+import { MusterError } from '../kit/errors.js';
+import type { Logger } from '../kit/logger.js';
+import type { KeySpan, RecordChange, RecordEngine, Records, Room, Scan, StoredRecord } from './records.js';
+
+/** How the owner of the records calls them in its errors. */
+export interface RecordsNames {
+  /** For people, for example `the queue's log`. */
+  readonly what: string;
+  /** Reasons of the errors after a failed write and after close(). */
+  readonly failed: string;
+  readonly closed: string;
+}
+
+/** open -> closing -> closed, or open/closing -> failed. `done` resolves when the engine is closed. */
+type State =
+  | { readonly at: 'open' }
+  | { readonly at: 'closing'; readonly done: Promise<void> }
+  | { readonly at: 'closed' }
+  | { readonly at: 'failed'; readonly error: MusterError; readonly done: Promise<void> };
+
+/** Records over any engine: lifecycle and fail-stop. Commits run one at a time, in the order asked. */
+export class OpenRecords implements Records {
+  readonly failed: Promise<MusterError>;
+  readonly #engine: RecordEngine;
+  readonly #names: RecordsNames;
+  readonly #logger: Logger;
+  #tellFailed: (error: MusterError) => void = () => undefined;
+  #state: State = { at: 'open' };
+  /** Ends when all commits asked for so far have ended; never rejects. */
+  #commits: Promise<void> = Promise.resolve();
+  /** Clears under way. */
+  readonly #clears = new Set<Promise<void>>();
+
+  constructor(engine: RecordEngine, names: RecordsNames, logger: Logger) {
+    this.#engine = engine;
+    this.#names = names;
+    this.#logger = logger;
+    this.failed = new Promise((resolve) => {
+      this.#tellFailed = resolve;
+    });
+  }
+
+  getMany(keys: readonly Buffer[]): Promise<readonly (Buffer | undefined)[]> {
+    return this.#read(() => this.#engine.getMany(keys));
+  }
+
+  has(keys: readonly Buffer[]): Promise<readonly boolean[]> {
+    return this.#read(() => this.#engine.has(keys));
+  }
+
+  piece(scan: Scan): Promise<readonly StoredRecord[]> {
+    return this.#read(() => this.#engine.piece(scan));
+  }
+
+  scan(scan: Scan): AsyncIterable<readonly StoredRecord[]> {
+    return this.#iterate(() => this.#engine.scan(scan));
+  }
+
+  scrub(signal: AbortSignal): AsyncIterable<string> {
+    return this.#iterate(() => this.#engine.scrub(signal));
+  }
+
+  room(): Promise<Room> {
+    return this.#read(() => this.#engine.room());
+  }
+
+  diskBytes(): Promise<number> {
+    return this.#read(() => this.#engine.diskBytes());
+  }
+
+  /** What was asked for before close() still runs. */
+  async commit(changes: readonly RecordChange[]): Promise<void> {
+    this.#assertOpen();
+    const before = this.#commits;
+    const commit = before.then(() => this.#write(() => this.#engine.commit(changes)));
+    this.#commits = commit.catch(() => undefined);
+    return commit;
+  }
+
+  async clear(span: KeySpan): Promise<void> {
+    this.#assertOpen();
+    const clear = this.#clear(span);
+    const ended = clear.catch(() => undefined);
+    this.#clears.add(ended);
+    try {
+      await clear;
+    } finally {
+      this.#clears.delete(ended);
+    }
+  }
+
+  compact(span: KeySpan): Promise<void> {
+    return this.#read(() => this.#engine.compact(span));
+  }
+
+  async close(): Promise<void> {
+    if (this.#state.at === 'open') this.#move({ at: 'closing', done: this.#shutDown() });
+    if (this.#state.at === 'closing') await this.#state.done;
+    // A write that failed while closing has moved the state on.
+    if (this.#state.at === 'failed') await this.#state.done;
+  }
+
+  /** The only place the state changes; what failed stays failed. */
+  #move(next: State): void {
+    if (this.#state.at !== 'failed') this.#state = next;
+  }
+
+  #assertOpen(): void {
+    const state = this.#state;
+    switch (state.at) {
+      case 'open':
+        return;
+      case 'failed':
+        throw state.error;
+      case 'closing':
+      case 'closed':
+        throw new MusterError('unavailable', `${this.#names.what} is closed: open it again`, {
+          reason: this.#names.closed,
+        });
+    }
+  }
+
+  /** A read that was under way at the close rejects as any later one would. */
+  async #read<T>(read: () => Promise<T>): Promise<T> {
+    this.#assertOpen();
+    let result: T;
+    try {
+      result = await read();
+    } catch (error) {
+      this.#assertOpen();
+      throw error;
+    }
+    this.#assertOpen();
+    return result;
+  }
+
+  async *#iterate<T>(open: () => AsyncIterable<T>): AsyncGenerator<T> {
+    this.#assertOpen();
+    const steps = open()[Symbol.asyncIterator]();
+    try {
+      for (;;) {
+        const step = await this.#read(() => steps.next());
+        if (step.done) return;
+        yield step.value;
+      }
+    } finally {
+      await steps.return?.();
+    }
+  }
+
+  async #clear({ from, until }: KeySpan): Promise<void> {
+    let next: Buffer | undefined = from;
+    while (next) {
+      const start: Buffer = next;
+      next = await this.#write(() => this.#engine.clearSome({ from: start, until }));
+      this.#assertOpen();
+    }
+  }
+
+  async #write<T>(write: () => Promise<T>): Promise<T> {
+    if (this.#state.at === 'failed') throw this.#state.error;
+    try {
+      return await write();
+    } catch (error) {
+      throw this.#fail(error);
+    }
+  }
+
+  #fail(cause: unknown): MusterError {
+    const state = this.#state;
+    if (state.at === 'failed') return state.error;
+    const { what, failed } = this.#names;
+    const error = new MusterError(
+      'unavailable',
+      `${what} stopped itself because a write failed: check the disk, then restart the process. ` +
+        'Whether that write is stored is known when it is open again',
+      { reason: failed, cause },
+    );
+    this.#logger.error('a write failed, the log stops', { error: cause });
+    const done = this.#closeEngine();
+    this.#move({ at: 'failed', error, done });
+    void done.then(() => {
+      this.#tellFailed(error);
+    });
+    return error;
+  }
+
+  async #shutDown(): Promise<void> {
+    await Promise.all([this.#commits, ...this.#clears]);
+    if (this.#state.at === 'failed') return;
+    await this.#closeEngine();
+    this.#move({ at: 'closed' });
+  }
+
+  /** What was acknowledged is durable already, so that a close which fails loses nothing. */
+  async #closeEngine(): Promise<void> {
+    try {
+      await this.#engine.close();
+    } catch (error) {
+      this.#logger.warn(`${this.#names.what} did not close cleanly`, { error });
+    }
+  }
+}
