@@ -1,0 +1,79 @@
+import type { CursorRecord } from '../log/port.js';
+import { RangeSet } from './ranges.js';
+
+/** What is settled: all below the floor, and ranges above it. The floor itself is never settled. */
+export class Cursor {
+  #floor: number;
+  #dropped: number;
+  readonly #settled: RangeSet;
+
+  constructor(record: CursorRecord) {
+    this.#floor = record.floor;
+    this.#dropped = record.dropped;
+    this.#settled = new RangeSet(record.settled);
+    this.#rise();
+  }
+
+  get floor(): number {
+    return this.#floor;
+  }
+
+  get dropped(): number {
+    return this.#dropped;
+  }
+
+  /** Behind everything that is settled. */
+  get end(): number {
+    return this.#settled.end ?? this.#floor;
+  }
+
+  isSettled(sequence: number): boolean {
+    return sequence < this.#floor || this.#settled.has(sequence);
+  }
+
+  /** The first unsettled sequence at or behind `sequence`, which is not below the floor. */
+  unsettledFrom(sequence: number): number {
+    return this.#settled.endOf(sequence) ?? sequence;
+  }
+
+  /** How many of [from, until) are not settled. */
+  unsettledIn(from: number, until: number): number {
+    const low = Math.max(from, this.#floor);
+    return until <= low ? 0 : until - low - this.#settled.countIn(low, until);
+  }
+
+  /** Settles [from, until), all at or above the floor. */
+  settle(from: number, until: number): void {
+    if (from > this.#floor) {
+      this.#settled.add(from, until);
+      return;
+    }
+    this.#floor = until;
+    if (this.#settled.ranges > 0) this.#rise();
+  }
+
+  /** Settles all below `head`; what was not settled counts as dropped. */
+  dropBelow(head: number): void {
+    this.#dropped += this.unsettledIn(this.#floor, head);
+    this.#settled.remove(this.#floor, head);
+    this.#floor = Math.max(this.#floor, head);
+    this.#rise();
+  }
+
+  /** Settles all below `sequence` and nothing else. */
+  moveTo(sequence: number): void {
+    this.#settled.clear();
+    this.#floor = sequence;
+  }
+
+  record(): CursorRecord {
+    return { floor: this.#floor, settled: this.#settled.list(), dropped: this.#dropped };
+  }
+
+  #rise(): void {
+    const end = this.#settled.endOf(this.#floor);
+    if (end === undefined) return;
+    this.#settled.remove(this.#floor, end);
+    this.#floor = end;
+  }
+}
