@@ -23,6 +23,8 @@ export class Backlog {
   /** The first message not looked at: never granted, parked nor made to wait. Below it only what is settled, leased, waiting or parked. */
   next: number;
   dead: number;
+  /** Acknowledged or died. */
+  settledCount = 0;
   /** All replayed dead letters not settled. */
   readonly #replayed = new Set<number>();
   /** Those that failed before and are either still to be looked at (after a restart) or parked. */
@@ -115,11 +117,12 @@ export class Backlog {
     this.#leave(lease, lease.attempt - 1);
   }
 
-  /** Failed, and to be tried again: at once when `dueMs` is undefined. */
-  retry(lease: Lease, dueMs: number | undefined): void {
-    const failed = { attempts: lease.attempt, dueMs };
-    for (let index = 0; index < lease.count; index += 1) this.changes.failed(lease.firstSequence + index, failed);
-    this.giveBack(lease, failed);
+  /** Failed, and to be tried again after `waitMs`. */
+  retry(lease: Lease, waitMs: number, now: Instant): void {
+    const { attempt: attempts, firstSequence, count } = lease;
+    const retry = { attempts, notBeforeMs: Math.round(now.wallMs + waitMs) };
+    for (let index = 0; index < count; index += 1) this.changes.failed(firstSequence + index, retry);
+    this.giveBack(lease, { attempts, dueMs: waitMs > 0 ? now.monotonicMs + waitMs : undefined });
   }
 
   /** To be delivered again, after so many failed attempts. */
@@ -222,6 +225,7 @@ export class Backlog {
   /** What was leased or waited is settled. */
   #leave(part: Part, failedAttempts: number): void {
     const until = part.firstSequence + part.count;
+    this.settledCount += part.count;
     this.changes.forget(part.firstSequence, part.count, failedAttempts);
     if (part.sizes) {
       this.cursor.settle(part.firstSequence, until);
