@@ -117,11 +117,12 @@ export class Backlog {
     this.#leave(lease, lease.attempt - 1);
   }
 
-  /** Failed, and to be tried again: at once when `dueMs` is undefined. */
-  retry(lease: Lease, dueMs: number | undefined): void {
-    const failed = { attempts: lease.attempt, dueMs };
-    for (let index = 0; index < lease.count; index += 1) this.changes.failed(lease.firstSequence + index, failed);
-    this.giveBack(lease, failed);
+  /** Failed, and to be tried again after `waitMs`. */
+  retry(lease: Lease, waitMs: number, now: Instant): void {
+    const { attempt: attempts, firstSequence, count } = lease;
+    const retry = { attempts, notBeforeMs: Math.round(now.wallMs + waitMs) };
+    for (let index = 0; index < count; index += 1) this.changes.failed(firstSequence + index, retry);
+    this.giveBack(lease, { attempts, dueMs: waitMs > 0 ? now.monotonicMs + waitMs : undefined });
   }
 
   /** To be delivered again, after so many failed attempts. */

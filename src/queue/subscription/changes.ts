@@ -1,4 +1,5 @@
-import type { CursorRecord, RetryRecord } from '../log/port.js';
+import type { RetryRecord } from '../log/port.js';
+import type { Cursor } from './cursor.js';
 import { DELAY_MAX_MS } from './settings.js';
 import type { Instant, SubscriptionChanges } from './types.js';
 
@@ -11,7 +12,7 @@ export interface Failed {
 /** What has changed and is not handed out for storing yet. */
 export class Changes {
   #cursor = false;
-  #retries = new Map<number, Failed | undefined>();
+  #retries = new Map<number, RetryRecord | undefined>();
   #lettersDone = new Set<number>();
 
   /** The cursor has moved. */
@@ -19,8 +20,8 @@ export class Changes {
     this.#cursor = true;
   }
 
-  failed(sequence: number, failed: Failed): void {
-    this.#retries.set(sequence, failed);
+  failed(sequence: number, retry: RetryRecord): void {
+    this.#retries.set(sequence, retry);
   }
 
   /** These messages are settled or begin anew, after so many failed attempts. */
@@ -38,33 +39,20 @@ export class Changes {
     this.#lettersDone.delete(sequence);
   }
 
-  /** Undefined when there is nothing to store. */
-  take(cursor: () => CursorRecord, now: Instant): SubscriptionChanges | undefined {
-    if (!this.#cursor && this.#retries.size === 0 && this.#lettersDone.size === 0) return undefined;
-    const retries = new Map<number, RetryRecord | undefined>();
-    for (const [sequence, failed] of this.#retries) retries.set(sequence, failed && record(failed, now));
-    const taken = { cursor: this.#cursor ? cursor() : undefined, retries, lettersDone: [...this.#lettersDone] };
+  take(cursor: Cursor): SubscriptionChanges {
+    const taken = {
+      cursor: this.#cursor ? cursor.record() : undefined,
+      retries: this.#retries,
+      lettersDone: [...this.#lettersDone],
+    };
     this.#cursor = false;
     this.#retries = new Map();
     this.#lettersDone = new Set();
     return taken;
   }
-
-  /** Changes that were taken were not stored: they are handed out again, where nothing newer has replaced them. */
-  putBack(changes: SubscriptionChanges, now: Instant): void {
-    this.#cursor ||= changes.cursor !== undefined;
-    for (const [sequence, retry] of changes.retries) {
-      if (!this.#retries.has(sequence)) this.#retries.set(sequence, retry && failedOf(retry, now));
-    }
-    for (const sequence of changes.lettersDone) this.#lettersDone.add(sequence);
-  }
 }
 
-function record({ attempts, dueMs }: Failed, now: Instant): RetryRecord {
-  const waitMs = dueMs === undefined ? 0 : Math.max(0, dueMs - now.monotonicMs);
-  return { attempts, notBeforeMs: Math.round(now.wallMs + waitMs) };
-}
-
+/** What is known of a restored message. */
 export function failedOf({ attempts, notBeforeMs }: RetryRecord, now: Instant): Failed {
   // A wall clock that was put back meanwhile must not make a message wait for years.
   const waitMs = Math.min(notBeforeMs - now.wallMs, DELAY_MAX_MS);

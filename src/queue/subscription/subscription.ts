@@ -92,17 +92,17 @@ export class Subscription {
   }
 
   /** A consumer goes, and what it has is due at once. `counts`: that is a failed attempt. */
-  detach(consumer: number, how: { readonly counts: boolean }): { readonly died: readonly Death[] } {
+  detach(consumer: number, how: { readonly counts: boolean }, now: Instant): readonly Death[] {
     const died: Death[] = [];
     const found = this.#holdings.consumers.get(consumer);
-    if (!found) return { died };
+    if (!found) return died;
     for (const lease of this.#holdings.endAll([found])) {
-      if (how.counts) this.#fail(lease, { dueMs: undefined, reason: 'its consumer went away' }, died);
+      if (how.counts) this.#fail(lease, { waitMs: 0, reason: 'its consumer went away' }, { now, died });
       else this.#backlog.giveBack(lease, { attempts: lease.attempt - 1, dueMs: undefined });
     }
     this.#holdings.consumers.remove(found);
     this.#stuck = false;
-    return { died };
+    return died;
   }
 
   /** Messages the consumer has and has not settled. */
@@ -114,10 +114,10 @@ export class Subscription {
    * What to read for the next grant. Undefined when nothing can go out before something changes: an order to settle, credit, consumers,
    * settings, the tail, or the time (see nextTimeMs).
    */
-  next(bounds: Bounds, nowMs: number): Wanted | undefined {
+  next(bounds: Bounds, now: Instant): Wanted | undefined {
     if (this.#settings.paused || !this.#holdings.consumers.isReady) return undefined;
     this.dropBelow(bounds.head);
-    if (this.#backlog.wake(nowMs)) this.#stuck = false;
+    if (this.#backlog.wake(now.monotonicMs)) this.#stuck = false;
     return this.#stuck ? undefined : this.#choose(bounds.tail);
   }
 
@@ -125,40 +125,42 @@ export class Subscription {
    * Grants messages of this batch to one consumer, whose turn it is. Undefined when the batch does not hold what next() wants now, or nothing
    * of it can go out: next() then wants something else, or nothing.
    */
-  grant(batch: Batch, bounds: Bounds, nowMs: number): Grant | undefined {
-    const wanted = this.next(bounds, nowMs);
+  grant(batch: Batch, bounds: Bounds, now: Instant): Grant | undefined {
+    const wanted = this.next(bounds, now);
     const until = batch.firstSequence + batch.count;
     if (wanted?.source !== 'log' || wanted.sequence < batch.firstSequence || wanted.sequence >= until) return undefined;
-    const cut = { batch, until: Math.min(until, bounds.tail), nowMs };
+    const cut = { batch, until: Math.min(until, bounds.tail), nowMs: now.monotonicMs };
     if (this.#backlog.waiting.front) return this.#send(this.#cutWaiting(cut));
     this.#letterTurn = true;
     const plain = this.#backlog.isFresh && !this.#settings.ordered;
     return this.#send(plain ? this.#cutRun(cut) : this.#cutOneByOne(cut));
   }
 
-  /** Grants a replayed dead letter of so many encoded bytes, as grant() does. `key`: '' for none. */
-  grantDeadLetter(letter: { sequence: number; bytes: number; key: string }, nowMs: number): Grant | undefined {
-    const { sequence, bytes, key } = letter;
+  /** Grants a replayed dead letter, as grant() does. `letter`: a batch of this one message. */
+  grantDeadLetter(letter: Batch, now: Instant): Grant | undefined {
+    const sequence = letter.firstSequence;
     const { letters, keys } = this.#backlog;
     const front = letters.front;
     if (this.#settings.paused || front?.firstSequence !== sequence) return undefined;
     const { attempts } = front;
-    if (this.#settings.ordered && keys.isBusy(sequence, key)) {
+    const key = this.#settings.ordered ? letter.keyOf(sequence) : '';
+    if (keys.isBusy(sequence, key)) {
       this.#backlog.parkLetter(sequence, key, attempts);
       return undefined;
     }
+    const bytes = letter.sizes.bytesOf(sequence, sequence);
     const consumer = this.#consumerFor(bytes);
     if (!consumer) return undefined;
-    if (this.#settings.ordered) keys.hold(sequence, key);
+    keys.hold(sequence, key);
     letters.take(1);
     this.#letterTurn = false;
-    const frame = new Frame(consumer, nowMs + this.#settings.leaseMs);
+    const frame = new Frame(consumer, now.monotonicMs + this.#settings.leaseMs);
     frame.addLetter(sequence, attempts + 1, bytes);
     return this.#send(frame);
   }
 
   /** Settles deliveries of a consumer. A lease that has run out can be settled until expire() has ended it. */
-  settle(consumer: number, order: SettleOrder, nowMs: number): SettleOutcome {
+  settle(consumer: number, order: SettleOrder, now: Instant): SettleOutcome {
     const failures: Failure[] = [];
     const died: Death[] = [];
     const found = this.#holdings.consumers.get(consumer);
@@ -169,25 +171,26 @@ export class Subscription {
         this.#backlog.settle(lease, lease.attempt - 1);
       }
     }
-    for (const nack of order.nacks) this.#nack(found, nack, { nowMs, failures, died });
-    for (const extend of order.extends) this.#extend(found, extend, { nowMs, failures });
+    for (const nack of order.nacks) this.#nack(found, nack, { now, failures, died });
+    for (const extend of order.extends) this.#extend(found, extend, { now, failures });
     this.#holdings.consumers.review(found);
     this.#stuck = false;
     return { failures, died };
   }
 
   /** Ends the leases that are over; their messages wait for the next attempt, or die. Finds what is due. */
-  expire(nowMs: number): { readonly died: readonly Death[] } {
+  expire(now: Instant): readonly Death[] {
+    const { monotonicMs: nowMs } = now;
     const died: Death[] = [];
     for (let lease = this.#holdings.takeOver(nowMs); lease; lease = this.#holdings.takeOver(nowMs)) {
-      this.#fail(lease, { dueMs: this.#dueMs(lease, nowMs), reason: 'its lease ran out' }, died);
+      this.#fail(lease, { reason: 'its lease ran out' }, { now, died });
       this.#stuck = false;
     }
     if (this.#backlog.wake(nowMs)) this.#stuck = false;
-    return { died };
+    return died;
   }
 
-  /** When to call expire(), and then next(), for a reason of time alone; undefined: never. Behind `nowMs` once expire(nowMs) was called. */
+  /** When to call expire(), and then next(), for a reason of time alone; undefined: never. Later than `now` once expire(now) was called. */
   nextTimeMs(): number | undefined {
     const { waiting, letters } = this.#backlog;
     let firstMs = this.#holdings.nextEndMs;
@@ -205,7 +208,7 @@ export class Subscription {
   }
 
   /** What a seek to `sequence` would do now. */
-  planSeek(sequence: number, bounds: Bounds): SeekOutcome {
+  previewSeek(sequence: number, bounds: Bounds): SeekOutcome {
     return this.#backlog.seekOutcome(sequence, bounds);
   }
 
@@ -232,7 +235,7 @@ export class Subscription {
   }
 
   /** A replayed dead letter that next() wanted is not stored: it counts as settled. */
-  letterGone(sequence: number): void {
+  forgetLetter(sequence: number): void {
     this.#backlog.forgetLetter(sequence);
     this.#stuck = false;
   }
@@ -242,18 +245,13 @@ export class Subscription {
     this.#backlog.dead = Math.max(0, this.#backlog.dead - count);
   }
 
-  /** What changed since the last call, for the next group; undefined when nothing did. */
-  takeChanges(now: Instant): SubscriptionChanges | undefined {
-    return this.#backlog.changes.take(() => this.#backlog.cursor.record(), now);
+  /** What changed since the last call: to be stored with one group, together with the letters of what died since. */
+  takeChanges(): SubscriptionChanges {
+    const { changes, cursor } = this.#backlog;
+    return changes.take(cursor);
   }
 
-  /** Changes that were taken were not stored: the next takeChanges() has them again. To be called before anything else happens. */
-  putBack(changes: SubscriptionChanges, now: Instant): void {
-    this.#backlog.changes.putBack(changes, now);
-  }
-
-  /** `tail`: sequence of the topic's next message. */
-  stats(tail: number): SubscriptionStats {
+  stats({ tail }: Bounds): SubscriptionStats {
     const { cursor, waiting, letters, keys, replayed, dead } = this.#backlog;
     const unsettled = cursor.unsettledIn(cursor.floor, tail);
     return {
@@ -354,33 +352,31 @@ export class Subscription {
     return { consumer: consumer.id, firstDelivery, runs };
   }
 
-  #nack(consumer: Consumer, nack: NackOrder, context: Settling & { readonly died: Death[] }): void {
-    const { nowMs, failures, died } = context;
+  #nack(consumer: Consumer, nack: NackOrder, settling: Settling & Failing): void {
     const { delayMs, reason } = nack;
-    for (const lease of this.#holdings.take(consumer, nack.range, false, failures)) {
-      if (nack.deadLetter) this.#backlog.die(lease, reason, died);
-      else this.#fail(lease, { dueMs: this.#dueMs(lease, nowMs, delayMs), reason }, died);
+    for (const lease of this.#holdings.take(consumer, nack.range, false, settling.failures)) {
+      if (nack.deadLetter) this.#backlog.die(lease, reason, settling.died);
+      else this.#fail(lease, { waitMs: delayMs, reason }, settling);
     }
   }
 
-  #extend(consumer: Consumer, extend: ExtendOrder, { nowMs, failures }: Settling): void {
+  #extend(consumer: Consumer, extend: ExtendOrder, { now, failures }: Settling): void {
     const leaseMs = extend.leaseMs ?? this.#settings.leaseMs;
     for (const lease of this.#holdings.take(consumer, extend.range, false, failures)) {
-      lease.rank = nowMs + Math.min(Math.max(leaseMs, LEASE_MIN_MS), LEASE_MAX_MS);
+      lease.rank = now.monotonicMs + Math.min(Math.max(leaseMs, LEASE_MIN_MS), LEASE_MAX_MS);
       this.#holdings.add(consumer, lease);
     }
   }
 
-  #fail(lease: Lease, how: { readonly dueMs: number | undefined; readonly reason: string }, died: Death[]): void {
-    const { maxAttempts } = this.#settings;
-    if (maxAttempts > 0 && lease.attempt >= maxAttempts) this.#backlog.die(lease, how.reason, died);
-    else this.#backlog.retry(lease, how.dueMs);
-  }
-
-  /** When a message that failed may go out again. */
-  #dueMs(lease: Lease, nowMs: number, delayMs?: number): number | undefined {
-    const waitMs = delayMs ?? backoffMs(this.#settings.backoff, lease.attempt);
-    return waitMs > 0 ? nowMs + Math.min(waitMs, DELAY_MAX_MS) : undefined;
+  /** An attempt failed; without `waitMs` the next one is due after the backoff. */
+  #fail(lease: Lease, how: { readonly waitMs?: number | undefined; readonly reason: string }, failing: Failing): void {
+    const { maxAttempts, backoff } = this.#settings;
+    if (maxAttempts > 0 && lease.attempt >= maxAttempts) {
+      this.#backlog.die(lease, how.reason, failing.died);
+    } else {
+      const waitMs = Math.min(how.waitMs ?? backoffMs(backoff, lease.attempt), DELAY_MAX_MS);
+      this.#backlog.retry(lease, waitMs, failing.now);
+    }
   }
 }
 
@@ -392,8 +388,13 @@ interface Cut {
 }
 
 interface Settling {
-  readonly nowMs: number;
+  readonly now: Instant;
   readonly failures: Failure[];
+}
+
+interface Failing {
+  readonly now: Instant;
+  readonly died: Death[];
 }
 
 /** The leases of a consumer that is gone are over. */
