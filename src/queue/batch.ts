@@ -95,7 +95,7 @@ export class BatchView implements Batch {
   }
 }
 
-/** The key of the message whose field begins at `start`. */
+/** The key of the message whose encoded `messages` field begins at `start`; '' for none. */
 function keyOfMessage(messages: Buffer, start: number): string {
   const outer = new FieldReader(messages, start);
   outer.next();

@@ -57,6 +57,7 @@ export class SettledNotices {
   readonly #onFailure: (error: unknown) => void;
   #waiting: { readonly notice: SettledNotice; readonly stored: Promise<void> }[] = [];
   #running = false;
+  #ran: Promise<void> | undefined;
 
   constructor(answer: (notice: SettledNotice) => Promise<void>, onFailure: (error: unknown) => void) {
     this.#answer = answer;
@@ -67,7 +68,12 @@ export class SettledNotices {
     this.#waiting.push({ notice, stored });
     if (this.#running) return;
     this.#running = true;
-    void this.#run();
+    this.#ran = this.#run();
+  }
+
+  /** Resolves when all is answered. */
+  async idle(): Promise<void> {
+    while (this.#running) await this.#ran;
   }
 
   async #run(): Promise<void> {

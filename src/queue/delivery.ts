@@ -1,7 +1,7 @@
 import type { Clock, Timer } from '../kit/clock.js';
 import { isCode, MusterError, messageOf } from '../kit/errors.js';
 import type { Logger } from '../kit/logger.js';
-import type { BatchView } from './batch.js';
+import { BatchView } from './batch.js';
 import { encodeDeliveries, type FramedRun } from './delivery-frame.js';
 import type { Contributor, GroupCommit } from './group-commit.js';
 import type { Change, DeadLetterRecord, LoadedSubscription, QueueLog, SubscriptionRecord } from './log/port.js';
@@ -85,6 +85,7 @@ export class Delivery implements Contributor, Subscriber {
   /** Batches read ahead, in order. */
   #ahead: readonly BatchView[] = [];
   #pumping = false;
+  #pumped: Promise<void> | undefined;
   #again = false;
   #timer: { readonly atMs: number; readonly timer: Timer } | undefined;
   #damage: MusterError | undefined;
@@ -174,7 +175,7 @@ export class Delivery implements Contributor, Subscriber {
   detach(id: number, how: { readonly counts: boolean }): void {
     if (!this.#consumers.delete(id)) return;
     this.#lastConsumerMs = this.#parts.clock.monotonic();
-    this.#take(this.#state.detach(id, how, this.#now()));
+    this.#died.push(...this.#state.detach(id, how, this.#now()));
     this.#store();
     this.wake();
   }
@@ -189,12 +190,13 @@ export class Delivery implements Contributor, Subscriber {
     const before = this.#state.settledCount;
     const { failures, died } = this.#state.settle(id, order, this.#now());
     this.settledRate.add(this.#state.settledCount - before);
-    this.#take(died);
+    this.#died.push(...died);
     this.wake();
     return { failures, stored: this.#parts.commit.commit(this) };
   }
 
-  seek(sequence: number): SeekOutcome {
+  /** What seekTo() would do now. */
+  planSeek(sequence: number): SeekOutcome {
     return this.#state.previewSeek(sequence, this.#bounds());
   }
 
@@ -208,10 +210,11 @@ export class Delivery implements Contributor, Subscriber {
     return outcome;
   }
 
-  /** Dead letters, marked as replayed in the log, are to be delivered again. */
-  replay(sequences: readonly number[]): void {
-    this.#state.replay(sequences);
+  /** Delivers dead letters again. Answers with those that are on their way now: their letters are to be stored as replayed. */
+  replay(sequences: readonly number[]): readonly number[] {
+    const replayed = this.#state.replay(sequences);
     this.wake();
+    return replayed;
   }
 
   /** Dead letters were deleted. */
@@ -253,12 +256,17 @@ export class Delivery implements Contributor, Subscriber {
     this.#writing = new Map();
   }
 
+  /** Resolves when everything that can be delivered now has been. */
+  async quiet(): Promise<void> {
+    while (this.#pumping) await this.#pumped;
+  }
+
   /** There may be something to deliver. */
   wake(): void {
     this.#again = true;
     if (this.#pumping || this.#closed) return;
     this.#pumping = true;
-    void this.#pump();
+    this.#pumped = this.#pump();
   }
 
   async #pump(): Promise<void> {
@@ -277,8 +285,7 @@ export class Delivery implements Contributor, Subscriber {
 
   async #deliverAll(): Promise<void> {
     while (!this.#closed && !this.#damage) {
-      const now = this.#now();
-      const wanted = this.#state.next(this.#bounds(), now);
+      const wanted = this.#state.next(this.#bounds(), this.#now());
       if (!wanted) return;
       const granted = wanted.source === 'log' ? await this.#fromLog(wanted) : await this.#fromDeadLetters(wanted);
       if (!granted) return;
@@ -289,7 +296,7 @@ export class Delivery implements Contributor, Subscriber {
     const batch = this.topic.recent(sequence) ?? this.#aheadAt(sequence) ?? (await this.#read(sequence));
     if (!batch) return false;
     const grant = this.#state.grant(batch, this.#bounds(), this.#now());
-    if (!grant) return false;
+    if (!grant) return this.#wantsElse(sequence);
     this.#send(grant, ({ firstSequence, count, attempt }) => ({
       firstSequence,
       count,
@@ -300,6 +307,12 @@ export class Delivery implements Contributor, Subscriber {
     return true;
   }
 
+  /** Nothing could be granted: whether something else is wanted now. */
+  #wantsElse(sequence: number): boolean {
+    const wanted = this.#state.next(this.#bounds(), this.#now());
+    return wanted !== undefined && wanted.sequence !== sequence;
+  }
+
   async #fromDeadLetters({ sequence }: Wanted): Promise<boolean> {
     const { topicId, id } = this.#record;
     const letter = await this.#parts.log.deadLetter(topicId, id, sequence);
@@ -307,9 +320,10 @@ export class Delivery implements Contributor, Subscriber {
       this.#state.forgetLetter(sequence);
       return true;
     }
-    const grant = this.#state.grantDeadLetter(sequence, letter.message.length, this.#now());
-    if (!grant) return false;
     const { publishedMs, message } = letter;
+    const alone = new BatchView({ firstSequence: sequence, count: 1, publishedMs, offset: 0, messages: message });
+    const grant = this.#state.grantDeadLetter(alone, this.#now());
+    if (!grant) return this.#wantsElse(sequence);
     this.#send(grant, (run) => ({ ...run, publishedMs, messages: message }));
     return true;
   }
@@ -366,13 +380,9 @@ export class Delivery implements Contributor, Subscriber {
   }
 
   #expire(): void {
-    this.#take(this.#state.expire(this.#now()));
+    this.#died.push(...this.#state.expire(this.#now()));
     this.#store();
     this.wake();
-  }
-
-  #take(died: readonly Death[]): void {
-    this.#died.push(...died);
   }
 
   /** Stores what changed, with nobody waiting for it. */

@@ -1,14 +1,22 @@
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { systemClock } from '../kit/clock.js';
+import { MusterError } from '../kit/errors.js';
 import { explainFullDisk, makeDirectory } from '../kit/files.js';
 import type { Logger } from '../kit/logger.js';
 import { systemRandom } from '../kit/random.js';
-import { runTasks } from '../kit/tasks.js';
+import { aborted, runTasks } from '../kit/tasks.js';
 import { queueSocket } from '../model/places.js';
 import { readDescriptors } from '../rpc/descriptors.js';
 import { RpcServer } from '../rpc/server.js';
 import { authorize } from './access.js';
+import { Broker } from './broker.js';
+import { openQueueLog } from './log/leveldb-log.js';
+import type { QueueLog } from './log/port.js';
+import { Maintenance } from './maintenance.js';
 import { QueueMembership } from './membership/membership.js';
+import { Pulls } from './pulls.js';
+import { Scrub } from './scrub.js';
+import { queueImplementation } from './service.js';
 
 export { joinQueue } from './membership/party.js';
 
@@ -45,33 +53,68 @@ export interface QueueReady {
 }
 
 const DRAIN_MS = 5000;
+/** A subscriber may have so many bytes on their way before it has read any, and so may a publisher: what 10 ms of distance need. */
+const FLOW_WINDOW = { streamBytes: 4 * 1024 * 1024, connectionBytes: 8 * 1024 * 1024 };
+const LOG_DIRECTORY = 'log';
 
 /**
  * Runs a queue until the signal aborts. Without having joined a site it serves its socket alone.
- * @throws precondition when an address or the data directory is taken
+ * @throws precondition when an address or the data directory is taken; data_loss; unavailable, reason LOG_FAILED, when the disk failed: start it again then
  */
 export async function runQueue(options: QueueMainOptions): Promise<void> {
   const data = resolve(options.data);
   try {
-    await runOn({ ...options, data });
+    await makeDirectory(data, 0o700);
+    const log = await openQueueLog({ path: join(data, LOG_DIRECTORY), logger: options.logger });
+    try {
+      await serve({ ...options, data }, log);
+    } finally {
+      await log.close();
+    }
   } catch (error) {
     throw explainFullDisk(error, data);
   }
 }
 
-async function runOn(options: QueueMainOptions): Promise<void> {
-  const { data, logger } = options;
-  await makeDirectory(data, 0o700);
-  const membership = await QueueMembership.open({ ...options, clock: systemClock, random: systemRandom });
-  const server = new RpcServer({ services: [], authorize, logger, descriptors: await readDescriptors() });
+async function serve(options: QueueMainOptions, log: QueueLog): Promise<void> {
+  const { data, logger, autoCreateTopics } = options;
+  const clock = systemClock;
+  const broker = await Broker.open({ log, clock, logger, autoCreateTopics });
+  const maintenance = new Maintenance(broker, { clock, logger });
+  const scrub = new Scrub(log, logger);
+  const membership = await QueueMembership.open({ ...options, clock, random: systemRandom });
+  const parts = { broker, pulls: new Pulls(clock), startedMs: clock.now(), damage: () => scrub.damage };
+  const server = new RpcServer({
+    services: [queueImplementation(parts)],
+    authorize,
+    logger,
+    clock,
+    descriptors: await readDescriptors(),
+    flowWindow: FLOW_WINDOW,
+  });
   try {
     const socket = options.socket ?? queueSocket(data);
     await server.listen({ kind: 'unix', path: socket, mode: 0o600, principal: { kind: 'operator', name: 'local' } });
     await membership.listen(server);
     const { name = '', site = '', center = '' } = membership.member ?? {};
     await options.onReady?.({ name, site, center, address: membership.address ?? '', socket, pid: process.pid });
-    await runTasks(options.signal, [(signal) => membership.run(server, signal)]);
+    await runTasks(options.signal, [
+      (signal) => membership.run(server, signal),
+      (signal) => maintenance.run(signal),
+      (signal) => scrub.run(signal),
+      (signal) => failWith(log, signal),
+    ]);
   } finally {
     await server.drain(DRAIN_MS);
+    broker.close(
+      new MusterError('unavailable', 'the queue is stopping: connect again in a moment', { reason: 'STOPPING' }),
+    );
+    await broker.commit.idle();
   }
+}
+
+/** A log that failed cannot be trusted any more: the process must end, so that it is opened anew. */
+async function failWith(log: QueueLog, signal: AbortSignal): Promise<void> {
+  const failure = await Promise.race([log.failed, aborted(signal)]);
+  if (failure) throw failure;
 }

@@ -98,6 +98,13 @@ export class Producers {
     }
   }
 
+  /** Producers with a stream now. */
+  get streams(): number {
+    let count = 0;
+    for (const { displaced } of this.#known.values()) if (displaced) count += 1;
+    return count;
+  }
+
   /** Forgets those that were silent too long, or are too many: what to store. */
   forget(nowMs: number): readonly Change[] {
     const idle = [...this.#known].filter(([, { displaced }]) => displaced === undefined);

@@ -316,6 +316,17 @@ export function drainingFrame(): Buffer {
   return encoded({ frame: { $case: 'draining', value: {} } });
 }
 
+/** Each of several encoded `messages` fields. */
+export function splitMessages(messages: Buffer): readonly Buffer[] {
+  const reader = new FieldReader(messages);
+  const fields: Buffer[] = [];
+  for (let start = reader.at; reader.next(); start = reader.at) {
+    reader.skip();
+    fields.push(messages.subarray(start, reader.at));
+  }
+  return fields;
+}
+
 /** The message in one encoded `messages` field. */
 export function decodeMessage(field: Buffer): Message {
   const reader = new FieldReader(field);

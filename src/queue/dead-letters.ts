@@ -1,0 +1,89 @@
+import type { Broker } from './broker.js';
+import type { Delivery } from './delivery.js';
+import type { Change, DeadLetterRecord } from './log/port.js';
+
+/** Letters handled with one group. */
+const GROUP_LETTERS_MAX = 1000;
+
+/** The dead letters of one subscription. */
+export class DeadLetters {
+  readonly #broker: Broker;
+  readonly #delivery: Delivery;
+
+  constructor(broker: Broker, delivery: Delivery) {
+    this.#broker = broker;
+    this.#delivery = delivery;
+  }
+
+  /** By sequence, those that are not being replayed. */
+  async list(after: number, limit: number): Promise<readonly DeadLetterRecord[]> {
+    const letters: DeadLetterRecord[] = [];
+    for await (const page of this.#pages(after)) {
+      letters.push(...page);
+      if (letters.length >= limit) break;
+    }
+    return letters.slice(0, limit);
+  }
+
+  /** Delivers these again, or all; answers with how many. */
+  replay(sequences: readonly number[]): Promise<number> {
+    return this.#each(sequences, async (letters) => {
+      const replayed = new Set(this.#delivery.replay(letters.map(({ sequence }) => sequence)));
+      const taken = letters.filter(({ sequence }) => replayed.has(sequence));
+      await this.#store(taken, (letter) => ({ ...letter, replayed: true }));
+      return taken.length;
+    });
+  }
+
+  /** Deletes these, or all; answers with how many. */
+  purge(sequences: readonly number[]): Promise<number> {
+    return this.#each(sequences, async (letters) => {
+      await this.#store(letters, () => undefined);
+      this.#delivery.purged(letters.length);
+      return letters.length;
+    });
+  }
+
+  async #store(
+    letters: readonly DeadLetterRecord[],
+    become: (letter: DeadLetterRecord) => DeadLetterRecord | undefined,
+  ): Promise<void> {
+    const { topicId, id: subscriptionId } = this.#delivery.record;
+    const changes = letters.map((letter): Change => {
+      const { sequence } = letter;
+      return { kind: 'dead letter', topicId, subscriptionId, sequence, letter: become(letter) };
+    });
+    if (changes.length > 0) await this.#broker.commit.commitChanges(changes);
+  }
+
+  async #each(
+    sequences: readonly number[],
+    handle: (letters: readonly DeadLetterRecord[]) => Promise<number>,
+  ): Promise<number> {
+    let handled = 0;
+    const pages = sequences.length === 0 ? this.#pages(0) : this.#chosen(sequences);
+    for await (const letters of pages) handled += await handle(letters);
+    return handled;
+  }
+
+  async *#chosen(sequences: readonly number[]): AsyncGenerator<readonly DeadLetterRecord[]> {
+    const { topicId, id } = this.#delivery.record;
+    const letters: DeadLetterRecord[] = [];
+    for (const sequence of new Set(sequences)) {
+      const letter = await this.#broker.log.deadLetter(topicId, id, sequence);
+      if (letter && !letter.replayed) letters.push(letter);
+    }
+    yield letters;
+  }
+
+  async *#pages(after: number): AsyncGenerator<readonly DeadLetterRecord[]> {
+    const { topicId, id } = this.#delivery.record;
+    let last = after;
+    for (;;) {
+      const page = await this.#broker.log.deadLetters(topicId, id, { after: last, limit: GROUP_LETTERS_MAX });
+      if (page.length === 0) return;
+      last = page.at(-1)?.sequence ?? last;
+      yield page.filter(({ replayed }) => !replayed);
+    }
+  }
+}

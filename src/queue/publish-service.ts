@@ -1,0 +1,112 @@
+import { PublishStreamResponse, QueueService } from '../../generated/muster/v1/queue.js';
+import { MusterError } from '../kit/errors.js';
+import { rawRequests } from '../rpc/raw.js';
+import type { CallContext, Duplex, Handlers } from '../rpc/types.js';
+import { assertMayPublish } from './access.js';
+import type { Broker } from './broker.js';
+import { Publisher } from './publisher.js';
+import type { Topic } from './topic.js';
+import { topicSettings } from './topic-settings.js';
+import { acksFrame, openedFrame, readPublishFrame, readPublishRequest, toPublishResponse } from './wire.js';
+
+export const PUBLISH_METHODS = {
+  publish: rawRequests(QueueService.publish),
+  publishStream: rawRequests(QueueService.publishStream),
+};
+
+const PRODUCER_CHARACTERS_MAX = 64;
+
+/** The topic a caller may publish to. @throws not_found, denied */
+async function topicFor(broker: Broker, name: string, { principal }: CallContext): Promise<Topic> {
+  const topic = await broker.topicForUse(name, () => topicSettings({}));
+  assertMayPublish(principal, topic.record);
+  return topic;
+}
+
+/** The publishing calls of the Queue service. */
+export function publishHandlers(broker: Broker): Handlers<typeof PUBLISH_METHODS> {
+  return {
+    async publish(request, context) {
+      const { topic: name, encoded } = readPublishRequest(request);
+      const topic = await topicFor(broker, name, context);
+      const bytes = encoded.messages.length;
+      await broker.admission.enter(bytes);
+      try {
+        return toPublishResponse(await topic.publish(encoded));
+      } finally {
+        broker.admission.release(bytes);
+      }
+    },
+    publishStream: (stream, context) => publishStream(broker, stream, context),
+  };
+}
+
+async function publishStream(
+  broker: Broker,
+  stream: Duplex<PublishStreamResponse, Buffer>,
+  context: CallContext,
+): Promise<void> {
+  const frames = stream[Symbol.asyncIterator]();
+  const first = await frames.next();
+  if (first.done === true) return;
+  const open = readPublishFrame(first.value);
+  if (open.kind !== 'open') throw notOpened();
+  if (open.producer.length > PRODUCER_CHARACTERS_MAX) {
+    throw new MusterError('invalid', `producer has more than ${PRODUCER_CHARACTERS_MAX} characters`, {
+      fields: [{ field: 'open.producer', description: `at most ${PRODUCER_CHARACTERS_MAX} characters` }],
+    });
+  }
+  const topic = await topicFor(broker, open.topic, context);
+  const failed = failure();
+  const parts = {
+    topic,
+    admission: broker.admission,
+    producer: open.producer,
+    answer: (outcomes: Parameters<typeof acksFrame>[0]) => stream.send(acksFrame(outcomes)),
+    onFailure: failed.fail,
+  };
+  const publisher = new Publisher(parts, broker.clock.now(), () => {
+    failed.fail(displaced(open.producer));
+  });
+  try {
+    await stream.send(openedFrame(publisher.lastBatch));
+    await Promise.race([takeAll(frames, publisher), failed.promise]);
+  } finally {
+    publisher.close();
+  }
+}
+
+async function takeAll(frames: AsyncIterator<Buffer>, publisher: Publisher): Promise<void> {
+  for (let next = await frames.next(); next.done !== true; next = await frames.next()) {
+    const frame = readPublishFrame(next.value);
+    if (frame.kind === 'open') throw new MusterError('invalid', 'the stream is open already: send batches now');
+    if (frame.kind === 'none') throw new MusterError('invalid', 'a frame has neither `open` nor `batch`');
+    if (frame.encoded instanceof MusterError) publisher.refuse(frame.batch, frame.encoded);
+    else await publisher.take(frame.batch, frame.encoded);
+  }
+  await publisher.finish();
+}
+
+/** A promise that only ever fails, at the first call of `fail`. */
+function failure(): { readonly promise: Promise<never>; readonly fail: (error: unknown) => void } {
+  let fail: (error: unknown) => void = () => undefined;
+  const promise = new Promise<never>((_, reject) => {
+    fail = reject;
+  });
+  promise.catch(() => undefined);
+  return { promise, fail };
+}
+
+function notOpened(): MusterError {
+  return new MusterError('invalid', 'the first frame of the stream must be `open`, with the topic', {
+    reason: 'NOT_OPENED',
+  });
+}
+
+function displaced(producer: string): MusterError {
+  return new MusterError(
+    'precondition',
+    `another stream now publishes as producer ${producer}: give each publisher a name of its own`,
+    { reason: 'PRODUCER_DISPLACED' },
+  );
+}

@@ -1,0 +1,189 @@
+import { sleep, type Clock } from '../kit/clock.js';
+import { MusterError } from '../kit/errors.js';
+import { newId } from '../kit/ids.js';
+import type { Delivery, Frame, Sink } from './delivery.js';
+import type { FramedRun } from './delivery-frame.js';
+import type { Failure, SettleOrder } from './subscription/types.js';
+
+/** Pulls with messages that are not settled and whose lease runs, over all subscriptions. */
+const PULLS_MAX = 10_000;
+const PULL_BYTES_MAX = 1024 * 1024;
+/** After the end of a lease, before the pull that had it is forgotten. */
+const FORGET_AFTER_MS = 1000;
+
+export interface PulledRun {
+  readonly run: FramedRun;
+  /** One per message. */
+  readonly leases: readonly string[];
+}
+
+export interface PullOrder {
+  readonly name: string;
+  readonly maxMessages: number;
+  /** For the first message. */
+  readonly waitMs: number;
+  readonly signal: AbortSignal;
+}
+
+/** What to do with one lease. */
+export type LeaseOrder =
+  | { readonly lease: string; readonly kind: 'ack' }
+  | {
+      readonly lease: string;
+      readonly kind: 'nack';
+      readonly delayMs: number | undefined;
+      readonly deadLetter: boolean;
+      readonly reason: string;
+    }
+  | { readonly lease: string; readonly kind: 'extend'; readonly leaseMs: number | undefined };
+
+export interface LeaseFailure {
+  readonly lease: string;
+  readonly reason: string;
+}
+
+/** Takes frames until it has what was asked for. */
+class PullSink implements Sink {
+  readonly name: string;
+  readonly frames: Frame[] = [];
+  readonly arrived: Promise<void>;
+  #arrive: () => void = () => undefined;
+  ended: MusterError | undefined;
+
+  constructor(name: string) {
+    this.name = name;
+    this.arrived = new Promise<void>((resolve) => {
+      this.#arrive = resolve;
+    });
+  }
+
+  deliver(frame: Frame): boolean {
+    this.frames.push(frame);
+    this.#arrive();
+    return true;
+  }
+
+  end(reason: MusterError): void {
+    this.ended = reason;
+    this.#arrive();
+  }
+}
+
+/**
+ * Consumers of single calls, for people and scripts: each pull is a consumer of its own that stays while its messages are leased. A lease is
+ * named by this run of the queue, the consumer and the delivery, so that one of before a restart is known to be over.
+ */
+export class Pulls {
+  readonly #clock: Clock;
+  readonly #run = newId('r').slice(2, 10);
+  #held = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** @throws exhausted; not_found when the subscription is deleted meanwhile */
+  async pull(delivery: Delivery, order: PullOrder): Promise<{ runs: readonly PulledRun[]; expiresMs: number }> {
+    if (this.#held >= PULLS_MAX) {
+      throw new MusterError('exhausted', `${PULLS_MAX} pulls have unsettled messages: settle some, or subscribe`);
+    }
+    const sink = new PullSink(order.name);
+    const id = delivery.attach(sink, { maxMessages: order.maxMessages, maxBytes: PULL_BYTES_MAX });
+    this.#held += 1;
+    try {
+      await this.#wait(delivery, sink, order);
+      delivery.setCredit(id, { maxMessages: 0, maxBytes: 0 });
+      if (sink.ended) throw sink.ended;
+    } catch (error) {
+      this.#release(delivery, id);
+      throw error;
+    }
+    const { leaseMs } = delivery.record.settings;
+    if (sink.frames.length === 0) this.#release(delivery, id);
+    else this.#releaseLater(delivery, id, leaseMs);
+    return { runs: sink.frames.flatMap((frame) => this.#leased(frame, id)), expiresMs: this.#clock.now() + leaseMs };
+  }
+
+  /** Answers with what could not be settled once the rest is durable. */
+  async settle(delivery: Delivery, orders: readonly LeaseOrder[]): Promise<readonly LeaseFailure[]> {
+    const failures: LeaseFailure[] = [];
+    const byConsumer = new Map<number, { order: LeaseOrder; number: number }[]>();
+    for (const order of orders) {
+      const place = this.#placeOf(order.lease);
+      if (!place) failures.push({ lease: order.lease, reason: 'UNKNOWN_LEASE' });
+      else
+        byConsumer.set(place.consumer, [...(byConsumer.get(place.consumer) ?? []), { order, number: place.delivery }]);
+    }
+    const stored: Promise<void>[] = [];
+    for (const [consumer, places] of byConsumer) {
+      const settled = delivery.settle(consumer, settleOrder(places));
+      stored.push(settled.stored);
+      failures.push(...settled.failures.map((failure) => this.#failure(consumer, failure)));
+    }
+    await Promise.all(stored);
+    return failures;
+  }
+
+  /** Until something has arrived, or there is nothing and the time is over. */
+  async #wait(delivery: Delivery, sink: PullSink, { waitMs, signal }: PullOrder): Promise<void> {
+    await Promise.race([sink.arrived, delivery.quiet()]);
+    if (sink.frames.length > 0 || waitMs <= 0) return;
+    const over = new AbortController();
+    const either = AbortSignal.any([signal, over.signal]);
+    const waited = sleep(this.#clock, waitMs, either).catch(() => undefined);
+    await Promise.race([sink.arrived, waited]);
+    over.abort();
+  }
+
+  #leased({ firstDelivery, runs }: Frame, consumer: number): PulledRun[] {
+    let next = firstDelivery;
+    return runs.map((run) => {
+      const leases = Array.from({ length: run.count }, (_, index) => this.#leaseOf(consumer, next + index));
+      next += run.count;
+      return { run, leases };
+    });
+  }
+
+  #leaseOf(consumer: number, delivery: number): string {
+    return `${this.#run}-${consumer.toString(36)}-${delivery.toString(36)}`;
+  }
+
+  #placeOf(lease: string): { consumer: number; delivery: number } | undefined {
+    const [run, consumer, delivery] = lease.split('-');
+    if (run !== this.#run || consumer === undefined || delivery === undefined) return undefined;
+    const place = { consumer: parseInt(consumer, 36), delivery: parseInt(delivery, 36) };
+    return this.#leaseOf(place.consumer, place.delivery) === lease ? place : undefined;
+  }
+
+  #failure(consumer: number, { delivery, reason }: Failure): LeaseFailure {
+    return {
+      lease: this.#leaseOf(consumer, delivery),
+      reason: reason === 'UNKNOWN_DELIVERY' ? 'UNKNOWN_LEASE' : reason,
+    };
+  }
+
+  #release(delivery: Delivery, id: number): void {
+    this.#held -= 1;
+    delivery.detach(id, { counts: false });
+  }
+
+  #releaseLater(delivery: Delivery, id: number, leaseMs: number): void {
+    this.#clock.after(leaseMs + FORGET_AFTER_MS, () => {
+      if (delivery.leasedBy(id) === 0) this.#release(delivery, id);
+      else this.#releaseLater(delivery, id, leaseMs);
+    });
+  }
+}
+
+function settleOrder(places: readonly { order: LeaseOrder; number: number }[]): SettleOrder {
+  const acks: SettleOrder['acks'][number][] = [];
+  const nacks: SettleOrder['nacks'][number][] = [];
+  const extended: SettleOrder['extends'][number][] = [];
+  for (const { order, number } of places) {
+    const range = { first: number, last: number };
+    if (order.kind === 'ack') acks.push(range);
+    else if (order.kind === 'extend') extended.push({ range, leaseMs: order.leaseMs });
+    else nacks.push({ range, delayMs: order.delayMs, deadLetter: order.deadLetter, reason: order.reason });
+  }
+  return { acks, nacks, extends: extended };
+}
