@@ -10,7 +10,9 @@ interface DevOptions extends GlobalOptions {
 export function register(program: Command, io: Io): void {
   program
     .command('dev')
-    .description('a center, an agent and a sample service on this machine, in one terminal; Ctrl-C ends them all')
+    .description(
+      'a center, a queue, an agent and a sample service on this machine, in one terminal; Ctrl-C ends them all',
+    )
     .option('--data <directory>', 'where everything is kept; a second start finds it again')
     .action((_options, command: Command) => {
       const options: DevOptions = command.optsWithGlobals();

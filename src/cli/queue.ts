@@ -46,7 +46,7 @@ async function serve(io: Io, options: QueueOptions): Promise<void> {
             ? 'queue has not joined a center: only its socket is served, and "muster queue join CENTER --token TOKEN" joins'
             : `queue ${ready.name} of site ${ready.site} listens on ${ready.address}; its data is in ${data}`,
         );
-        await output.line(`operators on this machine: muster --queue unix:${ready.socket} topics`);
+        await output.line(`operators on this machine: muster topics --queue unix:${ready.socket}`);
       },
     }),
   );

@@ -14,6 +14,8 @@ export interface ScreenOptions {
   readonly output: Output;
   readonly center: Client<typeof CenterService>;
   readonly data: string;
+  /** HOST:PORT of the queue. */
+  readonly queue: string;
   readonly signal: AbortSignal;
 }
 
@@ -53,14 +55,15 @@ async function again({ io }: ScreenOptions, signal: AbortSignal, watch: () => Pr
   }
 }
 
-function hints(data: string): string[] {
+function hints({ data, queue }: ScreenOptions): string[] {
   const socket = `${data}/center/admin.sock`;
   return [
     'try in another terminal (prefix with "npx" in a checkout):',
     '  muster services          muster restart greeter       muster logs tail greeter -f',
     '  muster status            muster counters show greetings',
     '  curl "http://127.0.0.1:8090/?name=you"               muster config set greeter greeting=Hi',
-    `  (this center's socket: ${socket})`,
+    '  muster publish news hello                           muster subscribe news mine',
+    `  (this center's socket: ${socket}; the queue listens on ${queue})`,
   ];
 }
 
@@ -82,7 +85,7 @@ class Lines implements View {
 
   async begin(): Promise<void> {
     await this.#options.output.line(
-      `center, agent and sample service are starting; everything is kept in ${this.#options.data}`,
+      `center, queue, agent and sample service are starting; everything is kept in ${this.#options.data}`,
     );
   }
 
@@ -97,7 +100,7 @@ class Lines implements View {
       await output.document(Instance.toJSON(instance));
       if (!this.#well && instance.state === 'SERVICE_STATE_RUNNING' && instance.health === 'HEALTH_PASSING') {
         this.#well = true;
-        for (const hint of hints(this.#options.data)) await output.line(hint);
+        for (const hint of hints(this.#options)) await output.line(hint);
       }
     }
     for (const service of removed) {
@@ -156,7 +159,7 @@ class LiveScreen implements View {
   }
 
   async #draw(): Promise<void> {
-    const { io, data } = this.#options;
+    const { io } = this.#options;
     const now = io.clock.now();
     const rows = [...this.#instances.values()].sort((a, b) => a.service.localeCompare(b.service));
     const alerts = [...this.#alerts.values()].map(
@@ -168,7 +171,7 @@ class LiveScreen implements View {
       rows.length === 0 ? 'starting ...\n' : renderTable(rows, instanceColumns(now)),
       ...(alerts.length === 0 ? ['no alerts'] : alerts),
       '',
-      ...hints(data),
+      ...hints(this.#options),
       '',
     ];
     await write(io.stdout, CLEAR + lines.join('\n'));

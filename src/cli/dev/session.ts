@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { userInfo, hostname } from 'node:os';
 import { join, resolve } from 'node:path';
-import { CenterService, CreateTokenRequest } from '../../../generated/muster/v1/center.js';
+import { CenterService, CreateTokenRequest, type TokenKind } from '../../../generated/muster/v1/center.js';
 import { sleep } from '../../kit/clock.js';
 import { formatDuration } from '../../kit/durations.js';
 import { isCode, MusterError } from '../../kit/errors.js';
@@ -22,6 +22,8 @@ export interface DevOptions {
   readonly json: boolean;
 }
 
+/** Of the queue, in the site. */
+const QUEUE_NAME = 'dev';
 /** How long a part may take to answer for the first time. */
 const READY_DEADLINE_MS = 60_000;
 const POLL_MS = 100;
@@ -35,6 +37,7 @@ const STOP_GRACE_MS = 60_000;
 
 interface Places {
   readonly center: string;
+  readonly queue: string;
   readonly agent: string;
   readonly manifests: string;
   readonly log: (name: string) => string;
@@ -43,6 +46,7 @@ interface Places {
 function placesOf(data: string): Places {
   return {
     center: join(data, 'center'),
+    queue: join(data, 'queue'),
     agent: join(data, 'agent'),
     manifests: join(data, 'manifests'),
     log: (name) => join(data, `${name}.log`),
@@ -82,15 +86,32 @@ async function centerAnswers(io: Io, child: Child, center: Client<typeof CenterS
   }
 }
 
+/** Who joins the center, each with a token of its own kind. */
+interface Joiner {
+  readonly part: 'agent' | 'queue';
+  readonly kind: TokenKind;
+  readonly name: string;
+  readonly data: string;
+}
+
+function joinersOf(places: Places): Joiner[] {
+  const machine = hostname().split('.')[0] ?? 'localhost';
+  return [
+    { part: 'queue', kind: 'TOKEN_KIND_QUEUE', name: QUEUE_NAME, data: places.queue },
+    { part: 'agent', kind: 'TOKEN_KIND_AGENT', name: machine, data: places.agent },
+  ];
+}
+
 async function joinOnce(places: Places, address: string, center: Client<typeof CenterService>): Promise<void> {
-  if (existsSync(join(places.agent, 'identity', 'cert.pem'))) return;
-  const { token } = await center.createToken(CreateTokenRequest.fromPartial({ kind: 'TOKEN_KIND_AGENT' }));
-  const name = hostname().split('.')[0] ?? 'localhost';
-  await runToEnd(
-    'joining this machine',
-    ['agent', 'join', address, '--token', token, '--name', name, '--data', places.agent],
-    places.log('join'),
-  );
+  for (const { part, kind, name, data } of joinersOf(places)) {
+    if (existsSync(join(data, 'identity', 'cert.pem'))) continue;
+    const { token } = await center.createToken(CreateTokenRequest.fromPartial({ kind }));
+    await runToEnd(
+      `joining the ${part}`,
+      [part, 'join', address, '--token', token, '--name', name, '--data', data],
+      places.log('join'),
+    );
+  }
 }
 
 /** Starts a child again when it ends although nobody asked, as a service manager would; one that keeps ending ends the session. */
@@ -133,7 +154,7 @@ async function stopAll(io: Io, output: Output, children: readonly Child[]): Prom
 }
 
 /**
- * Runs a center and an agent as processes of their own, with the sample service, until the signal aborts; then ends all of them,
+ * Runs a center, a queue and an agent as processes of their own, with the sample service, until the signal aborts; then ends all of them,
  * services first. What they knew stays in `data`.
  */
 export async function runDev(io: Io, options: DevOptions): Promise<void> {
@@ -152,10 +173,12 @@ export async function runDev(io: Io, options: DevOptions): Promise<void> {
     children.unshift(centerChild);
     await centerAnswers(io, centerChild, center);
     await joinOnce(places, address, center);
+    const queueAddress = `127.0.0.1:${await freePort(PORTS.queueGrpc)}`;
+    children.unshift(await startQueue(places, address, queueAddress));
     children.unshift(await startAgent(places, address));
     await runTasks(io.signal, [
       ...children.map((child) => (signal: AbortSignal) => keep(io, output, child, signal)),
-      (signal) => watchScreen({ io, output, center, data, signal }),
+      (signal) => watchScreen({ io, output, center, data, queue: queueAddress, signal }),
     ]);
   } catch (error) {
     if (!io.signal.aborted) throw error;
@@ -171,6 +194,14 @@ function startCenter(places: Places, address: string): Promise<Child> {
     name: 'center',
     args: ['center', '--data', places.center, '--listen', address],
     log: places.log('center'),
+  });
+}
+
+function startQueue(places: Places, center: string, address: string): Promise<Child> {
+  return Child.start({
+    name: 'queue',
+    args: ['queue', '--data', places.queue, '--listen', address, '--center', center, '--auto-create-topics'],
+    log: places.log('queue'),
   });
 }
 

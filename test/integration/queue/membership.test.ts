@@ -111,7 +111,7 @@ describe('a queue', () => {
   });
 
   it('renews its certificate again and again, and streams that are open go on', async (t) => {
-    const center = await TestCenter.start(t, { leafLifetimeMs: 9000 });
+    const center = await TestCenter.start(t, { leafLifetimeMs: 6000 });
     const queue = await TestQueue.joined(t, center);
     const certificate = async (): Promise<string> => readFile(join(queue.data, 'identity', 'cert.pem'), 'utf8');
     const first = await certificate();

@@ -72,7 +72,7 @@ describe('muster dev, as somebody runs it who has just got it', { skip: unless('
     return answer.counter?.value ?? 0;
   };
 
-  const pidOfPart = async (part: 'center' | 'agent'): Promise<number> => {
+  const pidOfPart = async (part: 'center' | 'queue' | 'agent'): Promise<number> => {
     const children = (await readFile(`/proc/${String(dev.pid)}/task/${String(dev.pid)}/children`, 'utf8')).split(' ');
     for (const child of children.filter(Boolean)) {
       const args = (await readFile(`/proc/${child}/cmdline`, 'utf8')).split('\0');
@@ -100,6 +100,18 @@ describe('muster dev, as somebody runs it who has just got it', { skip: unless('
     await begin();
     assert.match(await greet(), /you/);
     assert.equal((await cli('status')).status, 0);
+  });
+
+  it('has a queue that joined like any other, and that the center knows', async () => {
+    const { queues } = await waitFor('the queue to be known', async () => {
+      const answer = (await json('queues')) as { queues?: { name: string; address?: string; lastSeen?: string }[] };
+      return answer.queues?.some((queue) => queue.address !== undefined) === true && answer;
+    });
+    assert.deepEqual(
+      queues?.map(({ name }) => name),
+      ['dev'],
+    );
+    assert.match(await readFile(join(data, 'queue.log'), 'utf8'), /the queue serves the network/);
   });
 
   it('counts exactly as many greetings as were asked for', async () => {
@@ -139,6 +151,11 @@ describe('muster dev, as somebody runs it who has just got it', { skip: unless('
 
   it('starts a part again that is killed, and the sample keeps its process', async () => {
     const { pid } = await greeter('RUNNING', passing);
+    const queue = await pidOfPart('queue');
+    process.kill(queue, 'SIGKILL');
+    await waitFor('another queue', async () => (await pidOfPart('queue')) !== queue);
+    const health = ['call', '--agent-socket', join(data, 'queue', 'queue.sock'), 'grpc.health.v1.Health/Check'];
+    await waitFor('the queue to answer', async () => (await muster(health)).status === 0);
     for (const part of ['center', 'agent'] as const) {
       const killed = await pidOfPart(part);
       process.kill(killed, 'SIGKILL');
