@@ -1,9 +1,9 @@
-import {
+import type {
   QueueService,
-  type ListDeadLettersResponse,
-  type PeekRequest,
-  type StoredMessage,
-  type TopicStats,
+  ListDeadLettersResponse,
+  PeekRequest,
+  StoredMessage,
+  TopicStats,
 } from '../../generated/muster/v1/queue.js';
 import { MusterError } from '../kit/errors.js';
 import { PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, pageOf } from '../model/paging.js';
@@ -28,16 +28,7 @@ import {
   toTopic,
 } from './wire.js';
 
-const {
-  publish: _publish,
-  publishStream: _stream,
-  subscribe: _subscribe,
-  pull: _pull,
-  settle: _settle,
-  ...rest
-} = QueueService;
-/** Everything but publishing and consuming. */
-export const ADMIN_METHODS = rest;
+type AdminName = Exclude<keyof typeof QueueService, 'publish' | 'publishStream' | 'subscribe' | 'pull' | 'settle'>;
 
 const PEEK_DEFAULT = 10;
 const PEEK_MAX = 1000;
@@ -62,11 +53,11 @@ function deliveryFor(broker: Broker, names: { topic: string; subscription: strin
 }
 
 /** The calls of the Queue service that look and change, for people and for applications that set themselves up. */
-export function adminHandlers(parts: AdminParts): Handlers<typeof ADMIN_METHODS> {
+export function adminHandlers(parts: AdminParts): Some<AdminName> {
   return { ...topicHandlers(parts), ...subscriptionHandlers(parts), ...lookHandlers(parts), ...letterHandlers(parts) };
 }
 
-type Some<K extends keyof typeof ADMIN_METHODS> = Pick<Handlers<typeof ADMIN_METHODS>, K>;
+type Some<K extends AdminName> = Pick<Handlers<typeof QueueService>, K>;
 
 function topicHandlers({
   broker,
@@ -268,12 +259,15 @@ function letterHandlers({ broker }: AdminParts): Some<'listDeadLetters' | 'repla
   };
 }
 
-/** The token is the sequence of the last letter given. */
-async function listPage(letters: DeadLetters, pageSize: number, token: string): Promise<ListDeadLettersResponse> {
+/** The token is the sequence of the last letter given. @throws invalid */
+function readPlace(token: string, pageSize: number): number {
   const after = token === '' ? 0 : Number(token);
-  if (!Number.isSafeInteger(after) || after < 0 || pageSize < 0) {
-    throw new MusterError('invalid', 'page_size or page_token is not one of ours: use next_page_token unchanged');
-  }
+  if (Number.isSafeInteger(after) && after >= 0 && pageSize >= 0) return after;
+  throw new MusterError('invalid', 'page_size or page_token is not one of ours: use next_page_token unchanged');
+}
+
+async function listPage(letters: DeadLetters, pageSize: number, token: string): Promise<ListDeadLettersResponse> {
+  const after = readPlace(token, pageSize);
   const size = Math.min(pageSize || PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX);
   const found = await letters.list(after, size + 1);
   const page: (typeof found)[number][] = [];

@@ -15,7 +15,7 @@ import { assertMaySubscribe } from './access.js';
 import type { Broker } from './broker.js';
 import { SettledNotices, StreamConsumer } from './consumer.js';
 import type { Delivery } from './delivery.js';
-import { Pulls, type LeaseOrder, type PulledRun } from './pulls.js';
+import type { Pulls, LeaseOrder, PulledRun } from './pulls.js';
 import type { Credit } from './subscription/types.js';
 import {
   decodeMessage,

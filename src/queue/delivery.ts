@@ -3,14 +3,14 @@ import { isCode, MusterError, messageOf } from '../kit/errors.js';
 import type { Logger } from '../kit/logger.js';
 import { BatchView } from './batch.js';
 import { encodeDeliveries, type FramedRun } from './delivery-frame.js';
-import type { Contributor, GroupCommit } from './group-commit.js';
-import type { Change, DeadLetterRecord, LoadedSubscription, QueueLog, SubscriptionRecord } from './log/port.js';
+import type { GroupCommit } from './group-commit.js';
+import type { LoadedSubscription, QueueLog, SubscriptionRecord } from './log/port.js';
 import { RateMeter } from './rate.js';
+import { Settlement } from './settlement.js';
 import { Subscription } from './subscription/subscription.js';
 import type {
   Bounds,
   Credit,
-  Death,
   Failure,
   Grant,
   Instant,
@@ -72,13 +72,13 @@ export interface DeliveryParts {
  * The deliveries of one subscription: reads what its state wants next, cuts frames for consumers that have credit, and stores what is settled.
  * All decisions are the state's; this does what it says.
  */
-export class Delivery implements Contributor, Subscriber {
-  readonly essential = true;
+export class Delivery implements Subscriber {
   readonly topic: Topic;
   readonly delivered: RateMeter;
   readonly settledRate: RateMeter;
   readonly #parts: DeliveryParts;
   readonly #state: Subscription;
+  readonly #settlement: Settlement;
   readonly #consumers = new Map<number, Consumer>();
   #record: SubscriptionRecord;
   #consumerNumber = 0;
@@ -90,13 +90,6 @@ export class Delivery implements Contributor, Subscriber {
   #timer: { readonly atMs: number; readonly timer: Timer } | undefined;
   #damage: MusterError | undefined;
   #closed = false;
-  /** Died and not yet stored as dead letters. */
-  #died: Death[] = [];
-  /** What a refused group would have stored, by what it is about: it goes with the next one. */
-  #unsaved = new Map<string, Change>();
-  #writing = new Map<string, Change>();
-  #floor: number;
-  #writingFloor: number;
   #lastConsumerMs: number;
 
   constructor(loaded: LoadedSubscription, topic: Topic, parts: DeliveryParts) {
@@ -107,8 +100,16 @@ export class Delivery implements Contributor, Subscriber {
     this.delivered = new RateMeter(parts.clock);
     this.settledRate = new RateMeter(parts.clock);
     this.#lastConsumerMs = parts.clock.monotonic();
-    this.#floor = loaded.cursor.floor;
-    this.#writingFloor = loaded.cursor.floor;
+    this.#settlement = new Settlement({
+      ...parts,
+      state: this.#state,
+      record: loaded.record,
+      cursor: loaded.cursor,
+      batchAt: async (sequence) => this.topic.recent(sequence) ?? (await this.#read(sequence)),
+      onDamage: (error) => {
+        this.#stopAt(error);
+      },
+    });
   }
 
   get record(): SubscriptionRecord {
@@ -117,7 +118,7 @@ export class Delivery implements Contributor, Subscriber {
 
   /** All below are settled, durably. */
   get floor(): number {
-    return this.#floor;
+    return this.#settlement.floor;
   }
 
   get consumers(): readonly Attached[] {
@@ -175,7 +176,7 @@ export class Delivery implements Contributor, Subscriber {
   detach(id: number, how: { readonly counts: boolean }): void {
     if (!this.#consumers.delete(id)) return;
     this.#lastConsumerMs = this.#parts.clock.monotonic();
-    this.#died.push(...this.#state.detach(id, how, this.#now()));
+    this.#settlement.bury(this.#state.detach(id, how, this.#now()));
     this.#store();
     this.wake();
   }
@@ -190,9 +191,9 @@ export class Delivery implements Contributor, Subscriber {
     const before = this.#state.settledCount;
     const { failures, died } = this.#state.settle(id, order, this.#now());
     this.settledRate.add(this.#state.settledCount - before);
-    this.#died.push(...died);
+    this.#settlement.bury(died);
     this.wake();
-    return { failures, stored: this.#parts.commit.commit(this) };
+    return { failures, stored: this.#parts.commit.commit(this.#settlement) };
   }
 
   /** What seekTo() would do now. */
@@ -205,7 +206,7 @@ export class Delivery implements Contributor, Subscriber {
     const outcome = this.#state.seek(sequence, this.#bounds());
     this.#ahead = [];
     this.#damage = undefined;
-    await this.#parts.commit.commit(this);
+    await this.#parts.commit.commit(this.#settlement);
     this.wake();
     return outcome;
   }
@@ -231,29 +232,9 @@ export class Delivery implements Contributor, Subscriber {
   /** Ends all consumers and everything that is going on. */
   close(reason: MusterError): void {
     this.#closed = true;
+    this.#settlement.close();
     this.#timer?.timer.cancel();
     for (const { sink } of [...this.#consumers.values()]) sink.end(reason);
-  }
-
-  contribute(): readonly Change[] | Promise<readonly Change[]> {
-    if (this.#closed) return [];
-    this.#writing = this.#unsaved;
-    this.#unsaved = new Map();
-    if (this.#died.length > 0) return this.#contributeWithLetters();
-    this.#gather();
-    return [...this.#writing.values()];
-  }
-
-  committed(): void {
-    this.#writing = new Map();
-    if (this.#floor === this.#writingFloor) return;
-    this.#floor = this.#writingFloor;
-    this.#parts.onSettled();
-  }
-
-  refused(): void {
-    this.#unsaved = new Map([...this.#writing, ...this.#unsaved]);
-    this.#writing = new Map();
   }
 
   /** Resolves when everything that can be delivered now has been. */
@@ -380,64 +361,14 @@ export class Delivery implements Contributor, Subscriber {
   }
 
   #expire(): void {
-    this.#died.push(...this.#state.expire(this.#now()));
+    this.#settlement.bury(this.#state.expire(this.#now()));
     this.#store();
     this.wake();
   }
 
   /** Stores what changed, with nobody waiting for it. */
   #store(): void {
-    if (!this.#closed) void this.#parts.commit.commit(this);
-  }
-
-  async #contributeWithLetters(): Promise<readonly Change[]> {
-    const { topicId, id: subscriptionId } = this.#record;
-    // Others may die while the first are read; none may be missing when the cursor is taken.
-    for (let death = this.#died[0]; death; death = this.#died[0]) {
-      const { sequence } = death;
-      const letter = await this.#letterOrStop(death);
-      this.#died.shift();
-      this.#writing.set(`letter ${sequence}`, { kind: 'dead letter', topicId, subscriptionId, sequence, letter });
-    }
-    this.#gather();
-    return [...this.#writing.values()];
-  }
-
-  /** Without its letter a message must not count as settled: nothing is stored then. */
-  async #letterOrStop(death: Death): Promise<DeadLetterRecord> {
-    try {
-      return await this.#letterOf(death);
-    } catch (error) {
-      this.#stopAt(error);
-      throw error;
-    }
-  }
-
-  #gather(): void {
-    const { topicId, id: subscriptionId } = this.#record;
-    const { cursor, retries, lettersDone } = this.#state.takeChanges();
-    if (cursor) this.#writingFloor = cursor.floor;
-    if (cursor) this.#writing.set('cursor', { kind: 'cursor', topicId, subscriptionId, cursor });
-    for (const [sequence, retry] of retries) {
-      this.#writing.set(`retry ${sequence}`, { kind: 'retry', topicId, subscriptionId, sequence, retry });
-    }
-    for (const sequence of lettersDone) {
-      const letter = undefined;
-      this.#writing.set(`letter ${sequence}`, { kind: 'dead letter', topicId, subscriptionId, sequence, letter });
-    }
-  }
-
-  async #letterOf({ sequence, attempts, reason, replayed }: Death): Promise<DeadLetterRecord> {
-    const { topicId, id } = this.#record;
-    const diedMs = this.#parts.clock.now();
-    if (replayed) {
-      const stored = await this.#parts.log.deadLetter(topicId, id, sequence);
-      if (stored) return { ...stored, diedMs, attempts, reason, replayed: false };
-    }
-    const view = this.topic.recent(sequence) ?? (await this.#read(sequence));
-    if (!view) throw new MusterError('data_loss', `message ${sequence} is gone before its dead letter was stored`);
-    const message = view.slice(sequence, sequence);
-    return { sequence, message, publishedMs: view.publishedMs, diedMs, attempts, reason, replayed: false };
+    if (!this.#closed) void this.#parts.commit.commit(this.#settlement);
   }
 
   #bounds(): Bounds {

@@ -30,7 +30,7 @@ interface Part {
 
 function newWaiting(contributor: Contributor): Waiting {
   let resolve = (): void => undefined;
-  let reject = (_: unknown): void => undefined;
+  let reject: (error: unknown) => void = () => undefined;
   const done = new Promise<void>((onDone, onFailure) => {
     resolve = onDone;
     reject = onFailure;

@@ -31,10 +31,13 @@ export class Maintenance {
 
   /** Runs until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      await sleep(this.#clock, TICK_MS, signal).catch(() => undefined);
-      if (signal.aborted) return;
-      await this.tick();
+    try {
+      for (;;) {
+        await sleep(this.#clock, TICK_MS, signal);
+        await this.tick();
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
     }
   }
 

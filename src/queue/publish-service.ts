@@ -1,4 +1,4 @@
-import { PublishStreamResponse, QueueService } from '../../generated/muster/v1/queue.js';
+import { type PublishStreamResponse, QueueService } from '../../generated/muster/v1/queue.js';
 import { MusterError } from '../kit/errors.js';
 import { rawRequests } from '../rpc/raw.js';
 import type { CallContext, Duplex, Handlers } from '../rpc/types.js';

@@ -1,0 +1,131 @@
+import type { Clock } from '../kit/clock.js';
+import type { BatchView } from './batch.js';
+import type { Contributor } from './group-commit.js';
+import type { Change, CursorRecord, DeadLetterRecord, QueueLog, SubscriptionRecord } from './log/port.js';
+import type { Subscription } from './subscription/subscription.js';
+import type { Death } from './subscription/types.js';
+
+export interface SettlementParts {
+  readonly log: QueueLog;
+  readonly clock: Clock;
+  readonly state: Subscription;
+  readonly record: Pick<SubscriptionRecord, 'topicId' | 'id'>;
+  readonly cursor: CursorRecord;
+  /** The batch that holds a message of the topic; undefined: it is below the head. @throws data_loss, unavailable */
+  readonly batchAt: (sequence: number) => Promise<BatchView | undefined>;
+  /** Something was settled durably: the topic may be able to let go of messages. */
+  readonly onSettled: () => void;
+  /** A message that died cannot be read: it must not count as settled. */
+  readonly onDamage: (error: unknown) => void;
+}
+
+/**
+ * Makes durable what consumers of one subscription settle. Invariant: a message that died counts as settled on disk only together with its dead
+ * letter, so whatever the state has let die is read and written in the same group as the cursor.
+ */
+export class Settlement implements Contributor {
+  readonly essential = true;
+  readonly #parts: SettlementParts;
+  /** Died and not yet stored as dead letters. */
+  readonly #died: Death[] = [];
+  /** What a refused group would have stored, by what it is about: it goes with the next one. */
+  #unsaved = new Map<string, Change>();
+  #writing = new Map<string, Change>();
+  #floor: number;
+  #writingFloor: number;
+  #closed = false;
+
+  constructor(parts: SettlementParts) {
+    this.#parts = parts;
+    this.#floor = parts.cursor.floor;
+    this.#writingFloor = parts.cursor.floor;
+  }
+
+  /** All below are settled, durably. */
+  get floor(): number {
+    return this.#floor;
+  }
+
+  /** These are to become dead letters with the next group. */
+  bury(died: readonly Death[]): void {
+    this.#died.push(...died);
+  }
+
+  /** Nothing more is to be stored: the subscription is gone. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  contribute(): readonly Change[] | Promise<readonly Change[]> {
+    if (this.#closed) return [];
+    this.#writing = this.#unsaved;
+    this.#unsaved = new Map();
+    if (this.#died.length > 0) return this.#contributeWithLetters();
+    this.#gather();
+    return [...this.#writing.values()];
+  }
+
+  committed(): void {
+    this.#writing = new Map();
+    if (this.#floor === this.#writingFloor) return;
+    this.#floor = this.#writingFloor;
+    this.#parts.onSettled();
+  }
+
+  refused(): void {
+    this.#unsaved = new Map([...this.#writing, ...this.#unsaved]);
+    this.#writing = new Map();
+  }
+
+  async #contributeWithLetters(): Promise<readonly Change[]> {
+    const { topicId, id: subscriptionId } = this.#parts.record;
+    // Others may die while the first are read; none may be missing when the cursor is taken.
+    for (let death = this.#died[0]; death; death = this.#died[0]) {
+      const { sequence } = death;
+      const letter = await this.#letterOrStop(death);
+      this.#died.shift();
+      if (!letter) continue;
+      this.#writing.set(`letter ${sequence}`, { kind: 'dead letter', topicId, subscriptionId, sequence, letter });
+    }
+    this.#gather();
+    return [...this.#writing.values()];
+  }
+
+  /** Without its letter a message must not count as settled: nothing is stored then. */
+  async #letterOrStop(death: Death): Promise<DeadLetterRecord | undefined> {
+    try {
+      return await this.#letterOf(death);
+    } catch (error) {
+      this.#parts.onDamage(error);
+      throw error;
+    }
+  }
+
+  #gather(): void {
+    const { topicId, id: subscriptionId } = this.#parts.record;
+    const { cursor, retries, lettersDone } = this.#parts.state.takeChanges();
+    if (cursor) this.#writingFloor = cursor.floor;
+    if (cursor) this.#writing.set('cursor', { kind: 'cursor', topicId, subscriptionId, cursor });
+    for (const [sequence, retry] of retries) {
+      this.#writing.set(`retry ${sequence}`, { kind: 'retry', topicId, subscriptionId, sequence, retry });
+    }
+    for (const sequence of lettersDone) {
+      const letter = undefined;
+      this.#writing.set(`letter ${sequence}`, { kind: 'dead letter', topicId, subscriptionId, sequence, letter });
+    }
+  }
+
+  /** Undefined when retention has dropped the message meanwhile. */
+  async #letterOf({ sequence, attempts, reason, replayed }: Death): Promise<DeadLetterRecord | undefined> {
+    const { topicId, id } = this.#parts.record;
+    const diedMs = this.#parts.clock.now();
+    if (replayed) {
+      const stored = await this.#parts.log.deadLetter(topicId, id, sequence);
+      if (stored) return { ...stored, diedMs, attempts, reason, replayed: false };
+    }
+    const view = await this.#parts.batchAt(sequence);
+    if (!view) return undefined;
+    const message = view.slice(sequence, sequence);
+    return { sequence, message, publishedMs: view.publishedMs, diedMs, attempts, reason, replayed: false };
+  }
+}
