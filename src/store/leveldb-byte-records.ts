@@ -12,6 +12,7 @@ import { silentLogger, type Logger } from '../kit/logger.js';
 import { openDatabase, readError, type Db, type LevelDatabase } from './leveldb-database.js';
 import { damaged } from './leveldb-records.js';
 import { freeBytesOf } from './leveldb-space.js';
+import { checkTable, type Table } from './leveldb-table.js';
 import { OpenRecords, type RecordsNames } from './open-records.js';
 import type { KeySpan, RecordChange, RecordEngine, Records, Room, Scan, StoredRecord } from './records.js';
 
@@ -42,6 +43,8 @@ export interface LevelRecordsOptions {
   readonly names: RecordsNames;
   /** A key for people. */
   readonly describeKey: (key: Buffer) => string;
+  /** Values of keys below are checked on opening; the others only when they are read. */
+  readonly checkedBelow: Buffer;
   readonly logger?: Logger;
   readonly clock?: Clock;
   /** Writes are refused while the disk has less free than this; 0 turns the floor off. Default 128 MiB, which compaction needs for a moment. */
@@ -232,7 +235,8 @@ function encodeOwn(own: Own): Buffer {
 async function readOwn({ path, db }: LevelDatabase): Promise<Own | undefined> {
   let bytes: Buffer | undefined;
   try {
-    bytes = await db.get(OWN_KEY);
+    // The types leave out that there may be none.
+    bytes = await db.get<Buffer, Buffer | undefined>(OWN_KEY, {});
   } catch (error) {
     throw readError(path, error);
   }
@@ -307,6 +311,7 @@ export async function openLevelRecords(options: LevelRecordsOptions): Promise<Re
     freeBytes: options.freeBytes ?? freeBytesOf,
     writeBufferBytes: options.writeBufferBytes ?? WRITE_BUFFER_BYTES,
     tableBytes: TABLE_BYTES,
+    checkTable: (table: Table) => checkTable(table, { describeKey: options.describeKey, below: options.checkedBelow }),
   };
   return openDatabase(settings, async (database) => {
     const own = await ownOf(database, options);

@@ -19,29 +19,46 @@ function makeTables(): Int32Array {
 
 const TABLES = makeTables();
 
-function at(lane: number, byte: number): number {
-  return TABLES[lane * 256 + (byte & 255)] ?? 0;
+function at(index: number): number {
+  return TABLES[index] as number;
 }
 
-/** The checksum of `bytes`, eight at a time (slicing-by-8). */
-export function crc32c(bytes: Buffer): number {
-  let crc = -1;
-  let index = 0;
-  for (const end = bytes.length - LANES; index <= end; index += LANES) {
-    const low = bytes.readInt32LE(index) ^ crc;
-    const high = bytes.readInt32LE(index + 4);
+/** Words are read as the machine has them; the tables are made for the lowest byte first. */
+const LITTLE_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
+
+function byteByByte(start: number, bytes: Buffer): number {
+  let crc = start;
+  for (const byte of bytes) crc = (crc >>> 8) ^ at((crc ^ byte) & 255);
+  return crc;
+}
+
+/** An even number of words, eight bytes at a time (slicing-by-8). */
+function wordByWord(start: number, words: Int32Array): number {
+  let crc = start;
+  for (let word = 0; word < words.length; word += 2) {
+    const low = (words[word] as number) ^ crc;
+    const high = words[word + 1] as number;
     crc =
-      at(7, low) ^
-      at(6, low >>> 8) ^
-      at(5, low >>> 16) ^
-      at(4, low >>> 24) ^
-      at(3, high) ^
-      at(2, high >>> 8) ^
-      at(1, high >>> 16) ^
-      at(0, high >>> 24);
+      at(1792 + (low & 255)) ^
+      at(1536 + ((low >>> 8) & 255)) ^
+      at(1280 + ((low >>> 16) & 255)) ^
+      at(1024 + (low >>> 24)) ^
+      at(768 + (high & 255)) ^
+      at(512 + ((high >>> 8) & 255)) ^
+      at(256 + ((high >>> 16) & 255)) ^
+      at(high >>> 24);
   }
-  for (; index < bytes.length; index += 1) crc = (crc >>> 8) ^ at(0, crc ^ (bytes[index] ?? 0));
-  return ~crc >>> 0;
+  return crc;
+}
+
+/** The checksum of `bytes`: in words where they are aligned, which is several times as fast. */
+export function crc32c(bytes: Buffer): number {
+  const from = Math.min(bytes.length, -bytes.byteOffset & 3);
+  const wordCount = LITTLE_ENDIAN ? ((bytes.length - from) >>> 3) * 2 : 0;
+  if (wordCount === 0) return ~byteByByte(-1, bytes) >>> 0;
+  const words = new Int32Array(bytes.buffer, bytes.byteOffset + from, wordCount);
+  const crc = wordByWord(byteByByte(-1, bytes.subarray(0, from)), words);
+  return ~byteByByte(crc, bytes.subarray(from + 4 * wordCount)) >>> 0;
 }
 
 const MASK_DELTA = 0xa282ead8;

@@ -7,10 +7,11 @@ import { MusterError, errnoOf, isCode, messageOf } from '../kit/errors.js';
 import { makeDirectory, readFileIfThere, syncDirectory } from '../kit/files.js';
 import type { Logger } from '../kit/logger.js';
 import { Acknowledged } from './leveldb-acknowledged.js';
-import { checkFiles, cutTornManifest } from './leveldb-files.js';
+import { checkFiles, cutTornManifest, type LiveFiles, type LiveTable } from './leveldb-files.js';
 import { DirectoryLock, alreadyRunning } from './leveldb-lock.js';
 import { damaged } from './leveldb-records.js';
 import { FreeSpaceFloor } from './leveldb-space.js';
+import type { Table } from './leveldb-table.js';
 
 export type Db = Level<Buffer, Buffer>;
 
@@ -27,6 +28,8 @@ export interface DatabaseSettings {
   readonly freeSpaceFloorBytes: number;
   readonly freeBytes: (path: string) => Promise<number>;
   readonly writeBufferBytes: number;
+  /** How far each table is checked before LevelDB opens it; throws TableDamage or RangeError. */
+  readonly checkTable: (table: Table, live: LiveTable) => Promise<void>;
   /** Size at which LevelDB begins a new table. Default: LevelDB's own, 2 MiB. */
   readonly tableBytes?: number;
 }
@@ -139,7 +142,7 @@ async function openDb(settings: DatabaseSettings, lock: DirectoryLock): Promise<
   await makeDirectory(directory, 0o700);
   const createIfMissing = (await clearedCutOffStart(directory)) || (await mayCreate(path, directory));
   if (!createIfMissing) {
-    const torn = await checkFiles(path, directory);
+    const { tornManifest: torn } = await checkFiles(path, directory, settings.checkTable);
     if (torn) {
       await cutTornManifest(directory, torn);
       settings.logger.warn('the end of the manifest, not yet synced when the power went, was cut off; a copy is kept', {

@@ -8,54 +8,15 @@ import { join } from 'node:path';
 import { errnoOf } from '../kit/errors.js';
 import { writeFileDurably } from '../kit/files.js';
 import { maskedCrc32c } from './leveldb-crc32c.js';
-import { damaged, describeKey } from './leveldb-records.js';
+import { damaged } from './leveldb-records.js';
+import { Table, TableDamage, type TableBounds } from './leveldb-table.js';
+import { VarintReader } from './leveldb-varints.js';
 
 const LOG_BLOCK_BYTES = 32_768;
 const LOG_HEADER_BYTES = 7;
 const FULL = 1;
 const FIRST = 2;
 const LAST = 4;
-
-const FOOTER_BYTES = 48;
-const MAGIC = 0xdb4775248b80fb57n;
-/** Behind each block of a table: how it is compressed, and a checksum of both. */
-const TRAILER_BYTES = 5;
-/** Behind the user's key in every key of a table: sequence and kind. */
-const INTERNAL_BYTES = 8;
-
-/** Reads LevelDB's variable-length numbers and strings. @throws RangeError at the end of the bytes */
-class Cursor {
-  readonly #bytes: Buffer;
-  #at = 0;
-
-  constructor(bytes: Buffer) {
-    this.#bytes = bytes;
-  }
-
-  get done(): boolean {
-    return this.#at >= this.#bytes.length;
-  }
-
-  varint(): number {
-    let value = 0;
-    for (let scale = 1; ; scale *= 128) {
-      const byte = this.#bytes.readUInt8(this.#at);
-      this.#at += 1;
-      value += (byte & 127) * scale;
-      if (byte < 128) return value;
-    }
-  }
-
-  take(length: number): Buffer {
-    if (this.#at + length > this.#bytes.length) throw new RangeError('the bytes end too early');
-    this.#at += length;
-    return this.#bytes.subarray(this.#at - length, this.#at);
-  }
-
-  string(): Buffer {
-    return this.take(this.varint());
-  }
-}
 
 interface Fragment {
   readonly type: number;
@@ -121,9 +82,15 @@ export function readLog(bytes: Buffer): LogContents {
   return { records, wholeBytes, torn: torn !== undefined, damagedAt: undefined };
 }
 
+/** A table that holds data. */
+export interface LiveTable extends TableBounds {
+  readonly number: number;
+  readonly level: number;
+}
+
 /** The tables and logs that hold data; other files are left-overs that LevelDB removes. */
-interface LiveFiles {
-  readonly tables: ReadonlySet<number>;
+export interface LiveFiles {
+  readonly tables: readonly LiveTable[];
   /** Logs from this number on are live. */
   readonly logNumber: number;
   readonly tornManifest: TornManifest | undefined;
@@ -136,38 +103,47 @@ export interface TornManifest {
 }
 
 /** How each tag of a version edit is read; what is not named here is not part of the format. */
-function applyEdit(edit: Buffer, live: { tables: Set<number>; logNumber: number }): void {
-  const cursor = new Cursor(edit);
+function applyEdit(edit: Buffer, live: { tables: Map<number, LiveTable>; logNumber: number }): void {
+  const reader = new VarintReader(edit);
   const readers: Record<number, () => void> = {
-    1: () => cursor.string(), // comparator
-    2: () => (live.logNumber = cursor.varint()),
-    3: () => cursor.varint(), // next file number
-    4: () => cursor.varint(), // last sequence
-    5: () => [cursor.varint(), cursor.string()], // compaction pointer
-    6: () => [cursor.varint(), live.tables.delete(cursor.varint())],
-    7: () => [cursor.varint(), live.tables.add(cursor.varint()), cursor.varint(), cursor.string(), cursor.string()],
-    9: () => cursor.varint(), // previous log number
+    1: () => reader.string(), // comparator
+    2: () => (live.logNumber = reader.varint()),
+    3: () => reader.varint(), // next file number
+    4: () => reader.varint(), // last sequence
+    5: () => [reader.varint(), reader.string()], // compaction pointer
+    6: () => [reader.varint(), live.tables.delete(reader.varint())],
+    7: () => {
+      const [level, number] = [reader.varint(), reader.varint()];
+      reader.varint(); // bytes
+      live.tables.set(number, { level, number, smallest: reader.string(), largest: reader.string() });
+    },
+    9: () => reader.varint(), // previous log number
   };
-  while (!cursor.done) {
-    const tag = cursor.varint();
-    const reader = readers[tag];
-    if (!reader) throw new RangeError(`unknown tag ${tag}`);
-    reader();
+  while (!reader.done) {
+    const tag = reader.varint();
+    const read = readers[tag];
+    if (!read) throw new RangeError(`unknown tag ${tag}`);
+    read();
   }
 }
 
-async function liveFiles(path: string, directory: string): Promise<LiveFiles> {
+/** What the manifest names. @throws data_loss */
+export async function liveFiles(path: string, directory: string): Promise<LiveFiles> {
   const name = (await readFile(join(directory, 'CURRENT'), 'utf8')).trim();
   if (!/^MANIFEST-\d+$/.test(name)) throw damaged(path, 'CURRENT does not name a manifest');
   const { records, wholeBytes, torn, damagedAt } = readLog(await readLive(path, directory, name));
   if (damagedAt !== undefined || records.length === 0) throw damaged(path, `${name} does not match its checksum`);
-  const live = { tables: new Set<number>(), logNumber: 0, tornManifest: torn ? { name, wholeBytes } : undefined };
+  const live = { tables: new Map<number, LiveTable>(), logNumber: 0 };
   try {
     for (const record of records) applyEdit(record, live);
   } catch (error) {
     throw damaged(path, `${name} cannot be read`, error);
   }
-  return live;
+  return {
+    tables: [...live.tables.values()],
+    logNumber: live.logNumber,
+    tornManifest: torn ? { name, wholeBytes } : undefined,
+  };
 }
 
 async function readLive(path: string, directory: string, name: string): Promise<Buffer> {
@@ -179,84 +155,82 @@ async function readLive(path: string, directory: string, name: string): Promise<
   }
 }
 
-/** The block at a handle (offset, size), checked; undefined when its checksum does not hold. */
-function blockAt(table: Buffer, handle: Cursor): Buffer | undefined {
-  const offset = handle.varint();
-  const size = handle.varint();
-  const end = offset + size + TRAILER_BYTES;
-  if (end > table.length) return undefined;
-  const holds = maskedCrc32c(table.subarray(offset, offset + size + 1)) === table.readUInt32LE(end - 4);
-  return holds ? table.subarray(offset, offset + size) : undefined;
-}
-
-/** Keys and values of an index block, whose keys share no bytes because every entry is a restart point. */
-function* entriesOf(block: Buffer): Generator<{ key: Buffer; value: Buffer }> {
-  const restarts = block.readUInt32LE(block.length - 4);
-  const cursor = new Cursor(block.subarray(0, block.length - 4 - 4 * restarts));
-  while (!cursor.done) {
-    cursor.varint();
-    const keyBytes = cursor.varint();
-    const valueBytes = cursor.varint();
-    yield { key: cursor.take(keyBytes), value: cursor.take(valueBytes) };
-  }
-}
-
-/** What is damaged in a table; undefined: nothing. */
-function tableDamage(table: Buffer): string | undefined {
-  if (table.length < FOOTER_BYTES) return 'is too short';
-  const footer = table.subarray(table.length - FOOTER_BYTES);
-  if (footer.readBigUInt64LE(FOOTER_BYTES - 8) !== MAGIC) return 'does not end as a table does';
-  const handles = new Cursor(footer);
-  const metaIndex = blockAt(table, handles);
-  const index = blockAt(table, handles);
-  if (!metaIndex || !index) return 'has a damaged index';
-  for (const { value } of entriesOf(metaIndex)) if (!blockAt(table, new Cursor(value))) return 'has a damaged filter';
-  let after: Buffer | undefined;
-  for (const { key, value } of entriesOf(index)) {
-    const until = key.subarray(0, key.length - INTERNAL_BYTES);
-    if (!blockAt(table, new Cursor(value))) {
-      return `has a damaged block, with keys ${after ? `from ${describeKey(after)} ` : ''}up to ${describeKey(until)}`;
-    }
-    after = until;
-  }
-  return undefined;
-}
-
-function checkTable(path: string, name: string, table: Buffer): void {
-  let what: string | undefined;
+/** What is wrong in one table, for people; undefined: nothing. @throws the system's error, ENOENT included */
+export async function tableProblem(
+  directory: string,
+  number: number,
+  check: (table: Table) => Promise<void>,
+): Promise<{ readonly what: string; readonly cause: unknown } | undefined> {
+  const { name, table } = await openTable(directory, number);
   try {
-    what = tableDamage(table);
-  } catch (error) {
+    await check(table);
+    return undefined;
+  } catch (cause) {
+    if (cause instanceof TableDamage) return { what: `table ${name} ${cause.message}`, cause };
     // The footer has no checksum of its own: damaged handles in it lead anywhere.
-    throw damaged(path, `table ${name} cannot be read`, error);
+    if (cause instanceof RangeError) return { what: `table ${name} cannot be read`, cause };
+    throw cause;
+  } finally {
+    await table.close();
   }
-  if (what !== undefined) throw damaged(path, `table ${name} ${what}`);
+}
+
+/** A table has one of two names, by the version of LevelDB that made it. */
+async function openTable(directory: string, number: number): Promise<{ name: string; table: Table }> {
+  const names = [`${fileBase(number)}.ldb`, `${fileBase(number)}.sst`] as const;
+  try {
+    return { name: names[0], table: await Table.open(join(directory, names[0])) };
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+    return { name: names[1], table: await Table.open(join(directory, names[1])) };
+  }
+}
+
+async function checkLiveTable(
+  path: string,
+  directory: string,
+  live: LiveTable,
+  check: (table: Table, live: LiveTable) => Promise<void>,
+): Promise<void> {
+  try {
+    const problem = await tableProblem(directory, live.number, (table) => check(table, live));
+    if (problem) throw damaged(path, problem.what, problem.cause);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') throw damaged(path, `${fileBase(live.number)}.ldb is missing`);
+    throw error;
+  }
+}
+
+/** Names of the logs that hold data. */
+export function liveLogs(names: readonly string[], logNumber: number): readonly string[] {
+  return names.filter((name) => {
+    const number = /^(\d+)\.log$/.exec(name)?.[1];
+    return number !== undefined && Number(number) >= logNumber;
+  });
 }
 
 /**
- * Checks every live table and log below `directory` without changing anything; one file is in memory at a time. Returns the manifest where its
- * end is torn and all that the rest of it names is there: LevelDB removes the files of the state before only after the edit is synced, so that
- * state is then whole. Damage to an edit that had been synced looks the same but for files that are missing.
+ * Checks every live table, as `check` does, and every live log below `directory` without changing anything. Answers with what there is, with the
+ * manifest where its end is torn and all that the rest of it names is there: LevelDB removes the files of the state before only after the edit is
+ * synced, so that state is then whole. Damage to an edit that had been synced looks the same but for files that are missing.
  * @throws data_loss naming the file and, within a table, the keys around the damage
  */
-export async function checkFiles(path: string, directory: string): Promise<TornManifest | undefined> {
-  const { tables, logNumber, tornManifest } = await liveFiles(path, directory);
+export async function checkFiles(
+  path: string,
+  directory: string,
+  check: (table: Table, live: LiveTable) => Promise<void>,
+): Promise<LiveFiles> {
+  const live = await liveFiles(path, directory);
   const names = await readdir(directory);
-  for (const number of tables) {
-    const base = fileBase(number);
-    const name = names.includes(`${base}.sst`) ? `${base}.sst` : `${base}.ldb`;
-    checkTable(path, name, await readLive(path, directory, name));
-  }
-  for (const name of names) {
-    const number = /^(\d+)\.log$/.exec(name)?.[1];
-    if (number === undefined || Number(number) < logNumber) continue;
+  for (const table of live.tables) await checkLiveTable(path, directory, table, check);
+  for (const name of liveLogs(names, live.logNumber)) {
     const { damagedAt } = readLog(await readLive(path, directory, name));
     if (damagedAt !== undefined) throw damaged(path, `log ${name} is damaged at byte ${damagedAt}`);
   }
-  if (tornManifest && !names.includes(`${fileBase(logNumber)}.log`)) {
-    throw damaged(path, `${tornManifest.name} does not match its checksum`);
+  if (live.tornManifest && !names.includes(`${fileBase(live.logNumber)}.log`)) {
+    throw damaged(path, `${live.tornManifest.name} does not match its checksum`);
   }
-  return tornManifest;
+  return live;
 }
 
 function fileBase(number: number): string {

@@ -5,8 +5,18 @@ import { assertAcknowledged, checkEverything } from './leveldb-check.js';
 import { openDatabase, readError, type DatabaseSettings, type Db, type LevelDatabase } from './leveldb-database.js';
 import { LevelEngine } from './leveldb-engine.js';
 import { migrate } from './leveldb-migrate.js';
-import { EMPTY_DIGEST, FORMAT, META_KEY, damaged, decodeMeta, encodeMeta, type Meta } from './leveldb-records.js';
+import {
+  EMPTY_DIGEST,
+  FORMAT,
+  META_KEY,
+  damaged,
+  decodeMeta,
+  describeKey,
+  encodeMeta,
+  type Meta,
+} from './leveldb-records.js';
 import { freeBytesOf } from './leveldb-space.js';
+import { checkTable } from './leveldb-table.js';
 import type { Store } from './port.js';
 import { DEFAULT_SCHEMA, assertReadable, versionOf, type Schema } from './schema.js';
 
@@ -93,6 +103,7 @@ export async function openLevelStore(options: LevelStoreOptions): Promise<Store>
     freeSpaceFloorBytes: options.freeSpaceFloorBytes ?? FREE_SPACE_FLOOR_BYTES,
     freeBytes: options.freeBytes ?? freeBytesOf,
     writeBufferBytes: options.writeBufferBytes ?? WRITE_BUFFER_BYTES,
+    checkTable: (table) => checkTable(table, { describeKey }),
   };
   return openDatabase(settings, (database) => openChecked(settings, database));
 }

@@ -123,9 +123,12 @@ export class Draft {
     if (delayed !== (before?.delayed ?? NO_DELAYED)) {
       this.#put('delayedSummary', { ids: [topicId] }, encodeDelayedSummary(delayed));
     }
-    if (dead === before?.dead) return;
+    if (dead !== before?.dead) this.#putCounts(topicId, dead, before?.dead ?? new Map());
+  }
+
+  #putCounts(topicId: number, dead: TopicState['dead'], before: TopicState['dead']): void {
     for (const [subscriptionId, count] of dead) {
-      if (count === (before?.dead.get(subscriptionId) ?? 0)) continue;
+      if (count === (before.get(subscriptionId) ?? 0)) continue;
       this.#put('dead', { ids: [topicId, subscriptionId] }, encodeNumber(count));
     }
   }
