@@ -13,6 +13,9 @@ const FIXED32 = 5;
 /** Seven bits a byte; 2^53 needs eight. Longer ones are negative or larger, and none of the queue's. */
 const SAFE_VARINT_BYTES = 8;
 const VARINT_BYTES_MAX = 10;
+/** The tenth byte of a number of 64 bits holds the last of them. */
+const LAST_VARINT_BYTE_MAX = 1;
+const FIELD_MAX = 2 ** 29 - 1;
 
 /** @throws invalid always: the bytes are not what the contract says */
 export function malformed(what: string): never {
@@ -42,7 +45,7 @@ export class FieldReader {
     const tag = this.varint();
     this.field = Math.floor(tag / 8);
     this.wireType = tag % 8;
-    if (this.field === 0) malformed('field 0');
+    if (this.field === 0 || this.field > FIELD_MAX) malformed(`field ${this.field}`);
     return true;
   }
 
@@ -96,10 +99,11 @@ export class FieldReader {
   }
 
   #skipVarint(): void {
-    for (let length = 0; length < VARINT_BYTES_MAX; length += 1) {
+    for (let length = 1; length <= VARINT_BYTES_MAX; length += 1) {
       if (this.at >= this.end) malformed('it ends too early');
       const byte = this.bytes[this.at] ?? 0;
       this.at += 1;
+      if (length === VARINT_BYTES_MAX && byte > LAST_VARINT_BYTE_MAX) break;
       if (byte < 128) return;
     }
     malformed('a number is too long');
