@@ -1,5 +1,7 @@
 /** Published bytes that are in memory and not yet on disk, over all publishers. At it publishers are held back by the flow control of their streams. */
 export const ADMITTED_BYTES_MAX = 32 * 1024 * 1024;
+/** What a batch takes beside its messages, about. */
+const BATCH_BYTES = 512;
 
 /** Lets so many bytes in at once; the others wait their turn. One that is larger than all goes alone. */
 export class Admission {
@@ -12,7 +14,8 @@ export class Admission {
   }
 
   /** Undefined: there is room, and it is taken. Otherwise resolves when it is. Give it back with release(). */
-  enter(bytes: number): Promise<void> | undefined {
+  enter(messageBytes: number): Promise<void> | undefined {
+    const bytes = messageBytes + BATCH_BYTES;
     if (this.#waiting.length === 0 && this.#fits(bytes)) {
       this.#bytes += bytes;
       return undefined;
@@ -22,8 +25,8 @@ export class Admission {
     });
   }
 
-  release(bytes: number): void {
-    this.#bytes -= bytes;
+  release(messageBytes: number): void {
+    this.#bytes -= messageBytes + BATCH_BYTES;
     let first = this.#waiting[0];
     while (first && this.#fits(first.bytes)) {
       this.#bytes += first.bytes;

@@ -163,7 +163,7 @@ export class Broker {
       const existing = deliveries.get(name)?.record;
       if (existing) return sameOrExists(existing, settings, `subscription ${name} of topic ${topicName}`);
       if (deliveries.size >= SUBSCRIPTIONS_PER_TOPIC_MAX) throw tooMany(`${SUBSCRIPTIONS_PER_TOPIC_MAX} subscriptions`);
-      const floor = await this.sequenceOf(topic, settings.start);
+      const floor = Math.max(await this.sequenceOf(topic, settings.start), topic.head);
       const record = {
         topicId: topic.id,
         id: topic.nextSubscriptionId,

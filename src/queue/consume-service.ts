@@ -185,7 +185,10 @@ class ConsumerSession {
 
   /** Takes frames until the consumer ends the stream, and answers what it settled. */
   async run(frames: AsyncIterator<SubscribeRequest>): Promise<void> {
-    for (let next = await frames.next(); next.done !== true; next = await frames.next()) this.#take(next.value);
+    for (let next = await frames.next(); next.done !== true; next = await frames.next()) {
+      this.#take(next.value);
+      if (this.#notices.isFull) await this.#notices.idle();
+    }
     await this.#notices.idle();
   }
 

@@ -49,6 +49,9 @@ export class StreamConsumer implements Sink {
   };
 }
 
+/** Settle frames of one stream that are not answered yet. At it the stream is not read. */
+const UNANSWERED_MAX = 4096;
+
 /**
  * Answers settle frames in order, each once what it settled is durable: what becomes durable together is answered together, under the newest id.
  */
@@ -69,6 +72,11 @@ export class SettledNotices {
     if (this.#running) return;
     this.#running = true;
     this.#ran = this.#run();
+  }
+
+  /** Whether the stream must wait before it reads on. */
+  get isFull(): boolean {
+    return this.#waiting.length >= UNANSWERED_MAX;
   }
 
   /** Resolves when all is answered. */

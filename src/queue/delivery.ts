@@ -23,6 +23,8 @@ import type { Subscriber, Topic } from './topic.js';
 
 /** Read ahead of what a consumer takes next, bytes. */
 const READ_BYTES = 512 * 1024;
+/** Before a disk that could not be read is asked again. */
+const READ_RETRY_MS = 1000;
 const NO_CREDIT: Credit = { maxMessages: 0, maxBytes: 0 };
 
 /** A consumer's way out. */
@@ -340,12 +342,18 @@ export class Delivery implements Subscriber {
     if (this.#closed) return;
     const failure = isCode(error) ? error : new MusterError('internal', messageOf(error), { cause: error });
     this.#damage = failure;
+    if (failure.code === 'unavailable') this.#parts.clock.after(READ_RETRY_MS, this.#retry);
     this.#parts.logger.error('a subscription stands still', {
       topic: this.topic.record.name,
       subscription: this.#record.name,
       error: failure,
     });
   }
+
+  readonly #retry = (): void => {
+    if (this.#damage?.code === 'unavailable') this.#damage = undefined;
+    this.wake();
+  };
 
   /** Sees to it that leases end and retries go out in time. */
   #arm(): void {

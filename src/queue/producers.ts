@@ -42,8 +42,8 @@ export class Producers {
     }
   }
 
-  /** A stream begins to speak for `name`; the one before is told. Answers with the stream's number and the newest batch stored. */
-  open(name: string, nowMs: number, displaced: () => void): { owner: number; lastBatch: number } {
+  /** A stream begins to speak for `name`; the one before is told, and what it still has waiting is refused. Answers with the stream's number. */
+  open(name: string, nowMs: number, displaced: () => void): number {
     const producer = this.#known.get(name) ?? {
       acks: [],
       seenMs: nowMs,
@@ -56,7 +56,18 @@ export class Producers {
     this.#owners += 1;
     producer.owner = this.#owners;
     producer.displaced = displaced;
-    return { owner: this.#owners, lastBatch: producer.acks.at(-1)?.batch ?? 0 };
+    return this.#owners;
+  }
+
+  /** The newest batch of the producer that was given its place; 0 for none. Durable once the group that is being written is. */
+  lastBatch(name: string): number {
+    return this.#known.get(name)?.acks.at(-1)?.batch ?? 0;
+  }
+
+  /** The first batch ever seen of a producer says where its numbers begin, whatever becomes of that batch. */
+  expect({ name, batch }: { name: string; batch: number }): void {
+    const producer = this.#known.get(name);
+    if (producer) producer.expected ??= batch;
   }
 
   /** The stream `owner` has ended. */
@@ -70,9 +81,9 @@ export class Producers {
   judge({ name, owner, batch }: { name: string; owner: number; batch: number }): Verdict {
     const producer = this.#known.get(name);
     if (producer?.owner !== owner) return { kind: 'refused', error: displacedError(name) };
-    producer.expected ??= batch;
-    if (batch < producer.expected) return { kind: 'repeated', published: answered(producer, batch) };
-    if (batch > producer.expected) return { kind: 'refused', error: outOfOrder(producer.expected, batch) };
+    const expected = producer.expected ?? batch;
+    if (batch < expected) return { kind: 'repeated', published: answered(producer, batch) };
+    if (batch > expected) return { kind: 'refused', error: outOfOrder(expected, batch) };
     return { kind: 'new' };
   }
 

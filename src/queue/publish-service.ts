@@ -1,5 +1,6 @@
 import { type PublishStreamResponse, QueueService } from '../../generated/muster/v1/queue.js';
 import { MusterError } from '../kit/errors.js';
+import { aborted } from '../kit/tasks.js';
 import { rawRequests } from '../rpc/raw.js';
 import type { CallContext, Duplex, Handlers } from '../rpc/types.js';
 import { assertMayPublish } from './access.js';
@@ -69,8 +70,8 @@ async function publishStream(
     failed.fail(displaced(open.producer));
   });
   try {
-    await stream.send(openedFrame(publisher.lastBatch));
-    await Promise.race([takeAll(frames, publisher), failed.promise]);
+    await stream.send(openedFrame(await publisher.lastBatch()));
+    await Promise.race([takeAll(frames, publisher), failed.promise, stopping(publisher, context)]);
   } finally {
     publisher.close();
   }
@@ -85,6 +86,17 @@ async function takeAll(frames: AsyncIterator<Buffer>, publisher: Publisher): Pro
     else await publisher.take(frame.batch, frame.encoded);
   }
   await publisher.finish();
+}
+
+/** When the server begins to stop: what was taken is answered, and the stream ends. Resolves never. */
+async function stopping(publisher: Publisher, { draining }: CallContext): Promise<never> {
+  if (!draining) return new Promise<never>(() => undefined);
+  await aborted(draining);
+  await publisher.finish();
+  throw new MusterError('unavailable', 'the queue is stopping: connect again in a moment', {
+    reason: 'STOPPING',
+    retryAfterMs: 1000,
+  });
 }
 
 /** A promise that only ever fails, at the first call of `fail`. */

@@ -32,18 +32,23 @@ export interface PublisherParts {
 export class Publisher {
   readonly #parts: PublisherParts;
   readonly #owner: number | undefined;
-  /** The newest batch of the producer that is stored. */
-  readonly lastBatch: number;
   #slots: Slot[] = [];
   #answering: Promise<void> | undefined;
-  #room: (() => void) | undefined;
+  #changed: (() => void)[] = [];
 
   constructor(parts: PublisherParts, nowMs: number, displaced: () => void) {
     this.#parts = parts;
     const { producer, topic } = parts;
-    const opened = producer === '' ? undefined : topic.producers.open(producer, nowMs, displaced);
-    this.#owner = opened?.owner;
-    this.lastBatch = opened?.lastBatch ?? 0;
+    this.#owner = producer === '' ? undefined : topic.producers.open(producer, nowMs, displaced);
+  }
+
+  /** The newest batch of the producer that is durable; 0 for none, or without a producer. @throws as the log's commit */
+  async lastBatch(): Promise<number> {
+    if (this.#owner === undefined) return 0;
+    const { topic, producer } = this.#parts;
+    // What another stream of the producer had under way is stored or refused by then, and no more of it is taken.
+    await topic.settled();
+    return topic.producers.lastBatch(producer);
   }
 
   /** Takes a batch; resolves when the stream may go on reading. */
@@ -66,14 +71,14 @@ export class Publisher {
       },
     );
     while (this.#slots.length >= UNANSWERED_MAX) {
-      await new Promise<void>((resolve) => {
-        this.#room = resolve;
-      });
+      await this.#change();
     }
   }
 
   /** A batch that is not what it should be: answered in its turn. */
   refuse(batch: number, error: MusterError): void {
+    const { topic, producer } = this.#parts;
+    if (this.#owner !== undefined) topic.producers.expect({ name: producer, batch });
     const slot: Slot = { batch, outcome: undefined };
     this.#slots.push(slot);
     this.#settle(slot, { batch, refused: error });
@@ -82,9 +87,7 @@ export class Publisher {
   /** Resolves when everything taken is answered. */
   async finish(): Promise<void> {
     while (this.#slots.length > 0) {
-      await new Promise<void>((resolve) => {
-        this.#room = resolve;
-      });
+      await this.#change();
     }
     await this.#answering;
   }
@@ -92,6 +95,13 @@ export class Publisher {
   /** The stream has ended. */
   close(): void {
     if (this.#owner !== undefined) this.#parts.topic.producers.close(this.#parts.producer, this.#owner);
+  }
+
+  /** Resolves when some batches have been answered. */
+  #change(): Promise<void> {
+    return new Promise<void>((resolve) => {
+      this.#changed.push(resolve);
+    });
   }
 
   #settle(slot: Slot, outcome: Outcome): void {
@@ -105,7 +115,7 @@ export class Publisher {
       await Promise.resolve();
       for (let ready = this.#takeReady(); ready.length > 0; ready = this.#takeReady()) {
         await this.#parts.answer(ready);
-        this.#room?.();
+        for (const wake of this.#changed.splice(0)) wake();
       }
     } catch (error) {
       this.#parts.onFailure(error);

@@ -88,7 +88,8 @@ export class Topic implements Contributor {
   #newestMs: number;
   #delayed: { count: number; nextNumber: number };
   #waiting: Publication[] = [];
-  #waitingBytes = 0;
+  /** Of what was published and is not answered. */
+  #pendingBytes = 0;
   /** What contribute() took and neither committed() nor refused() has answered. */
   #taken: readonly Publication[] = [];
   #writing: Writing | undefined;
@@ -153,14 +154,15 @@ export class Topic implements Contributor {
    */
   publish(encoded: EncodedBatch, claim?: ProducerClaim): Promise<Published> {
     if (this.#closed) return Promise.reject(this.#closed);
+    if (claim) this.producers.expect(claim);
     const { maxBytes, onFull } = this.#record.settings;
-    const bytes = this.bytes + this.#waitingBytes + encoded.messages.length;
+    const bytes = this.bytes + this.#pendingBytes + encoded.messages.length;
     if (onFull === 'REJECT' && ((maxBytes > 0 && bytes > maxBytes) || this.#overAge)) {
       return Promise.reject(this.#full());
     }
     return new Promise((resolve, reject) => {
       this.#waiting.push({ encoded, claim, resolve, reject });
-      this.#waitingBytes += encoded.messages.length;
+      this.#pendingBytes += encoded.messages.length;
       void this.#parts.commit.commit(this);
     });
   }
@@ -180,6 +182,11 @@ export class Topic implements Contributor {
   async admitDue(): Promise<void> {
     this.#dueWanted = true;
     await this.#parts.commit.commit(this);
+  }
+
+  /** Resolves when everything that was being stored has been, or has been refused. */
+  settled(): Promise<void> {
+    return this.#parts.commit.commit(this);
   }
 
   /** Moves the head up to `sequence`: what is below is not read any more and its space is given back. */
@@ -266,7 +273,7 @@ export class Topic implements Contributor {
   committed(): void {
     const writing = this.#writing;
     this.#writing = undefined;
-    this.#taken = [];
+    this.#answered();
     if (!writing) return;
     const { views, tail, head, outcomes } = writing;
     this.published.add(tail.next - this.#tail.next);
@@ -286,10 +293,16 @@ export class Topic implements Contributor {
   refused(error: unknown): void {
     this.producers.undo(this.#writing?.claims ?? []);
     this.#writing = undefined;
+    for (const publication of this.#answered()) publication.reject(error);
+    this.#goOn();
+  }
+
+  /** Nothing that contribute() took is pending any more. */
+  #answered(): readonly Publication[] {
     const taken = this.#taken;
     this.#taken = [];
-    for (const publication of taken) publication.reject(error);
-    this.#goOn();
+    for (const { encoded } of taken) this.#pendingBytes -= encoded.messages.length;
+    return taken;
   }
 
   #goOn(): void {
@@ -304,7 +317,6 @@ export class Topic implements Contributor {
       bytes += encoded.messages.length;
       count += 1;
     }
-    this.#waitingBytes -= bytes;
     const taken = this.#waiting.slice(0, count);
     this.#waiting = this.#waiting.slice(count);
     return taken;
