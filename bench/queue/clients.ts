@@ -14,6 +14,6 @@ export async function connectClient(endpoint: Endpoint): Promise<QueueClient> {
     case 'nats':
       return new (await import('./nats-client.js')).NatsClient(endpoint);
     case 'muster':
-      throw new Error('not yet');
+      return new (await import('./muster-client.js')).MusterClient(endpoint);
   }
 }

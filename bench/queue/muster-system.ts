@@ -42,7 +42,8 @@ export const muster: SystemKind = {
         return Promise.resolve();
       },
       stop: () => daemon.end('SIGTERM'),
-      kill: () => daemon.end('SIGKILL'),
+      // A profile is written by a process that ends in good order.
+      kill: () => daemon.end(flags.length > 0 ? 'SIGTERM' : 'SIGKILL'),
       endpoint: (client, variant) => ({ client, address, variant }),
     };
   },
