@@ -134,10 +134,11 @@ export class Broker {
       const entry = this.#entry(name);
       if (!force) assertEmpty(entry.topic, [...entry.deliveries.values()]);
       const gone = new MusterError('not_found', `topic ${name} was deleted`, { reason: 'UNKNOWN_TOPIC' });
-      this.#entries.delete(name);
-      entry.topic.close(gone);
-      for (const delivery of entry.deliveries.values()) delivery.close(gone);
-      await this.commit.commitChanges([{ kind: 'topic removed', topicId: entry.topic.id }]);
+      await this.commit.commitRemoval({ kind: 'topic removed', topicId: entry.topic.id }, () => {
+        this.#entries.delete(name);
+        entry.topic.close(gone);
+        for (const delivery of entry.deliveries.values()) delivery.close(gone);
+      });
       this.#parts.logger.info('topic deleted', { topic: name });
     });
   }
@@ -221,12 +222,13 @@ export class Broker {
       const gone = new MusterError('not_found', `subscription ${name} of topic ${topicName} was deleted`, {
         reason: 'UNKNOWN_SUBSCRIPTION',
       });
-      entry.deliveries.delete(name);
-      delivery.close(gone);
-      const { topicId, id } = delivery.record;
-      await this.commit.commitChanges([{ kind: 'subscription removed', topicId, subscriptionId: id }]);
-      entry.topic.subscribers.delete(delivery);
-      entry.touched = true;
+      const { topicId, id: subscriptionId } = delivery.record;
+      await this.commit.commitRemoval({ kind: 'subscription removed', topicId, subscriptionId }, () => {
+        entry.deliveries.delete(name);
+        entry.topic.subscribers.delete(delivery);
+        delivery.close(gone);
+        entry.touched = true;
+      });
       this.#parts.logger.info('subscription deleted', { topic: topicName, subscription: name });
     });
   }

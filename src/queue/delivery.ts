@@ -91,7 +91,7 @@ export class Delivery implements Subscriber {
   #again = false;
   #timer: { readonly atMs: number; readonly timer: Timer } | undefined;
   #damage: MusterError | undefined;
-  #closed = false;
+  #closed: MusterError | undefined;
   #lastConsumerMs: number;
 
   constructor(loaded: LoadedSubscription, topic: Topic, parts: DeliveryParts) {
@@ -148,7 +148,9 @@ export class Delivery implements Subscriber {
     this.wake();
   }
 
+  /** @throws the reason it was closed with */
   attach(sink: Sink, credit: Credit): number {
+    if (this.#closed) throw this.#closed;
     this.#consumerNumber += 1;
     const id = this.#consumerNumber;
     this.#consumers.set(id, { id, sink, sinceMs: this.#parts.clock.now(), credit, held: false });
@@ -233,7 +235,7 @@ export class Delivery implements Subscriber {
 
   /** Ends all consumers and everything that is going on. */
   close(reason: MusterError): void {
-    this.#closed = true;
+    this.#closed = reason;
     this.#settlement.close();
     this.#timer?.timer.cancel();
     for (const { sink } of [...this.#consumers.values()]) sink.end(reason);

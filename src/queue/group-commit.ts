@@ -67,12 +67,22 @@ export class GroupCommit {
     return waiting.done;
   }
 
-  /** Writes these changes alone in what they need, with the next group. @throws as commit */
+  /** Writes these changes with the next group. @throws as commit */
   commitChanges(changes: readonly Change[]): Promise<void> {
     return this.commit({
       essential: false,
       contribute: () => changes,
       committed: () => undefined,
+      refused: () => undefined,
+    });
+  }
+
+  /** Writes a removal with the next group, and forgets in the same moment what was removed: no later group contains anything of it. @throws as commit */
+  commitRemoval(change: Change, forget: () => void): Promise<void> {
+    return this.commit({
+      essential: true,
+      contribute: () => [change],
+      committed: forget,
       refused: () => undefined,
     });
   }

@@ -20,7 +20,8 @@ export class Maintenance {
   readonly #clock: Clock;
   readonly #logger: Logger;
   #tick = 0;
-  #freedBytes = 0;
+  /** What was let go of before a restart may still take space. */
+  #freedBytes = COMPACT_WHEN_QUIET_BYTES;
   #quietTicks = 0;
 
   constructor(broker: Broker, parts: { readonly clock: Clock; readonly logger: Logger }) {

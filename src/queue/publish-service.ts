@@ -15,7 +15,7 @@ export const PUBLISH_METHODS = {
   publishStream: rawRequests(QueueService.publishStream),
 };
 
-const PRODUCER_CHARACTERS_MAX = 64;
+const PRODUCER_BYTES_MAX = 64;
 
 /** The topic a caller may publish to. @throws not_found, denied */
 async function topicFor(broker: Broker, name: string, { principal }: CallContext): Promise<Topic> {
@@ -52,9 +52,9 @@ async function publishStream(
   if (first.done === true) return;
   const open = readPublishFrame(first.value);
   if (open.kind !== 'open') throw notOpened();
-  if (open.producer.length > PRODUCER_CHARACTERS_MAX) {
-    throw new MusterError('invalid', `producer has more than ${PRODUCER_CHARACTERS_MAX} characters`, {
-      fields: [{ field: 'open.producer', description: `at most ${PRODUCER_CHARACTERS_MAX} characters` }],
+  if (Buffer.byteLength(open.producer) > PRODUCER_BYTES_MAX) {
+    throw new MusterError('invalid', `producer has more than ${PRODUCER_BYTES_MAX} bytes: choose a shorter name`, {
+      fields: [{ field: 'open.producer', description: `at most ${PRODUCER_BYTES_MAX} bytes` }],
     });
   }
   const topic = await topicFor(broker, open.topic, context);

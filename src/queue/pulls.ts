@@ -1,4 +1,4 @@
-import { sleep, type Clock } from '../kit/clock.js';
+import { sleep, type Clock, type Timer } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
 import { newId } from '../kit/ids.js';
 import type { Delivery, Frame, Sink } from './delivery.js';
@@ -69,14 +69,23 @@ class PullSink implements Sink {
   }
 }
 
+/** A pull whose messages are not all settled. */
+interface Pull {
+  readonly delivery: Delivery;
+  /** The consumer that it is to the delivery. */
+  readonly consumer: number;
+  timer: Timer | undefined;
+}
+
 /**
  * Consumers of single calls, for people and scripts: each pull is a consumer of its own that stays while its messages are leased. A lease is
- * named by this run of the queue, the consumer and the delivery, so that one of before a restart is known to be over.
+ * named by this run of the queue, the pull and the delivery, so that one of before a restart is known to be over.
  */
 export class Pulls {
   readonly #clock: Clock;
   readonly #run = newId('r').slice(2, 10);
-  #held = 0;
+  readonly #pulls = new Map<number, Pull>();
+  #number = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -84,41 +93,45 @@ export class Pulls {
 
   /** @throws exhausted; not_found when the subscription is deleted meanwhile */
   async pull(delivery: Delivery, order: PullOrder): Promise<{ runs: readonly PulledRun[]; expiresMs: number }> {
-    if (this.#held >= PULLS_MAX) {
+    if (this.#pulls.size >= PULLS_MAX) {
       throw new MusterError('exhausted', `${PULLS_MAX} pulls have unsettled messages: settle some, or subscribe`);
     }
     const sink = new PullSink(order.name);
-    const id = delivery.attach(sink, { maxMessages: order.maxMessages, maxBytes: PULL_BYTES_MAX });
-    this.#held += 1;
+    const consumer = delivery.attach(sink, { maxMessages: order.maxMessages, maxBytes: PULL_BYTES_MAX });
+    this.#number += 1;
+    const number = this.#number;
+    this.#pulls.set(number, { delivery, consumer, timer: undefined });
     try {
       await this.#wait(delivery, sink, order);
-      delivery.setCredit(id, { maxMessages: 0, maxBytes: 0 });
+      delivery.setCredit(consumer, { maxMessages: 0, maxBytes: 0 });
       if (sink.ended) throw sink.ended;
     } catch (error) {
-      this.#release(delivery, id);
+      this.#release(number);
       throw error;
     }
     const { leaseMs } = delivery.record.settings;
-    if (sink.frames.length === 0) this.#release(delivery, id);
-    else this.#releaseLater(delivery, id, leaseMs);
-    return { runs: sink.frames.flatMap((frame) => this.#leased(frame, id)), expiresMs: this.#clock.now() + leaseMs };
+    this.#releaseWhenDone(number, leaseMs);
+    return {
+      runs: sink.frames.flatMap((frame) => this.#leased(frame, number)),
+      expiresMs: this.#clock.now() + leaseMs,
+    };
   }
 
   /** Answers with what could not be settled once the rest is durable. */
   async settle(delivery: Delivery, orders: readonly LeaseOrder[]): Promise<readonly LeaseFailure[]> {
     const failures: LeaseFailure[] = [];
-    const byConsumer = new Map<number, { order: LeaseOrder; number: number }[]>();
+    const byPull = new Map<number, { order: LeaseOrder; number: number }[]>();
     for (const order of orders) {
-      const place = this.#placeOf(order.lease);
-      if (!place) failures.push({ lease: order.lease, reason: 'UNKNOWN_LEASE' });
-      else
-        byConsumer.set(place.consumer, [...(byConsumer.get(place.consumer) ?? []), { order, number: place.delivery }]);
+      const place = this.#placeOf(order.lease, delivery);
+      if (typeof place === 'string') failures.push({ lease: order.lease, reason: place });
+      else byPull.set(place.pull, [...(byPull.get(place.pull) ?? []), { order, number: place.delivery }]);
     }
     const stored: Promise<void>[] = [];
-    for (const [consumer, places] of byConsumer) {
-      const settled = delivery.settle(consumer, settleOrder(places));
+    for (const [number, places] of byPull) {
+      const settled = delivery.settle(this.#pulls.get(number)?.consumer ?? 0, settleOrder(places));
       stored.push(settled.stored);
-      failures.push(...settled.failures.map((failure) => this.#failure(consumer, failure)));
+      failures.push(...settled.failures.map((failure) => this.#failure(number, failure)));
+      this.#releaseWhenDone(number, delivery.record.settings.leaseMs);
     }
     await Promise.all(stored);
     return failures;
@@ -135,42 +148,55 @@ export class Pulls {
     over.abort();
   }
 
-  #leased({ firstDelivery, runs }: Frame, consumer: number): PulledRun[] {
+  #leased({ firstDelivery, runs }: Frame, pull: number): PulledRun[] {
     let next = firstDelivery;
     return runs.map((run) => {
-      const leases = Array.from({ length: run.count }, (_, index) => this.#leaseOf(consumer, next + index));
+      const leases = Array.from({ length: run.count }, (_, index) => this.#leaseOf(pull, next + index));
       next += run.count;
       return { run, leases };
     });
   }
 
-  #leaseOf(consumer: number, delivery: number): string {
-    return `${this.#run}-${consumer.toString(36)}-${delivery.toString(36)}`;
+  #leaseOf(pull: number, delivery: number): string {
+    return `${this.#run}-${pull.toString(36)}-${delivery.toString(36)}`;
   }
 
-  #placeOf(lease: string): { consumer: number; delivery: number } | undefined {
-    const [run, consumer, delivery] = lease.split('-');
-    if (run !== this.#run || consumer === undefined || delivery === undefined) return undefined;
-    const place = { consumer: parseInt(consumer, 36), delivery: parseInt(delivery, 36) };
-    return this.#leaseOf(place.consumer, place.delivery) === lease ? place : undefined;
+  /** What a lease names, or why it names nothing now. */
+  #placeOf(lease: string, of: Delivery): { pull: number; delivery: number } | 'UNKNOWN_LEASE' | 'LEASE_OVER' {
+    const [run, pullText = '', deliveryText = ''] = lease.split('-');
+    const pull = parseInt(pullText, 36);
+    const delivery = parseInt(deliveryText, 36);
+    if (this.#leaseOf(pull, delivery) !== lease) return run === this.#run ? 'UNKNOWN_LEASE' : 'LEASE_OVER';
+    const found = this.#pulls.get(pull);
+    if (!found) return pull <= this.#number ? 'LEASE_OVER' : 'UNKNOWN_LEASE';
+    return found.delivery === of ? { pull, delivery } : 'UNKNOWN_LEASE';
   }
 
-  #failure(consumer: number, { delivery, reason }: Failure): LeaseFailure {
+  #failure(pull: number, { delivery, reason }: Failure): LeaseFailure {
     return {
-      lease: this.#leaseOf(consumer, delivery),
+      lease: this.#leaseOf(pull, delivery),
       reason: reason === 'UNKNOWN_DELIVERY' ? 'UNKNOWN_LEASE' : reason,
     };
   }
 
-  #release(delivery: Delivery, id: number): void {
-    this.#held -= 1;
-    delivery.detach(id, { counts: false });
+  #release(number: number): void {
+    const pull = this.#pulls.get(number);
+    pull?.timer?.cancel();
+    this.#pulls.delete(number);
+    pull?.delivery.detach(pull.consumer, { counts: false });
   }
 
-  #releaseLater(delivery: Delivery, id: number, leaseMs: number): void {
-    this.#clock.after(leaseMs + FORGET_AFTER_MS, () => {
-      if (delivery.leasedBy(id) === 0) this.#release(delivery, id);
-      else this.#releaseLater(delivery, id, leaseMs);
+  /** Lets go of a pull that has nothing left; looks again when its lease is over. */
+  #releaseWhenDone(number: number, leaseMs: number): void {
+    const pull = this.#pulls.get(number);
+    if (!pull) return;
+    if (pull.delivery.leasedBy(pull.consumer) === 0) {
+      this.#release(number);
+      return;
+    }
+    pull.timer?.cancel();
+    pull.timer = this.#clock.after(leaseMs + FORGET_AFTER_MS, () => {
+      this.#releaseWhenDone(number, leaseMs);
     });
   }
 }

@@ -84,6 +84,7 @@ export class Settlement implements Contributor {
       const { sequence } = death;
       const letter = await this.#letterOrStop(death);
       this.#died.shift();
+      if (!letter) this.#parts.state.purged(1);
       if (!letter) continue;
       this.#writing.set(`letter ${sequence}`, { kind: 'dead letter', topicId, subscriptionId, sequence, letter });
     }

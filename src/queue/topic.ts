@@ -45,7 +45,6 @@ interface Publication {
 /** What the group that is being written will have changed. */
 interface Writing {
   readonly outcomes: { readonly publication: Publication; readonly published: Published }[];
-  readonly claims: ProducerClaim[];
   readonly views: readonly BatchView[];
   readonly tail: Tail;
   readonly head: Head;
@@ -92,6 +91,8 @@ export class Topic implements Contributor {
   #pendingBytes = 0;
   /** What contribute() took and neither committed() nor refused() has answered. */
   #taken: readonly Publication[] = [];
+  /** Accepted by their producers' records in the group that is being written. */
+  #claims: ProducerClaim[] = [];
   #writing: Writing | undefined;
   /** Where the head shall move with the next group. */
   #headWanted: Head | undefined;
@@ -242,7 +243,6 @@ export class Topic implements Contributor {
       known,
     });
     builder.addDue(due.map(({ message }) => message));
-    const claims: ProducerClaim[] = [];
     const producers = new Map<string, Change>();
     const outcomes: Writing['outcomes'] = [];
     for (const publication of publications) {
@@ -250,7 +250,7 @@ export class Topic implements Contributor {
       if (!published) continue;
       outcomes.push({ publication, published });
       if (!publication.claim || published.repeated) continue;
-      claims.push(publication.claim);
+      this.#claims.push(publication.claim);
       const record = this.producers.accept(publication.claim, published, publishedMs);
       producers.set(publication.claim.name, record);
     }
@@ -258,7 +258,6 @@ export class Topic implements Contributor {
     const head = await this.#nextHead(builder.tail.offset);
     this.#writing = {
       outcomes,
-      claims,
       views: batches.map((batch) => new BatchView(batch)),
       tail: builder.tail,
       head,
@@ -291,7 +290,7 @@ export class Topic implements Contributor {
   }
 
   refused(error: unknown): void {
-    this.producers.undo(this.#writing?.claims ?? []);
+    this.producers.undo(this.#claims);
     this.#writing = undefined;
     for (const publication of this.#answered()) publication.reject(error);
     this.#goOn();
@@ -301,6 +300,7 @@ export class Topic implements Contributor {
   #answered(): readonly Publication[] {
     const taken = this.#taken;
     this.#taken = [];
+    this.#claims = [];
     for (const { encoded } of taken) this.#pendingBytes -= encoded.messages.length;
     return taken;
   }
