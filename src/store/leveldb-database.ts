@@ -7,7 +7,7 @@ import { MusterError, errnoOf, isCode, messageOf } from '../kit/errors.js';
 import { makeDirectory, readFileIfThere, syncDirectory } from '../kit/files.js';
 import type { Logger } from '../kit/logger.js';
 import { Acknowledged } from './leveldb-acknowledged.js';
-import { checkFiles, cutTornManifest, type LiveFiles, type LiveTable } from './leveldb-files.js';
+import { checkFiles, cutTornManifest, type LiveTable } from './leveldb-files.js';
 import { DirectoryLock, alreadyRunning } from './leveldb-lock.js';
 import { damaged } from './leveldb-records.js';
 import { FreeSpaceFloor } from './leveldb-space.js';
@@ -28,16 +28,23 @@ export interface DatabaseSettings {
   readonly freeSpaceFloorBytes: number;
   readonly freeBytes: (path: string) => Promise<number>;
   readonly writeBufferBytes: number;
-  /** How far each table is checked before LevelDB opens it; throws TableDamage or RangeError. */
-  readonly checkTable: (table: Table, live: LiveTable) => Promise<void>;
+  /** Gives the check of each table before LevelDB opens `directory`; it throws TableDamage or RangeError. */
+  readonly checkTables: (directory: string) => Promise<(table: Table, live: LiveTable) => Promise<void>>;
   /** Size at which LevelDB begins a new table. Default: LevelDB's own, 2 MiB. */
   readonly tableBytes?: number;
+}
+
+interface OpenedDb {
+  readonly db: Db;
+  readonly tables: readonly LiveTable[];
 }
 
 /** An open LevelDB with what guards it. */
 export class LevelDatabase {
   readonly path: string;
   readonly db: Db;
+  /** The tables that were there at the opening. */
+  readonly tables: readonly LiveTable[];
   readonly floor: FreeSpaceFloor;
   readonly acknowledged: Acknowledged;
   /** What the acknowledged record held at the opening. */
@@ -46,10 +53,11 @@ export class LevelDatabase {
 
   constructor(
     settings: DatabaseSettings,
-    parts: { db: Db; lock: DirectoryLock; acknowledged: { record: Acknowledged; revision: number } },
+    parts: { opened: OpenedDb; lock: DirectoryLock; acknowledged: { record: Acknowledged; revision: number } },
   ) {
     this.path = settings.path;
-    this.db = parts.db;
+    this.db = parts.opened.db;
+    this.tables = parts.opened.tables;
     this.acknowledged = parts.acknowledged.record;
     this.acknowledgedRevision = parts.acknowledged.revision;
     this.#lock = parts.lock;
@@ -136,20 +144,27 @@ function openError(path: string, error: unknown, otherPid?: number): MusterError
   );
 }
 
-async function openDb(settings: DatabaseSettings, lock: DirectoryLock): Promise<Db> {
+/** Checks the files of a database that is there, cuts the torn end of its manifest, and says which tables it has. @throws data_loss */
+async function checkDirectory(
+  { path, logger, checkTables }: DatabaseSettings,
+  directory: string,
+): Promise<readonly LiveTable[]> {
+  const { tables, tornManifest } = await checkFiles(path, directory, await checkTables(directory));
+  if (tornManifest) {
+    await cutTornManifest(directory, tornManifest);
+    logger.warn('the end of the manifest, not yet synced when the power went, was cut off; a copy is kept', {
+      path: join(directory, `${tornManifest.name}.torn`),
+    });
+  }
+  return tables;
+}
+
+async function openDb(settings: DatabaseSettings, lock: DirectoryLock): Promise<OpenedDb> {
   const { path } = settings;
   const directory = join(path, LEVEL_DIRECTORY);
   await makeDirectory(directory, 0o700);
   const createIfMissing = (await clearedCutOffStart(directory)) || (await mayCreate(path, directory));
-  if (!createIfMissing) {
-    const { tornManifest: torn } = await checkFiles(path, directory, settings.checkTable);
-    if (torn) {
-      await cutTornManifest(directory, torn);
-      settings.logger.warn('the end of the manifest, not yet synced when the power went, was cut off; a copy is kept', {
-        path: join(directory, `${torn.name}.torn`),
-      });
-    }
-  }
+  const tables = createIfMissing ? [] : await checkDirectory(settings, directory);
   const db: Db = new Level(directory, {
     keyEncoding: 'buffer',
     valueEncoding: 'buffer',
@@ -165,7 +180,7 @@ async function openDb(settings: DatabaseSettings, lock: DirectoryLock): Promise<
     throw openError(path, error, await lock.otherPid());
   }
   if (createIfMissing) for (const made of [directory, path, dirname(path)]) await syncDirectory(made);
-  return db;
+  return { db, tables };
 }
 
 async function openLocked<T>(
@@ -173,18 +188,18 @@ async function openLocked<T>(
   lock: DirectoryLock,
   use: (database: LevelDatabase) => Promise<T>,
 ): Promise<T> {
-  let db: Db | undefined;
+  let opened: OpenedDb | undefined;
   let database: LevelDatabase | undefined;
   try {
-    db = await openDb(settings, lock);
+    opened = await openDb(settings, lock);
     const acknowledged = await Acknowledged.open(settings.path);
-    database = new LevelDatabase(settings, { db, lock, acknowledged });
+    database = new LevelDatabase(settings, { opened, lock, acknowledged });
     return await use(database);
   } catch (error) {
     if (database) await database.abandon();
     else {
       await lock.release();
-      await db?.close();
+      await opened?.db.close();
     }
     throw isCode(error) ? error : openError(settings.path, error);
   }

@@ -9,7 +9,7 @@ import { errnoOf } from '../kit/errors.js';
 import { writeFileDurably } from '../kit/files.js';
 import { maskedCrc32c } from './leveldb-crc32c.js';
 import { damaged } from './leveldb-records.js';
-import { Table, TableDamage, type TableBounds } from './leveldb-table.js';
+import { Table, TableDamage, checkTable, type TableBounds } from './leveldb-table.js';
 import { VarintReader } from './leveldb-varints.js';
 
 const LOG_BLOCK_BYTES = 32_768;
@@ -17,6 +17,8 @@ const LOG_HEADER_BYTES = 7;
 const FULL = 1;
 const FIRST = 2;
 const LAST = 4;
+const BEGINS: ReadonlySet<number> = new Set([FULL, FIRST]);
+const ENDS: ReadonlySet<number> = new Set([FULL, LAST]);
 
 interface Fragment {
   readonly type: number;
@@ -53,39 +55,63 @@ interface LogContents {
   readonly damagedAt: number | undefined;
 }
 
+/** What stands where a record of a log can begin; undefined: no whole record with the right checksum. */
+function* places(bytes: Buffer): Generator<{ readonly at: number; readonly fragment: Fragment | undefined }> {
+  let at = 0;
+  while (at + LOG_HEADER_BYTES <= bytes.length) {
+    const fragment = fragmentAt(bytes, at);
+    yield { at, fragment };
+    at = fragment ? nextHeader(at + LOG_HEADER_BYTES + fragment.payload.length) : blockEnd(at);
+  }
+}
+
+/** Bytes of a log that are read in one go where it is read in steps. */
+const STEP_BYTES = 8 * LOG_BLOCK_BYTES;
+
 /**
- * Reads a log. Every record was synced before the next was begun, so only the last one may be torn: a record that begins behind
+ * Reads a log, step by step. Every record was synced before the next was begun, so only the last one may be torn: a record that begins behind
  * damage shows that the damage hit bytes which had been synced.
  */
-export function readLog(bytes: Buffer): LogContents {
+function* logSteps(bytes: Buffer): Generator<undefined, LogContents> {
   const records: Buffer[] = [];
   let pieces: Buffer[] = [];
   let torn: number | undefined;
   let wholeBytes = 0;
-  let at = 0;
-  while (at + LOG_HEADER_BYTES <= bytes.length) {
-    const fragment = fragmentAt(bytes, at);
-    if (fragment) {
-      const begins = fragment.type === FULL || fragment.type === FIRST;
-      if (begins && torn !== undefined) return { records, wholeBytes, torn: true, damagedAt: torn };
-      pieces = begins ? [fragment.payload] : [...pieces, fragment.payload];
-      if (fragment.type === FULL || fragment.type === LAST) {
-        records.push(Buffer.concat(pieces));
-        wholeBytes = at + LOG_HEADER_BYTES + fragment.payload.length;
-      }
-      at = nextHeader(at + LOG_HEADER_BYTES + fragment.payload.length);
-    } else {
-      torn ??= at;
-      at = blockEnd(at);
+  let step = STEP_BYTES;
+  for (const { at, fragment } of places(bytes)) {
+    if (at >= step) {
+      step += STEP_BYTES;
+      yield;
     }
+    if (!fragment) {
+      torn ??= at;
+      continue;
+    }
+    const begins = BEGINS.has(fragment.type);
+    if (begins && torn !== undefined) return { records, wholeBytes, torn: true, damagedAt: torn };
+    if (begins) pieces = [];
+    pieces.push(fragment.payload);
+    if (!ENDS.has(fragment.type)) continue;
+    records.push(Buffer.concat(pieces));
+    wholeBytes = at + LOG_HEADER_BYTES + fragment.payload.length;
   }
   return { records, wholeBytes, torn: torn !== undefined, damagedAt: undefined };
+}
+
+/** Reads a log at once. */
+export function readLog(bytes: Buffer): LogContents {
+  const steps = logSteps(bytes);
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
 }
 
 /** A table that holds data. */
 export interface LiveTable extends TableBounds {
   readonly number: number;
   readonly level: number;
+  readonly bytes: number;
 }
 
 /** The tables and logs that hold data; other files are left-overs that LevelDB removes. */
@@ -113,9 +139,8 @@ function applyEdit(edit: Buffer, live: { tables: Map<number, LiveTable>; logNumb
     5: () => [reader.varint(), reader.string()], // compaction pointer
     6: () => [reader.varint(), live.tables.delete(reader.varint())],
     7: () => {
-      const [level, number] = [reader.varint(), reader.varint()];
-      reader.varint(); // bytes
-      live.tables.set(number, { level, number, smallest: reader.string(), largest: reader.string() });
+      const [level, number, bytes] = [reader.varint(), reader.varint(), reader.varint()];
+      live.tables.set(number, { level, number, bytes, smallest: reader.string(), largest: reader.string() });
     },
     9: () => reader.varint(), // previous log number
   };
@@ -160,8 +185,9 @@ export async function tableProblem(
   directory: string,
   number: number,
   check: (table: Table) => Promise<void>,
+  pause?: () => Promise<void>,
 ): Promise<{ readonly what: string; readonly cause: unknown } | undefined> {
-  const { name, table } = await openTable(directory, number);
+  const { name, table } = await openTable(directory, number, pause);
   try {
     await check(table);
     return undefined;
@@ -176,13 +202,17 @@ export async function tableProblem(
 }
 
 /** A table has one of two names, by the version of LevelDB that made it. */
-async function openTable(directory: string, number: number): Promise<{ name: string; table: Table }> {
+async function openTable(
+  directory: string,
+  number: number,
+  pause?: () => Promise<void>,
+): Promise<{ name: string; table: Table }> {
   const names = [`${fileBase(number)}.ldb`, `${fileBase(number)}.sst`] as const;
   try {
-    return { name: names[0], table: await Table.open(join(directory, names[0])) };
+    return { name: names[0], table: await Table.open(join(directory, names[0]), pause) };
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') throw error;
-    return { name: names[1], table: await Table.open(join(directory, names[1])) };
+    return { name: names[1], table: await Table.open(join(directory, names[1]), pause) };
   }
 }
 
@@ -231,6 +261,47 @@ export async function checkFiles(
     throw damaged(path, `${live.tornManifest.name} does not match its checksum`);
   }
   return live;
+}
+
+export interface Scrub {
+  readonly describeKey: (key: Buffer) => string;
+  /** Waits before each piece is read; throws where the scrub is to end. */
+  readonly pause: () => Promise<void>;
+  /** Told of each table that holds. */
+  readonly sound: (table: LiveTable) => void;
+}
+
+/**
+ * Reads every live file of an open database once, a piece at a time, and says what does not match its checksum. Files that LevelDB removes
+ * meanwhile are passed over: what they held is in others.
+ */
+export async function* scrubFiles(path: string, directory: string, scrub: Scrub): AsyncGenerator<string> {
+  const { tables, logNumber } = await liveFiles(path, directory);
+  for (const live of tables) {
+    const check = (table: Table): Promise<void> => checkTable(table, { describeKey: scrub.describeKey });
+    const problem = await unlessGone(() => tableProblem(directory, live.number, check, scrub.pause));
+    if (problem) yield problem.what;
+    else scrub.sound(live);
+  }
+  for (const name of liveLogs(await readdir(directory), logNumber)) {
+    const bytes = (await unlessGone(() => readFile(join(directory, name)))) ?? Buffer.alloc(0);
+    const steps = logSteps(bytes);
+    for (let step = steps.next(); ; step = steps.next()) {
+      await scrub.pause();
+      if (!step.done) continue;
+      if (step.value.damagedAt !== undefined) yield `log ${name} is damaged at byte ${step.value.damagedAt}`;
+      break;
+    }
+  }
+}
+
+async function unlessGone<T>(work: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work();
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
 }
 
 function fileBase(number: number): string {

@@ -45,17 +45,20 @@ interface BlockAt {
 export class Table {
   readonly #handle: FileHandle;
   readonly #size: number;
+  readonly #pause: () => Promise<void>;
   #piece: { readonly offset: number; readonly bytes: Buffer } = { offset: 0, bytes: Buffer.alloc(0) };
 
-  private constructor(handle: FileHandle, size: number) {
+  private constructor(handle: FileHandle, size: number, pause: () => Promise<void>) {
     this.#handle = handle;
     this.#size = size;
+    this.#pause = pause;
   }
 
-  static async open(path: string): Promise<Table> {
+  /** `pause` is waited for before each piece is read. */
+  static async open(path: string, pause: () => Promise<void> = () => Promise.resolve()): Promise<Table> {
     const handle = await open(path, 'r');
     try {
-      return new Table(handle, (await handle.stat()).size);
+      return new Table(handle, (await handle.stat()).size, pause);
     } catch (error) {
       await handle.close();
       throw error;
@@ -110,6 +113,7 @@ export class Table {
 
   async #load(offset: number, length: number): Promise<void> {
     if (offset + length > this.#size) throw new RangeError('it ends too early');
+    await this.#pause();
     const bytes = Buffer.allocUnsafe(Math.min(Math.max(length, PIECE_BYTES), this.#size - offset));
     const { bytesRead } = await this.#handle.read(bytes, 0, bytes.length, offset);
     if (bytesRead < length) throw new RangeError('it ends too early');

@@ -103,7 +103,7 @@ export async function openLevelStore(options: LevelStoreOptions): Promise<Store>
     freeSpaceFloorBytes: options.freeSpaceFloorBytes ?? FREE_SPACE_FLOOR_BYTES,
     freeBytes: options.freeBytes ?? freeBytesOf,
     writeBufferBytes: options.writeBufferBytes ?? WRITE_BUFFER_BYTES,
-    checkTable: (table) => checkTable(table, { describeKey }),
+    checkTables: () => Promise.resolve((table) => checkTable(table, { describeKey })),
   };
   return openDatabase(settings, (database) => openChecked(settings, database));
 }

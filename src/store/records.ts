@@ -50,8 +50,8 @@ export interface RecordEngine {
   /** Resolves once all changes are durable together. Any rejection means: outcome unknown, the engine must be closed. */
   commit(changes: readonly RecordChange[]): Promise<void>;
   /**
-   * Deletes the first keys of the span, a bounded number, and says from where to go on; undefined: all are gone. Not durable itself, but a
-   * later commit is never durable without it. Any rejection means: the engine must be closed.
+   * Deletes the first keys of the span, a bounded number, and says from where to go on; undefined: all are gone. Synced, as a commit is. Any
+   * rejection means: the engine must be closed.
    */
   clearSome(span: KeySpan): Promise<Buffer | undefined>;
   /** Gives the space of what was deleted in the span back. */
@@ -69,8 +69,8 @@ export interface RecordEngine {
  */
 export interface Records extends Omit<RecordEngine, 'clearSome'> {
   /**
-   * Deletes all keys of the span, piece by piece, while commits go on. Not durable itself, but a later commit is never durable without it;
-   * after a crash some may be back. Ends early, rejecting with `unavailable`, at close().
+   * Deletes all keys of the span, piece by piece, while commits go on: after a crash some may still be there. Costs at least one sync. Ends
+   * early, rejecting with `unavailable`, at close().
    */
   clear(span: KeySpan): Promise<void>;
   /** Resolves with the reason when a write failed, after the engine is closed; pending for as long as none did. */
