@@ -144,7 +144,7 @@ export class Backlog {
     this.keys.siftParked((sequence) => !isGone(sequence));
     for (const sequence of this.keys.holders().filter(isGone)) this.#passKey(sequence);
     this.cursor.dropBelow(head);
-    this.next = Math.max(this.next, head);
+    this.next = Math.max(this.next, this.cursor.floor);
     this.changes.moved();
   }
 
