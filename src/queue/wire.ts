@@ -2,7 +2,6 @@
 import {
   type DeadLetter as DeadLetterMessage,
   Message,
-  PublishOpen,
   PublishStreamResponse,
   SubscribeResponse,
   type Backoff,
@@ -58,11 +57,25 @@ export function readPublishFrame(bytes: Buffer): PublishFrame {
   const reader = new FieldReader(bytes);
   let frame: PublishFrame = { kind: 'none' };
   while (reader.next()) {
-    if (reader.field === 1) frame = { kind: 'open', ...PublishOpen.decode(reader.value()) };
+    if (reader.field === 1) frame = readOpen(reader);
     else if (reader.field === 2) frame = readBatch(reader);
     else reader.skip();
   }
   return frame;
+}
+
+function readOpen(outer: FieldReader): PublishFrame {
+  const end = outer.enter();
+  const reader = new FieldReader(outer.bytes, outer.at, end);
+  outer.at = end;
+  let topic = '';
+  let producer = '';
+  while (reader.next()) {
+    if (reader.field === 1) topic = reader.text();
+    else if (reader.field === 2) producer = reader.text();
+    else reader.skip();
+  }
+  return { kind: 'open', topic, producer };
 }
 
 function readBatch(outer: FieldReader): PublishFrame {
@@ -78,8 +91,8 @@ function scanBatch(reader: FieldReader): { batch: number; encoded: EncodedBatch 
   let failure: MusterError | undefined;
   for (let start = reader.at; reader.next(); start = reader.at) {
     if (reader.field === 2 && reader.wireType === VARINT) batch = reader.varint();
-    else if (reader.field !== 1) reader.skip();
-    else failure ??= takeMessage(scanner, reader, start);
+    else if (reader.field !== 1 || failure) reader.skip();
+    else failure = takeMessage(scanner, reader, start);
   }
   if (batch === 0) malformed('a batch has no number (batch), which rises from 1');
   return { batch, encoded: failure ?? finished(scanner, reader.bytes) };
