@@ -14,7 +14,8 @@ export interface CachedTail {
 }
 
 class Tail implements CachedTail {
-  #views: BatchView[] = [];
+  /** Undefined: forgotten. */
+  #views: (BatchView | undefined)[] = [];
   #first = 0;
 
   push(view: BatchView): void {
@@ -22,6 +23,7 @@ class Tail implements CachedTail {
   }
 
   shift(): void {
+    this.#views[this.#first] = undefined;
     this.#first += 1;
     if (this.#first < SLACK) return;
     this.#views = this.#views.slice(this.#first);

@@ -1,5 +1,5 @@
 import { MusterError } from '../kit/errors.js';
-import { FieldReader } from '../rpc/framing.js';
+import { FieldReader, malformed } from '../rpc/framing.js';
 import type { StoredBatch } from './log/port.js';
 import { MessageSizes } from './subscription/sizes.js';
 import type { Batch } from './subscription/types.js';
@@ -67,22 +67,15 @@ export class BatchView implements Batch {
   }
 
   #findStarts(): Uint32Array {
-    const { count, messages } = this.stored;
-    const starts = new Uint32Array(count);
-    const reader = new FieldReader(messages);
-    let index = 0;
-    for (; index < count && reader.at < reader.end; index += 1) {
-      starts[index] = reader.at;
-      reader.next();
-      reader.skip();
-    }
-    if (index !== count || reader.at !== reader.end) {
-      throw new MusterError('data_loss', `a stored batch does not hold the ${count} messages it should`, {
+    try {
+      return startsOf(this.stored);
+    } catch (error) {
+      throw new MusterError('data_loss', `a stored batch does not hold the ${this.count} messages it should`, {
         reason: 'DATA_DAMAGED',
         metadata: { sequence: String(this.firstSequence) },
+        cause: error,
       });
     }
-    return starts;
   }
 
   #readKeys(): readonly string[] {
@@ -93,6 +86,19 @@ export class BatchView implements Batch {
     }
     return keys;
   }
+}
+
+/** Where each message begins. @throws invalid when the bytes are not `count` messages */
+function startsOf({ count, messages }: StoredBatch): Uint32Array {
+  const starts = new Uint32Array(count);
+  const reader = new FieldReader(messages);
+  for (let index = 0; index < count; index += 1) {
+    starts[index] = reader.at;
+    if (!reader.next()) malformed('it ends too early');
+    reader.skip();
+  }
+  if (reader.at !== reader.end) malformed('it goes on behind its last message');
+  return starts;
 }
 
 /** The key of the message whose encoded `messages` field begins at `start`; '' for none. */
