@@ -29,6 +29,8 @@ const FREE_SPACE_FLOOR_BYTES = 128 * 1024 * 1024;
 const WRITE_BUFFER_BYTES = 16 * 1024 * 1024;
 /** Between two pieces of a scrub (256 KiB): it takes a tenth of the time of the process. */
 const SCRUB_PAUSE_MS = 4;
+/** So much may be left in files after a compaction. */
+const LEFT_BYTES_MAX = 64 * 1024;
 const TABLE_BYTES = 8 * 1024 * 1024;
 
 /** The records' own record, written with every commit. */
@@ -66,10 +68,22 @@ export interface LevelRecordsOptions {
 /** What compaction needs; the types of `level` leave it out, because a browser has none. */
 interface Compacting {
   compactRange(from: Buffer, until: Buffer): Promise<void>;
+  approximateSize(from: Buffer, until: Buffer): Promise<number>;
 }
 
 function canCompact(db: Db): db is Db & Compacting {
-  return 'compactRange' in db && typeof db.compactRange === 'function';
+  return 'compactRange' in db && typeof db.compactRange === 'function' && 'approximateSize' in db;
+}
+
+/** A key before `until`, behind all shorter ones that are. */
+function lastBefore(until: Buffer): Buffer {
+  const key = Buffer.from(until);
+  for (let at = key.length - 1; at >= 0; at -= 1) {
+    const byte = key[at] ?? 0;
+    key[at] = byte === 0 ? 255 : byte - 1;
+    if (byte > 0) break;
+  }
+  return Buffer.concat([key, Buffer.from([255])]);
 }
 
 function encode(key: Buffer, pieces: readonly Uint8Array[]): Buffer {
@@ -199,11 +213,16 @@ class LevelRecords implements RecordEngine {
     return last && keys.length === PIECE_RECORDS ? Buffer.concat([last, Buffer.alloc(1)]) : undefined;
   }
 
-  async compact(span: KeySpan): Promise<void> {
+  async compact(span: KeySpan): Promise<readonly Buffer[]> {
     const { db } = this.#database;
-    if (!canCompact(db)) return;
+    if (!canCompact(db)) return [];
+    const { from, until } = span;
     await this.#unwalked.assertWalkable(span);
-    await this.#reading(() => db.compactRange(span.from, span.until));
+    await this.#reading(() => db.compactRange(from, until));
+    const left = await this.#reading(() => db.approximateSize(from, until));
+    // What was written and deleted since the last table was begun has gone into one table, on the lowest level that is free there; LevelDB merges
+    // it only with something above it.
+    return left < LEFT_BYTES_MAX ? [] : [from, lastBefore(until)];
   }
 
   async diskBytes(): Promise<number> {

@@ -70,7 +70,7 @@ export class OpenRecords implements Records {
 
   /** What was asked for before close() still runs. */
   async commit(changes: readonly RecordChange[]): Promise<void> {
-    this.#assertOpen();
+    this.assertOpen();
     const before = this.#commits;
     const commit = before.then(() => this.#write(() => this.#engine.commit(changes)));
     this.#commits = commit.catch(() => undefined);
@@ -78,7 +78,7 @@ export class OpenRecords implements Records {
   }
 
   async clear(span: KeySpan): Promise<void> {
-    this.#assertOpen();
+    this.assertOpen();
     const clear = this.#clear(span);
     const ended = clear.catch(() => undefined);
     this.#clears.add(ended);
@@ -89,8 +89,11 @@ export class OpenRecords implements Records {
     }
   }
 
-  compact(span: KeySpan): Promise<void> {
-    return this.#read(() => this.#engine.compact(span));
+  async compact(span: KeySpan): Promise<void> {
+    const again = await this.#read(() => this.#engine.compact(span));
+    if (again.length === 0) return;
+    await this.commit(again.map((key) => ({ key, value: undefined })));
+    await this.#read(() => this.#engine.compact(span));
   }
 
   async close(): Promise<void> {
@@ -100,12 +103,7 @@ export class OpenRecords implements Records {
     if (this.#state.at === 'failed') await this.#state.done;
   }
 
-  /** The only place the state changes; what failed stays failed. */
-  #move(next: State): void {
-    if (this.#state.at !== 'failed') this.#state = next;
-  }
-
-  #assertOpen(): void {
+  assertOpen(): void {
     const state = this.#state;
     switch (state.at) {
       case 'open':
@@ -120,22 +118,27 @@ export class OpenRecords implements Records {
     }
   }
 
+  /** The only place the state changes; what failed stays failed. */
+  #move(next: State): void {
+    if (this.#state.at !== 'failed') this.#state = next;
+  }
+
   /** A read that was under way at the close rejects as any later one would. */
   async #read<T>(read: () => Promise<T>): Promise<T> {
-    this.#assertOpen();
+    this.assertOpen();
     let result: T;
     try {
       result = await read();
     } catch (error) {
-      this.#assertOpen();
+      this.assertOpen();
       throw error;
     }
-    this.#assertOpen();
+    this.assertOpen();
     return result;
   }
 
   async *#iterate<T>(open: () => AsyncIterable<T>): AsyncGenerator<T> {
-    this.#assertOpen();
+    this.assertOpen();
     const steps = open()[Symbol.asyncIterator]();
     try {
       for (;;) {
@@ -153,7 +156,7 @@ export class OpenRecords implements Records {
     while (next) {
       const start: Buffer = next;
       next = await this.#write(() => this.#engine.clearSome({ from: start, until }));
-      this.#assertOpen();
+      this.assertOpen();
     }
   }
 

@@ -61,8 +61,8 @@ class MemoryRecords implements RecordEngine {
     return Promise.resolve(undefined);
   }
 
-  compact(): Promise<void> {
-    return Promise.resolve();
+  compact(): Promise<readonly Buffer[]> {
+    return Promise.resolve([]);
   }
 
   diskBytes(): Promise<number> {

@@ -54,8 +54,11 @@ export interface RecordEngine {
    * rejection means: the engine must be closed.
    */
   clearSome(span: KeySpan): Promise<Buffer | undefined>;
-  /** Gives the space of what was deleted in the span back. */
-  compact(span: KeySpan): Promise<void>;
+  /**
+   * Gives the space of what was deleted in the span back. Answers with keys of the span that hold nothing and are to be deleted once more where
+   * only a second compaction frees all of it.
+   */
+  compact(span: KeySpan): Promise<readonly Buffer[]>;
   /** Bytes in files. */
   diskBytes(): Promise<number>;
   /** Reads all files, a piece at a time, and says what is damaged. Ends early when `signal` aborts. */
@@ -67,12 +70,16 @@ export interface RecordEngine {
  * An engine with a life: open until close() or the first failed write. After a failed write every call rejects with `unavailable` (the owner's
  * reason for it), and the engine is closed.
  */
-export interface Records extends Omit<RecordEngine, 'clearSome'> {
+export interface Records extends Omit<RecordEngine, 'clearSome' | 'compact'> {
   /**
    * Deletes all keys of the span, piece by piece, while commits go on: after a crash some may still be there. Costs at least one sync. Ends
    * early, rejecting with `unavailable`, at close().
    */
   clear(span: KeySpan): Promise<void>;
+  /** Gives the space of what was deleted in the span back. */
+  compact(span: KeySpan): Promise<void>;
+  /** @throws unavailable unless it is open */
+  assertOpen(): void;
   /** Resolves with the reason when a write failed, after the engine is closed; pending for as long as none did. */
   readonly failed: Promise<MusterError>;
 }

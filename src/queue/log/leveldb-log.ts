@@ -3,13 +3,11 @@ import { silentLogger, type Logger } from '../../kit/logger.js';
 import { openLevelRecords } from '../../store/leveldb-byte-records.js';
 import { SMALL_KEYS_END, describeKey } from './keys.js';
 import { RecordsQueueLog } from './log.js';
+import { LOG_NAMES } from './names.js';
 import type { QueueLog } from './port.js';
 
 /** The version of the bytes in docs/queue-format.md. */
 const FORMAT = 1;
-
-/** What the log is called in errors, with the reasons of those after a failed write and after close(). */
-export const LOG_NAMES = { what: "the queue's log", failed: 'LOG_FAILED', closed: 'LOG_CLOSED' } as const;
 
 export interface QueueLogOptions {
   /** The directory of the log; made when it is not there. One process at a time. */

@@ -1,4 +1,4 @@
-import type { MusterError } from '../../kit/errors.js';
+import { MusterError } from '../../kit/errors.js';
 import type { Logger } from '../../kit/logger.js';
 import type { KeySpan, Records } from '../../store/records.js';
 import { reading } from './damage.js';
@@ -8,6 +8,7 @@ import { findRemovals, loadContents, stateOfContents } from './load.js';
 import type { Change, DeadLetterRecord, DelayedRecord, LogContents, QueueLog, StoredBatch, Trim } from './port.js';
 import { findTime, readBatches } from './reading.js';
 import { decodeDelayed, decodeLetter, decodeNumber } from './records.js';
+import { LOG_NAMES } from './names.js';
 import { bug, stateOf, type LogState } from './state.js';
 
 /** LevelDB's own bytes per record of a batch, about. */
@@ -21,8 +22,10 @@ const BELOW_SUBSCRIPTION: readonly Kind[] = ['deadLetter', 'retry', 'replayed'];
 /** The queue's log over records of any engine. */
 export class RecordsQueueLog implements QueueLog {
   readonly failed: Promise<MusterError>;
+  /** For commits that were asked for before close(); everything else goes through #open. */
   readonly #records: Records;
   readonly #logger: Logger;
+  #closing = false;
   #state: LogState = { topics: new Map(), nextTopicId: 1 };
   /** Ends when the commits asked for so far have ended; never rejects. */
   #commits: Promise<unknown> = Promise.resolve();
@@ -48,34 +51,38 @@ export class RecordsQueueLog implements QueueLog {
   }
 
   async load(): Promise<LogContents> {
-    const removals = await findRemovals(this.#records);
+    const records = this.#open;
+    const removals = await findRemovals(records);
     for (const ids of removals) await this.#deleteBelow(ids);
     if (removals.length > 0) {
-      await this.#records.commit(removals.map((ids) => ({ key: keyOf('removal', { ids }), value: undefined })));
+      await records.commit(removals.map((ids) => ({ key: keyOf('removal', { ids }), value: undefined })));
     }
-    const contents = await loadContents(this.#records);
+    const contents = await loadContents(records);
     this.#state = stateOfContents(contents);
     return contents;
   }
 
-  commit(changes: readonly Change[]): Promise<void> {
+  async commit(changes: readonly Change[]): Promise<void> {
+    this.#open.assertOpen();
     const commit = this.#commits.then(() => this.#commit(changes));
     this.#commits = commit.catch(() => undefined);
     return commit;
   }
 
   async read(topicId: number, from: number, bytesMax: number): Promise<readonly StoredBatch[]> {
+    const records = this.#open;
     const topic = this.#state.topics.get(topicId);
-    // A topic that is just being removed has nothing to read any more; a closed log still says so.
-    if (!topic) return (await this.#records.room(), []);
-    return readBatches(this.#records, topicId, topic, { from, bytesMax });
+    // It is just being removed.
+    if (!topic) return [];
+    return readBatches(records, topicId, topic, { from, bytesMax });
   }
 
   async sequenceAt(topicId: number, timeMs: number): Promise<number | undefined> {
-    return findTime(this.#records, topicId, stateOf(this.#state.topics, topicId), timeMs);
+    return findTime(this.#open, topicId, stateOf(this.#state.topics, topicId), timeMs);
   }
 
   async trim({ topicId, head }: Trim): Promise<void> {
+    this.#open.assertOpen();
     const topic = this.#state.topics.get(topicId);
     if (!topic) return;
     if (head > topic.bounds.head)
@@ -91,9 +98,10 @@ export class RecordsQueueLog implements QueueLog {
   }
 
   async compact(): Promise<void> {
+    this.#open.assertOpen();
     const spans = [...this.#deleted.values()];
     this.#deleted.clear();
-    for (const span of spans) await this.#records.compact(span);
+    for (const span of spans) await this.#open.compact(span);
   }
 
   async dedupe(
@@ -102,7 +110,7 @@ export class RecordsQueueLog implements QueueLog {
     ids: readonly string[],
   ): Promise<ReadonlyMap<string, number>> {
     const wanted = ids.flatMap((id) => windows.map((window) => ({ id, key: dedupeKey(topicId, window, id) })));
-    const values = await this.#records.getMany(wanted.map(({ key }) => key));
+    const values = await this.#open.getMany(wanted.map(({ key }) => key));
     const found = new Map<string, number>();
     wanted.forEach(({ id, key }, index) => {
       const value = values[index];
@@ -112,6 +120,7 @@ export class RecordsQueueLog implements QueueLog {
   }
 
   async forgetDedupe(topicId: number, window: number): Promise<void> {
+    this.#open.assertOpen();
     const from = this.#forgotten.get(topicId) ?? 0;
     if (window <= from) return;
     await this.#clear({ from: dedupeKey(topicId, from, ''), until: dedupeKey(topicId, window, '') });
@@ -131,7 +140,7 @@ export class RecordsQueueLog implements QueueLog {
   async nextDueMs(topicId: number): Promise<number | undefined> {
     const { start, raise } = this.#dueFrom(topicId);
     const until = spanOf('delayed', [topicId]).until;
-    const [first] = await this.#records.piece({ from: delayedKey(topicId, start), until, limit: 1 });
+    const [first] = await this.#open.piece({ from: delayedKey(topicId, start), until, limit: 1 });
     if (!first) return undefined;
     const dueMs = reading(first.key, first.value, () => readKey(first.key, { ids: 1, numbers: 2 }).numbers[0] ?? 0);
     raise(dueMs);
@@ -140,7 +149,7 @@ export class RecordsQueueLog implements QueueLog {
 
   async deadLetter(topicId: number, subscriptionId: number, sequence: number): Promise<DeadLetterRecord | undefined> {
     const key = letterKey({ topicId, subscriptionId, sequence });
-    const [value] = await this.#records.getMany([key]);
+    const [value] = await this.#open.getMany([key]);
     return value && reading(key, value, (bytes) => decodeLetter(sequence, bytes));
   }
 
@@ -156,17 +165,25 @@ export class RecordsQueueLog implements QueueLog {
     );
   }
 
-  diskBytes(): Promise<number> {
-    return this.#records.diskBytes();
+  async diskBytes(): Promise<number> {
+    return this.#open.diskBytes();
   }
 
-  scrub(signal: AbortSignal): AsyncIterable<string> {
-    return this.#records.scrub(signal);
+  async *scrub(signal: AbortSignal): AsyncGenerator<string> {
+    yield* this.#open.scrub(signal);
   }
 
   async close(): Promise<void> {
+    this.#closing = true;
     await this.#commits;
     await this.#records.close();
+  }
+
+  /** @throws unavailable when it is not open */
+  get #open(): Records {
+    this.#records.assertOpen();
+    if (this.#closing) throw closedLog();
+    return this.#records;
   }
 
   async #commit(changes: readonly Change[]): Promise<void> {
@@ -251,7 +268,7 @@ export class RecordsQueueLog implements QueueLog {
   }
 
   async #clear(span: KeySpan): Promise<void> {
-    await this.#records.clear(span);
+    await this.#open.clear(span);
     // One span per kind and topic: a wider one costs no more, because what lies between was deleted before.
     const name = span.from.toString('hex', 0, 5);
     const known = this.#deleted.get(name);
@@ -262,7 +279,7 @@ export class RecordsQueueLog implements QueueLog {
     const found: T[] = [];
     let bytes = 0;
     if (limit < 1) return found;
-    for await (const piece of this.#records.scan({ ...span, limit })) {
+    for await (const piece of this.#open.scan({ ...span, limit })) {
       for (const { key, value } of piece) {
         found.push(reading(key, value, (bytesOf) => decode(key, bytesOf)));
         bytes += value?.length ?? 0;
@@ -271,6 +288,10 @@ export class RecordsQueueLog implements QueueLog {
     }
     return found;
   }
+}
+
+function closedLog(): MusterError {
+  return new MusterError('unavailable', `${LOG_NAMES.what} is closed: open it again`, { reason: LOG_NAMES.closed });
 }
 
 function dedupeKey(topicId: number, window: number, id: string): Buffer {

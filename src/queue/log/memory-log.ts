@@ -1,7 +1,7 @@
 import { silentLogger } from '../../kit/logger.js';
 import { openMemoryRecords } from '../../store/records-memory.js';
-import { LOG_NAMES } from './leveldb-log.js';
 import { RecordsQueueLog } from './log.js';
+import { LOG_NAMES } from './names.js';
 import type { QueueLog } from './port.js';
 
 /** A log that lives as long as the process: for tests, and for what may be lost. */

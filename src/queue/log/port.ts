@@ -246,8 +246,11 @@ export interface QueueLog {
   load(): Promise<LogContents>;
 
   /**
-   * Stores all changes or none; resolves once they are durable (fsynced). One at a time: the caller groups.
-   * @throws exhausted, reason DISK_ALMOST_FULL (nothing was written; the log lives on); unavailable, reason LOG_FAILED
+   * Stores all changes or none; resolves once they are durable (fsynced). One at a time, in the order asked: the caller groups.
+   * Changes that only let messages leave (heads, cursors, retries, dead letters, deletions) go on for a while where others are refused for lack of
+   * space, in commits of their own. A new subscription needs its cursor in the same commit. The first message of a topic has sequence 1, offset 0.
+   * @throws exhausted, reason DISK_ALMOST_FULL (nothing was written; the log lives on); internal when changes do not fit what is stored
+   *   (nothing was written); unavailable, reason LOG_FAILED
    */
   commit(changes: readonly Change[]): Promise<void>;
 
@@ -261,23 +264,26 @@ export interface QueueLog {
   /** Sequence of the first stored message published at or after `timeMs`; undefined when there is none. */
   sequenceAt(topicId: number, timeMs: number): Promise<number | undefined>;
 
-  /** Frees what lies below heads that are already durable. Not durable itself: what a crash brings back is freed again at the next start. */
+  /**
+   * Frees what lies below heads that are already durable; what a crash leaves there is hidden, and freed with the next trim. Reads nothing and
+   * holds up no commit for long, but costs a sync: for some MiB at once, not for every message.
+   */
   trim(trim: Trim): Promise<void>;
   /** Gives the space of what was trimmed back to the file system. Slow; for quiet moments. */
   compact(): Promise<void>;
 
   /** Sequences of those of `ids` that are stored in one of `windows`. */
   dedupe(topicId: number, windows: readonly number[], ids: readonly string[]): Promise<ReadonlyMap<string, number>>;
-  /** Forgets dedupe windows below `window`. Not durable itself. */
+  /** Forgets dedupe windows below `window`. Costs a sync, as trim(). */
   forgetDedupe(topicId: number, window: number): Promise<void>;
 
-  /** Delayed messages due at or before `dueMs`, the earliest first. */
+  /** Delayed messages due at or before `dueMs`, the earliest first; fewer than `limit` where they are large, and at least one when there is any. */
   delayed(topicId: number, dueMs: number, limit: number): Promise<readonly DelayedRecord[]>;
   /** When the earliest delayed message is due. */
   nextDueMs(topicId: number): Promise<number | undefined>;
 
   deadLetter(topicId: number, subscriptionId: number, sequence: number): Promise<DeadLetterRecord | undefined>;
-  /** Dead letters by sequence, after the one given. */
+  /** Dead letters by sequence, after the one given; fewer than the limit where they are large, and at least one when there is any. */
   deadLetters(
     topicId: number,
     subscriptionId: number,
