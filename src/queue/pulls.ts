@@ -47,11 +47,13 @@ class PullSink implements Sink {
   readonly name: string;
   readonly frames: Frame[] = [];
   readonly arrived: Promise<void>;
+  readonly #onEnd: () => void;
   #arrive: () => void = () => undefined;
   ended: MusterError | undefined;
 
-  constructor(name: string) {
+  constructor(name: string, onEnd: () => void) {
     this.name = name;
+    this.#onEnd = onEnd;
     this.arrived = new Promise<void>((resolve) => {
       this.#arrive = resolve;
     });
@@ -66,6 +68,7 @@ class PullSink implements Sink {
   end(reason: MusterError): void {
     this.ended = reason;
     this.#arrive();
+    this.#onEnd();
   }
 }
 
@@ -96,10 +99,12 @@ export class Pulls {
     if (this.#pulls.size >= PULLS_MAX) {
       throw new MusterError('exhausted', `${PULLS_MAX} pulls have unsettled messages: settle some, or subscribe`);
     }
-    const sink = new PullSink(order.name);
-    const consumer = delivery.attach(sink, { maxMessages: order.maxMessages, maxBytes: PULL_BYTES_MAX });
     this.#number += 1;
     const number = this.#number;
+    const sink = new PullSink(order.name, () => {
+      this.#forget(number);
+    });
+    const consumer = delivery.attach(sink, { maxMessages: order.maxMessages, maxBytes: PULL_BYTES_MAX });
     this.#pulls.set(number, { delivery, consumer, timer: undefined });
     try {
       await this.#wait(delivery, sink, order);
@@ -179,10 +184,15 @@ export class Pulls {
     };
   }
 
+  /** The subscription was closed with all its consumers: nothing may wait for the pull any more. */
+  #forget(number: number): void {
+    this.#pulls.get(number)?.timer?.cancel();
+    this.#pulls.delete(number);
+  }
+
   #release(number: number): void {
     const pull = this.#pulls.get(number);
-    pull?.timer?.cancel();
-    this.#pulls.delete(number);
+    this.#forget(number);
     pull?.delivery.detach(pull.consumer, { counts: false });
   }
 
