@@ -89,6 +89,7 @@ export class Delivery implements Subscriber {
   #pumping = false;
   #pumped: Promise<void> | undefined;
   #again = false;
+  #seeks = 0;
   #timer: { readonly atMs: number; readonly timer: Timer } | undefined;
   #damage: MusterError | undefined;
   #closed: MusterError | undefined;
@@ -208,7 +209,9 @@ export class Delivery implements Subscriber {
   /** Goes on at `sequence`; resolves when that is durable. */
   async seekTo(sequence: number): Promise<SeekOutcome> {
     const outcome = this.#state.seek(sequence, this.#bounds());
+    this.#seeks += 1;
     this.#ahead = [];
+    if (this.#damage) this.#settlement.forgetUnread();
     this.#damage = undefined;
     await this.#parts.commit.commit(this.#settlement);
     this.wake();
@@ -255,16 +258,18 @@ export class Delivery implements Subscriber {
   }
 
   async #pump(): Promise<void> {
-    try {
-      while (this.#again) {
-        this.#again = false;
+    while (this.#again) {
+      this.#again = false;
+      const seeks = this.#seeks;
+      try {
         await this.#deliverAll();
+      } catch (error) {
+        // What could not be read may be where the subscription no longer stands.
+        if (seeks === this.#seeks) this.#stopAt(error);
+        else this.#again = true;
       }
-    } catch (error) {
-      this.#stopAt(error);
-    } finally {
-      this.#pumping = false;
     }
+    this.#pumping = false;
     this.#arm();
   }
 

@@ -106,10 +106,10 @@ async function serve(options: QueueMainOptions, log: QueueLog): Promise<void> {
     ]);
   } finally {
     await server.drain(DRAIN_MS);
+    await broker.commit.idle();
     broker.close(
       new MusterError('unavailable', 'the queue is stopping: connect again in a moment', { reason: 'STOPPING' }),
     );
-    await broker.commit.idle();
   }
 }
 

@@ -107,7 +107,7 @@ export class Maintenance {
       await this.#guarded(topic, async () => {
         const changes = topic.producers.forget(nowMs);
         if (changes.length > 0) await this.#broker.commit.commitChanges(changes);
-        await topic.forgetDedupe(dedupeWindow(nowMs, settings.dedupeWindowMs) - 1);
+        await topic.forgetDedupe(dedupeWindow(nowMs, settings.dedupeWindowMs) - settings.dedupeWindowMs);
         for (const delivery of this.#broker.deliveries(topic)) {
           const { expireAfterIdleMs } = delivery.record.settings;
           if (expireAfterIdleMs === 0 || delivery.idleMs < expireAfterIdleMs) continue;

@@ -51,6 +51,12 @@ export class Settlement implements Contributor {
     this.#died.push(...died);
   }
 
+  /** Gives up those that died and could not be read: the subscription goes on elsewhere. */
+  forgetUnread(): void {
+    this.#parts.state.purged(this.#died.length);
+    this.#died.length = 0;
+  }
+
   /** Nothing more is to be stored: the subscription is gone. */
   close(): void {
     this.#closed = true;
@@ -83,6 +89,7 @@ export class Settlement implements Contributor {
     for (let death = this.#died[0]; death; death = this.#died[0]) {
       const { sequence } = death;
       const letter = await this.#letterOrStop(death);
+      if (this.#died[0] !== death) continue;
       this.#died.shift();
       if (!letter) this.#parts.state.purged(1);
       if (!letter) continue;

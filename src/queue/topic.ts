@@ -9,6 +9,7 @@ import type { Change, DelayedRecord, LoadedTopic, QueueLog, TopicRecord } from '
 import { Producers } from './producers.js';
 import type { EncodedBatch } from './publication.js';
 import { RateMeter } from './rate.js';
+import { TopicHead, type Place } from './topic-head.js';
 
 /** Bytes of one topic that go into one group; the rest waits for the next, so that a busy topic does not hold up the others. */
 const GROUP_BYTES_MAX = 4 * 1024 * 1024;
@@ -47,17 +48,10 @@ interface Writing {
   readonly outcomes: { readonly publication: Publication; readonly published: Published }[];
   readonly views: readonly BatchView[];
   readonly tail: Tail;
-  readonly head: Head;
   readonly publishedMs: number;
   readonly due: number;
   readonly delayed: number;
   readonly nextDelayedNumber: number;
-}
-
-interface Head {
-  readonly head: number;
-  /** Of the batch that holds it. */
-  readonly offset: number;
 }
 
 export interface TopicParts {
@@ -82,7 +76,7 @@ export class Topic implements Contributor {
   readonly #parts: TopicParts;
   readonly #recent: ReturnType<BatchCache['newTail']>;
   #record: TopicRecord;
-  #head: Head;
+  readonly #head: TopicHead;
   #tail: Tail;
   #newestMs: number;
   #delayed: { count: number; nextNumber: number };
@@ -94,8 +88,6 @@ export class Topic implements Contributor {
   /** Accepted by their producers' records in the group that is being written. */
   #claims: ProducerClaim[] = [];
   #writing: Writing | undefined;
-  /** Where the head shall move with the next group. */
-  #headWanted: Head | undefined;
   #dueWanted = false;
   /** The oldest message is older than max_age allows. */
   #overAge = false;
@@ -106,7 +98,9 @@ export class Topic implements Contributor {
   constructor(loaded: LoadedTopic, parts: TopicParts) {
     this.#parts = parts;
     this.#record = loaded.record;
-    this.#head = { head: loaded.head, offset: loaded.headOffset };
+    this.#head = new TopicHead(loaded.record.id, { head: loaded.head, offset: loaded.headOffset }, (head) => {
+      for (const subscriber of this.subscribers) subscriber.dropBelow(head);
+    });
     this.#tail = { next: loaded.next, offset: loaded.nextOffset };
     this.#newestMs = loaded.newestMs;
     this.#delayed = { count: loaded.delayed.count, nextNumber: loaded.delayed.nextNumber };
@@ -126,7 +120,7 @@ export class Topic implements Contributor {
 
   /** Messages below are gone. */
   get head(): number {
-    return this.#head.head;
+    return this.#head.durable.head;
   }
 
   /** Sequence of the next message. */
@@ -136,7 +130,7 @@ export class Topic implements Contributor {
 
   /** Encoded bytes of what is stored. */
   get bytes(): number {
-    return this.#tail.offset - this.#head.offset;
+    return this.#tail.offset - this.#head.durable.offset;
   }
 
   /** Messages that wait for their deliver_after. */
@@ -194,8 +188,8 @@ export class Topic implements Contributor {
   async moveHead(sequence: number): Promise<void> {
     const to = Math.min(sequence, this.next);
     if (to <= this.head) return;
-    this.#headWanted = { head: to, offset: await this.#offsetAt(to) };
-    await this.#parts.commit.commit(this);
+    this.#head.want({ head: to, offset: await this.#offsetAt(to) });
+    await this.#parts.commit.commit(this.#head);
   }
 
   /** Where the space below was given back to. */
@@ -255,18 +249,17 @@ export class Topic implements Contributor {
       producers.set(publication.claim.name, record);
     }
     const { batches, changes } = builder.finish();
-    const head = await this.#nextHead(builder.tail.offset);
+    await this.#makeRoom(builder.tail.offset);
     this.#writing = {
       outcomes,
       views: batches.map((batch) => new BatchView(batch)),
       tail: builder.tail,
-      head,
       publishedMs,
       due: due.length,
       delayed: builder.delayed,
       nextDelayedNumber: builder.nextDelayedNumber,
     };
-    return [...changes, ...producers.values(), ...this.#removals(due), ...this.#headChange(head)];
+    return [...changes, ...producers.values(), ...this.#removals(due), ...this.#head.contribute()];
   }
 
   committed(): void {
@@ -274,7 +267,7 @@ export class Topic implements Contributor {
     this.#writing = undefined;
     this.#answered();
     if (!writing) return;
-    const { views, tail, head, outcomes } = writing;
+    const { views, tail, outcomes } = writing;
     this.published.add(tail.next - this.#tail.next);
     this.#tail = tail;
     if (views.length > 0) this.#newestMs = writing.publishedMs;
@@ -283,7 +276,7 @@ export class Topic implements Contributor {
       nextNumber: writing.nextDelayedNumber,
     };
     for (const view of views) this.#recent.push(view);
-    this.#headMoved(head);
+    this.#head.committed();
     for (const { publication, published } of outcomes) publication.resolve(published);
     if (views.length > 0) for (const subscriber of this.subscribers) subscriber.wake();
     this.#goOn();
@@ -292,6 +285,7 @@ export class Topic implements Contributor {
   refused(error: unknown): void {
     this.producers.undo(this.#claims);
     this.#writing = undefined;
+    this.#head.refused();
     for (const publication of this.#answered()) publication.reject(error);
     this.#goOn();
   }
@@ -338,7 +332,7 @@ export class Topic implements Contributor {
     const placed = publications.flatMap(({ encoded }) => encoded.placed ?? []);
     const ids = placed.map(({ dedupeId }) => dedupeId).filter((id) => id !== '');
     if (ids.length === 0) return { known: new Map(), window };
-    const stored = await this.#parts.log.dedupe(this.id, [window, window - 1], ids);
+    const stored = await this.#parts.log.dedupe(this.id, [window, window - dedupeWindowMs], ids);
     return { known: new Map(stored), window };
   }
 
@@ -367,22 +361,16 @@ export class Topic implements Contributor {
     }));
   }
 
-  #headChange({ head, offset }: Head): Change[] {
-    return head > this.head ? [{ kind: 'head', topicId: this.id, head, offset }] : [];
-  }
-
-  /** The head after this group: where it shall move, and further where the group would not fit under max_bytes otherwise. */
-  async #nextHead(tailOffset: number): Promise<Head> {
-    const wanted = this.#headWanted;
-    this.#headWanted = undefined;
-    const head = wanted && wanted.head > this.head ? wanted : this.#head;
+  /** Drops the oldest messages where the group would not fit under max_bytes otherwise. */
+  async #makeRoom(tailOffset: number): Promise<void> {
+    const head = this.#head.further();
     const { maxBytes, onFull } = this.#record.settings;
-    if (maxBytes === 0 || onFull !== 'DROP_OLDEST' || tailOffset - head.offset <= maxBytes) return head;
-    return this.#firstWithin(head, tailOffset - maxBytes);
+    if (maxBytes === 0 || onFull !== 'DROP_OLDEST' || tailOffset - head.offset <= maxBytes) return;
+    this.#head.further(await this.#firstWithin(head, tailOffset - maxBytes));
   }
 
   /** The first whole batch at or behind `offset`. */
-  async #firstWithin(from: Head, offset: number): Promise<Head> {
+  async #firstWithin(from: Place, offset: number): Promise<Place> {
     let at = from;
     while (at.offset < offset && at.head < this.next) {
       const views = await this.read(at.head, READ_BYTES);
@@ -394,12 +382,6 @@ export class Topic implements Contributor {
         : { head: last.until, offset: last.stored.offset + last.stored.messages.length };
     }
     return at;
-  }
-
-  #headMoved(head: Head): void {
-    if (head.head === this.head) return;
-    this.#head = head;
-    for (const subscriber of this.subscribers) subscriber.dropBelow(head.head);
   }
 
   async #offsetAt(sequence: number): Promise<number> {
@@ -421,7 +403,10 @@ export class Topic implements Contributor {
   }
 }
 
-/** Dedupe ids are kept in windows of time that are forgotten whole: an id is known in the window of its message and in the next one. */
+/**
+ * Dedupe ids are kept in windows of time that are forgotten whole, named by when they begin: an id is known in the window of its message and in the
+ * next one. Windows of another length, of before a change of the settings, are not looked into; they are forgotten by their time all the same.
+ */
 export function dedupeWindow(nowMs: number, windowMs: number): number {
-  return Math.floor(nowMs / Math.max(windowMs, 1));
+  return nowMs - (nowMs % windowMs);
 }
