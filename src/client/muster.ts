@@ -12,6 +12,7 @@ import { agentAddress } from './agent-address.js';
 import { followConfig } from './config-follower.js';
 import { ConfigState, withDefaults } from './config-state.js';
 import { noticeNoAgent, noticeOnce } from './notice.js';
+import type { Queue, QueueOptions } from './queue/index.js';
 import { ReportSender } from './report-sender.js';
 
 export interface ConnectOptions {
@@ -61,6 +62,7 @@ export class Muster {
   readonly #stop = new AbortController();
   readonly #first: Promise<void>;
   #following: Promise<void> = Promise.resolve();
+  readonly #queues: Queue[] = [];
   /** Configurations laid on the defaults asked for, of one snapshot. */
   #laid: { readonly of: ConfigValues; readonly on: WeakMap<object, ConfigValues> } | undefined;
 
@@ -148,8 +150,24 @@ export class Muster {
     return { certificatePem: certificate, privateKeyPem: privateKey, caPem: ca, expires };
   }
 
-  /** Hands over what the counters hold (2 s at most), then ends the connection. The configuration stays readable. */
+  /**
+   * A connection to the site's queue; close() of this one closes it, too. The same as connectQueue() of `muster/queue`.
+   * @throws precondition, reason NO_AGENT, where nothing says which queue
+   */
+  async queue(options: QueueOptions = {}): Promise<Queue> {
+    // Loaded only by programs that use a queue.
+    const { connectQueue } = await import('./queue/index.js');
+    const queue = connectQueue(options);
+    this.#queues.push(queue);
+    return queue;
+  }
+
+  /**
+   * Ends the connections to queues in good order, hands over what the counters hold (2 s at most), then ends the connection. The
+   * configuration stays readable.
+   */
   async close(): Promise<void> {
+    await Promise.allSettled(this.#queues.map((queue) => queue.close()));
     await flush({ timeoutMs: FLUSH_TIMEOUT_MS }).catch(() => undefined);
     this.#stop.abort(stopped('the connection to the agent'));
     await this.#following;

@@ -99,6 +99,11 @@ export class Publisher {
   #scheduled = false;
   #linger: Timer | undefined;
   #closing: Promise<void> | undefined;
+  #gone = (): void => undefined;
+  /** Resolves when it is closed, well or not. */
+  readonly closed = new Promise<void>((resolve) => {
+    this.#gone = resolve;
+  });
   #flushes: { readonly until: number; readonly done: () => void }[] = [];
   /** Messages nobody waited for that were not stored; told by the next add() or flush(). */
   #failure: { readonly error: MusterError; readonly messages: number } | undefined;
@@ -191,13 +196,6 @@ export class Publisher {
     return this.#closing;
   }
 
-  /** Ends at once; what is not answered fails with `reason`. */
-  abort(reason: MusterError): void {
-    this.#closing ??= Promise.resolve();
-    this.#stop.abort(reason);
-    this.#fail(reason);
-  }
-
   async #close(): Promise<void> {
     try {
       await this.flush();
@@ -214,6 +212,7 @@ export class Publisher {
     await this.#running;
     late.cancel();
     this.#stop.abort(new MusterError('cancelled', 'the publisher is closed'));
+    this.#gone();
   }
 
   #assertOpen(): void {
