@@ -46,6 +46,7 @@ export class RangeSet {
 
   /** Takes out all of [from, until). */
   remove(from: number, until: number): void {
+    if (until <= from) return;
     let index = this.#endingBehind(from);
     for (let start = this.#from[index]; start !== undefined && start < until; start = this.#from[index]) {
       const end = this.#until[index] ?? start;
