@@ -47,6 +47,8 @@ function newWaiting(contributor: Contributor): Waiting {
 export class GroupCommit {
   readonly #log: Pick<QueueLog, 'commit'>;
   #gathering = new Map<Contributor, Waiting>();
+  /** Go last in their group: what others store there of what is removed comes before. */
+  #removals: Waiting[] = [];
   #running: Promise<void> | undefined;
 
   constructor(log: Pick<QueueLog, 'commit'>) {
@@ -79,12 +81,11 @@ export class GroupCommit {
 
   /** Writes a removal with the next group, and forgets in the same moment what was removed: no later group contains anything of it. @throws as commit */
   commitRemoval(change: Change, forget: () => void): Promise<void> {
-    return this.commit({
-      essential: true,
-      contribute: () => [change],
-      committed: forget,
-      refused: () => undefined,
-    });
+    const contribute = (): readonly Change[] => [change];
+    const waiting = newWaiting({ essential: true, contribute, committed: forget, refused: () => undefined });
+    this.#removals.push(waiting);
+    this.#running ??= this.#run();
+    return waiting.done;
   }
 
   /** Resolves when nothing is being written and nothing waits. */
@@ -95,9 +96,10 @@ export class GroupCommit {
   async #run(): Promise<void> {
     // Whatever arrives in this turn of the event loop still joins the first group.
     await Promise.resolve();
-    while (this.#gathering.size > 0) {
-      const group = [...this.#gathering.values()];
+    while (this.#gathering.size > 0 || this.#removals.length > 0) {
+      const group = [...this.#gathering.values(), ...this.#removals];
       this.#gathering = new Map();
+      this.#removals = [];
       await this.#write(await gather(group));
     }
     this.#running = undefined;
