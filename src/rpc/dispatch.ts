@@ -61,7 +61,7 @@ class ActiveCall {
   readonly #controller = new AbortController();
   #timer: Timer | undefined;
 
-  constructor(call: SurfaceCall, method: string, options: DispatchOptions & { readonly unary: boolean }) {
+  constructor(call: SurfaceCall, method: string, { clock, unaryDeadlineMs }: DispatchOptions, unary: boolean) {
     this.method = method;
     // A handler may hang as much on its signal as it likes; Node.js is not to take that for a leak.
     setMaxListeners(0, this.signal);
@@ -69,16 +69,16 @@ class ActiveCall {
     const deadlineMs = typeof deadline === 'number' ? deadline : deadline.getTime();
     // grpc-js reports the deadline and the caller's leaving alike; the clock tells them apart.
     call.on('cancelled', () => {
-      const late = options.clock.now() >= deadlineMs;
+      const late = clock.now() >= deadlineMs;
       this.abort(
         late ? new MusterError('deadline', 'the deadline passed') : new MusterError('cancelled', 'the caller left'),
       );
     });
     if (call.cancelled) this.abort(new MusterError('cancelled', 'the caller left'));
-    if (options.unary && deadlineMs === Infinity) {
-      const limitMs = options.unaryDeadlineMs;
-      this.#timer = options.clock.after(limitMs, () => {
-        this.abort(new MusterError('deadline', `the call took longer than ${limitMs} ms; its outcome may be unknown`));
+    if (unary && deadlineMs === Infinity) {
+      this.#timer = clock.after(unaryDeadlineMs, () => {
+        const limit = `${unaryDeadlineMs} ms`;
+        this.abort(new MusterError('deadline', `the call took longer than ${limit}; its outcome may be unknown`));
       });
     }
   }
@@ -224,13 +224,15 @@ export class Dispatcher {
     work: (context: CallContext) => Promise<void>,
   ): Promise<void> {
     const startedMs = this.#options.clock.monotonic();
-    const active = new ActiveCall(call, method, { ...this.#options, unary });
+    const active = new ActiveCall(call, method, this.#options, unary);
     this.#active.add(active);
     let caller: { principal: Principal; peer: string } = { principal: { kind: 'anonymous' }, peer: 'unknown' };
     try {
       caller = this.#admit(call, method);
       active.principal = caller.principal;
-      const context: CallContext = { ...caller, method, signal: active.signal, draining: this.#options.draining };
+      const { principal, peer } = caller;
+      // Field by field: copies of objects get a hidden class each, and streams are many and live long.
+      const context: CallContext = { principal, peer, method, signal: active.signal, draining: this.#options.draining };
       await untilAborted(work(context), active.signal);
     } catch (error) {
       const durationMs = Math.round(this.#options.clock.monotonic() - startedMs);

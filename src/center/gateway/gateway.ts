@@ -2,7 +2,7 @@ import type { ConnectRequest, ConnectResponse, Hello } from '../../../generated/
 import { sleep, withTimeout, type Clock } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
 import type { Logger } from '../../kit/logger.js';
-import { KeyedMutex, runTasks } from '../../kit/tasks.js';
+import { KeyedMutex } from '../../kit/tasks.js';
 import { untilAborted } from '../../rpc/streams.js';
 import type { CallContext, Duplex } from '../../rpc/types.js';
 import { fromDate, toDate, toDuration } from '../../wire/time.js';
@@ -121,22 +121,49 @@ export class Gateway implements Courier {
 
   /** Serves one stream until it ends. @throws why it ended, unless the agent said goodbye */
   async serve(stream: Stream, context: CallContext): Promise<void> {
-    const machine = callingMachine(context.principal);
     const frames = stream[Symbol.asyncIterator]();
+    // What only the beginning needs, the hello first of all, is not kept for as long as the session lives.
+    const session = await this.#arrive(stream, frames, context);
+    if (!session) return;
+    await this.#whileLive(session, () => this.#reader(session).run(frames, session.ended));
+    await this.#leave(session);
+    if (session.reason) throw session.reason;
+  }
+
+  /** A session that has been greeted, or has ended already; undefined for an agent that was sent elsewhere. */
+  async #arrive(
+    stream: Stream,
+    frames: AsyncIterator<ConnectRequest>,
+    context: CallContext,
+  ): Promise<Session | undefined> {
+    const machine = callingMachine(context.principal);
     const hello = await this.#hello(frames, context);
-    const { redirect } = this.#options;
+    const { redirect, clock } = this.#options;
     if (redirect !== undefined) {
       await stream.send({ frame: { $case: 'redirect', value: { address: redirect } } });
-      return;
+      return undefined;
     }
     const session = await this.#admit(machine, hello, context);
+    endWith(session, context.signal);
+    session.writeTo((response) => stream.send(response));
+    await this.#whileLive(session, () => session.occupy(clock, () => this.#greet(session, hello)));
+    return session;
+  }
+
+  /** Does work for a session. What fails once that has ended does not matter. @throws as `work`, after the session has ended of it */
+  async #whileLive(session: Session, work: () => Promise<void>): Promise<void> {
     try {
-      await this.#converse(session, hello, { stream, frames, signal: context.signal });
-    } finally {
-      session.end(new MusterError('unavailable', 'the stream ended'));
-      await this.#ended(session);
+      await work();
+    } catch (error) {
+      if (!session.live) return;
+      await this.#leave(session);
+      throw error;
     }
-    if (session.reason) throw session.reason;
+  }
+
+  async #leave(session: Session): Promise<void> {
+    session.end(new MusterError('unavailable', 'the stream ended'));
+    await this.#ended(session);
   }
 
   #send(machine: string, frame: NonNullable<ConnectResponse['frame']>): boolean {
@@ -263,27 +290,9 @@ export class Gateway implements Courier {
     return session;
   }
 
-  async #converse(
-    session: Session,
-    hello: Hello,
-    { stream, frames, signal }: { stream: Stream; frames: AsyncIterator<ConnectRequest>; signal: AbortSignal },
-  ): Promise<void> {
+  #reader(session: Session): FrameReader {
     const { machines, instances, listeners, clock } = this.#options;
-    const current = (): boolean => this.#isCurrent(session);
-    const reader = new FrameReader({ session, current, machines, instances, listeners, clock });
-    await runTasks(AbortSignal.any([signal, session.ended]), [
-      (ending) => {
-        // Whatever ends one side ends the session, and with it the outbox that the other side waits on.
-        ending.addEventListener('abort', () => {
-          session.end(new MusterError('unavailable', 'the stream ended'));
-        });
-        return write(session, stream, ending);
-      },
-      async (ending) => {
-        await session.occupy(clock, () => this.#greet(session, hello));
-        await reader.run(frames, ending);
-      },
-    ]);
+    return new FrameReader({ session, current: () => this.#isCurrent(session), machines, instances, listeners, clock });
   }
 
   /** And the question for all there is: the agent's report comes back meanwhile. */
@@ -340,7 +349,11 @@ export class Gateway implements Courier {
   }
 }
 
-/** An agent that does not read holds its own stream back, never the end of the session. */
-async function write(session: Session, stream: Stream, signal: AbortSignal): Promise<void> {
-  for await (const response of session.outgoing()) await untilAborted(stream.send(response), signal);
+/** The session ends with its call. */
+function endWith(session: Session, call: AbortSignal): void {
+  const end = (): void => {
+    session.end(new MusterError('unavailable', 'the stream ended'));
+  };
+  if (call.aborted) end();
+  else call.addEventListener('abort', end, { once: true });
 }

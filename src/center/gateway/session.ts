@@ -2,7 +2,7 @@ import type { ConnectResponse } from '../../../generated/muster/v1/center.js';
 import type { Clock } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
 import { newId } from '../../kit/ids.js';
-import { BoundedQueue } from '../../kit/queue.js';
+import { untilAborted } from '../../rpc/streams.js';
 import type { SessionMark } from './admission.js';
 
 /** Frames that may wait for an agent that does not read. Beyond it the session is ended, and what it missed is told at the next. */
@@ -11,6 +11,8 @@ export const OUTBOX_FRAMES_MAX = 1000;
 export const OUTBOX_BYTES_MAX = 16 * 1024 * 1024;
 
 type Frame = NonNullable<ConnectResponse['frame']>;
+/** Resolves when there is room for the next. */
+type Write = (response: ConnectResponse) => Promise<void>;
 
 export interface SessionFacts extends SessionMark {
   readonly machine: string;
@@ -26,10 +28,14 @@ type State = { readonly at: 'live' } | { readonly at: 'ended'; readonly reason: 
 export class Session {
   readonly id = newId('s');
   readonly facts: SessionFacts;
-  readonly #outbox = new BoundedQueue<ConnectResponse>(OUTBOX_FRAMES_MAX, 'refuse');
+  /** Frames that wait to be written. */
+  #outbox: Frame[] = [];
   readonly #controller = new AbortController();
   #state: State = { at: 'live' };
   #outboxBytes = 0;
+  #write: Write | undefined;
+  /** Whether frames are being written. A session at rest has nothing that waits for one: there are many sessions, mostly at rest. */
+  #writing = false;
   /** When the agent was heard last, or the center began to listen to it again. */
   #heardMonotonicMs: number;
   #works = 0;
@@ -107,8 +113,10 @@ export class Session {
   send(frame: Frame): boolean {
     if (!this.live) return false;
     const bytes = weightOf(frame);
-    if (this.#outboxBytes + bytes <= OUTBOX_BYTES_MAX && this.#outbox.push({ frame })) {
+    if (this.#outboxBytes + bytes <= OUTBOX_BYTES_MAX && this.#outbox.length < OUTBOX_FRAMES_MAX) {
       this.#outboxBytes += bytes;
+      this.#outbox.push(frame);
+      void this.#deliver();
       return true;
     }
     this.end(
@@ -119,19 +127,40 @@ export class Session {
     return false;
   }
 
-  /** The frames to write, in order; ends after the last one queued before the end. */
-  async *outgoing(): AsyncGenerator<ConnectResponse> {
-    for await (const response of this.#outbox) {
-      if (response.frame) this.#outboxBytes -= weightOf(response.frame);
-      yield response;
+  /** From now on frames are written, those that wait first, one after the other; a failure to write ends the session. */
+  writeTo(write: Write): void {
+    this.#write = write;
+    void this.#deliver();
+  }
+
+  async #deliver(): Promise<void> {
+    const write = this.#write;
+    if (!write || this.#writing) return;
+    this.#writing = true;
+    try {
+      for (let frame = this.#next(); frame; frame = this.#next()) await untilAborted(write({ frame }), this.ended);
+    } catch (error) {
+      // An agent that does not read holds its own stream back, never the end of the session.
+      this.end(
+        error instanceof MusterError ? error : new MusterError('unavailable', 'the stream broke', { cause: error }),
+      );
+    } finally {
+      this.#writing = false;
     }
+  }
+
+  /** The next frame to write; none once the session has ended. */
+  #next(): Frame | undefined {
+    const frame = this.live ? this.#outbox.shift() : undefined;
+    if (frame) this.#outboxBytes -= weightOf(frame);
+    return frame;
   }
 
   /** Ends the session; the first reason counts. Without a reason: the agent wanted it so. */
   end(reason?: MusterError): void {
     if (this.#state.at === 'ended') return;
     this.#state = { at: 'ended', reason };
-    this.#outbox.close();
+    this.#outbox = [];
     this.#controller.abort(reason ?? new MusterError('cancelled', 'the agent ended the session'));
   }
 }

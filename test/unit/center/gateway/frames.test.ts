@@ -91,13 +91,16 @@ describe('frames', () => {
     });
     const value = { instance: big, removed: false, fullReportEnd: true };
     const badNames = ['', '../x\n', '__proto__', 'a'.repeat(64)].map((name, n) => instanceFrame(n + 2, name));
+    const notices: { readonly reason: string; readonly message: string }[] = [];
+    parts.session.writeTo(({ frame }) => {
+      if (frame?.$case === 'notice') notices.push(frame.value);
+      return Promise.resolve();
+    });
     const frames = framesOf(...badNames, { sequence: 6, frame: { $case: 'instanceState', value } });
     await reader.run(frames, new AbortController().signal);
     assert.deepEqual(parts.instances.serviceNames(), ['big']);
     const kept = JSON.stringify(parts.instances.list()).length;
     assert.ok(kept < 32 * 1024, `${kept} characters of one instance`);
-    const notices = [];
-    for await (const { frame } of parts.session.outgoing()) if (frame?.$case === 'notice') notices.push(frame.value);
     assert.deepEqual(
       notices.map(({ reason }) => reason),
       ['SERVICE_NAME'],
