@@ -267,6 +267,7 @@ function follow(
       follower.gone = true;
       return;
     case 'seeking':
+      follower.from ??= 0;
       follower.seen.clear();
       letGo(follower);
       return;
