@@ -4,6 +4,7 @@ import { connectClient } from './clients.js';
 import type { ConsumeJob, Figures, Job, Order, PublishJob, Report } from './job.js';
 import { ageMs, payloadsOf, stamped } from './payloads.js';
 import { nowMs, type Publisher, type QueueClient } from './port.js';
+import { connectable } from './reach.js';
 
 const RETRY_MS = 5;
 /** Of messages that come as fast as they can, one in so many is timed. */
@@ -150,12 +151,15 @@ class Consuming implements Working {
 
   async #attach(subscription: string): Promise<void> {
     for (;;) {
-      const client = await connectClient(this.#job.endpoint);
+      let client: QueueClient | undefined;
       try {
+        // Clients have pauses of their own before they try again, which are not the server's.
+        if (this.#job.patient) await connectable(this.#job.endpoint.address);
+        client = await connectClient(this.#job.endpoint);
         await this.#consume(client, subscription);
         return;
       } catch (error) {
-        await client.close();
+        await client?.close();
         if (!this.#job.patient) throw error;
         await sleep(systemClock, RETRY_MS);
       }

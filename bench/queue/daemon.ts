@@ -1,7 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
-import { createConnection, createServer, type AddressInfo } from 'node:net';
 import { sleep, systemClock } from '../../src/kit/clock.js';
 import { nowMs } from './port.js';
 
@@ -90,23 +89,4 @@ export class Daemon {
     await ended;
     late.cancel();
   }
-}
-
-/** Resolves when something listens there; rejects when nothing does. */
-export async function connectable(port: number): Promise<void> {
-  const socket = createConnection({ host: '127.0.0.1', port });
-  try {
-    await once(socket, 'connect');
-  } finally {
-    socket.destroy();
-  }
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }

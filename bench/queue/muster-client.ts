@@ -1,22 +1,20 @@
-import { Publisher as QueuePublisher } from '../../src/client/queue/publisher.js';
-import { systemClock } from '../../src/kit/clock.js';
-import { systemRandom } from '../../src/kit/random.js';
-import { openChannel, type Channel } from '../../src/rpc/client.js';
-import { MusterRawClient, prepareMuster } from './muster-raw-client.js';
+import { connectQueue, type BatchSubscriber, type Queue } from '../../src/client/queue/index.js';
+import { prepareMuster } from './muster-raw-client.js';
 import type { Consumer, ConsumerOptions, Endpoint, Publisher, PublisherOptions, QueueClient } from './port.js';
 
 /** How many messages may be in flight is the bench's to say. */
 const IN_FLIGHT_MAX = 65_536;
-const WINDOW_BYTES = 8 * 1024 * 1024;
+/** What a consumer may hold: enough that the way there and back costs nothing. */
+const CREDIT = { maxMessages: 16_384, maxBytes: 16 * 1024 * 1024 };
 
 /** Muster's queue by the library that services use. */
 export class MusterClient implements QueueClient {
   readonly #endpoint: Endpoint;
-  readonly #channel: Channel;
+  readonly #queue: Queue;
 
   constructor(endpoint: Endpoint) {
     this.#endpoint = endpoint;
-    this.#channel = openChannel({ address: endpoint.address, windowBytes: WINDOW_BYTES });
+    this.#queue = connectQueue({ address: endpoint.address });
   }
 
   prepare(topic: string, subscriptions: readonly string[]): Promise<void> {
@@ -24,8 +22,7 @@ export class MusterClient implements QueueClient {
   }
 
   publisher(options: PublisherOptions): Promise<Publisher> {
-    const parts = { channel: () => Promise.resolve(this.#channel), clock: systemClock, random: systemRandom };
-    const publisher = new QueuePublisher(options.topic, { inFlightMessagesMax: IN_FLIGHT_MAX }, parts);
+    const publisher = this.#queue.publisher(options.topic, { inFlightMessagesMax: IN_FLIGHT_MAX });
     let sent = 0;
     let told = 0;
     const tell = (): void => {
@@ -55,7 +52,11 @@ export class MusterClient implements QueueClient {
   }
 
   consumer(options: ConsumerOptions): Promise<Consumer> {
-    return new MusterRawClient(this.#endpoint).consumer(options);
+    const messages = this.#queue.subscribeBatches(options.topic, options.subscription, CREDIT);
+    consume(messages, options).catch((error: unknown) => {
+      options.failed(error);
+    });
+    return Promise.resolve({ close: () => messages.close() });
   }
 
   /** Settled messages leave by themselves. */
@@ -64,7 +65,13 @@ export class MusterClient implements QueueClient {
   }
 
   close(): Promise<void> {
-    this.#channel.close();
-    return Promise.resolve();
+    return this.#queue.close();
+  }
+}
+
+async function consume(messages: BatchSubscriber, options: ConsumerOptions): Promise<void> {
+  for await (const batch of messages) {
+    options.received(Array.from(batch, ({ payload }) => payload));
+    if (!options.stalled) batch.ackAll();
   }
 }

@@ -3,7 +3,8 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { connectClient } from './clients.js';
-import { Daemon, freePort } from './daemon.js';
+import { Daemon } from './daemon.js';
+import { freePort } from './reach.js';
 import type { System, SystemKind } from './system.js';
 
 const ROOT = new URL('../../', import.meta.url);

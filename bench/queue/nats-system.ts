@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { connectable, Daemon, freePort } from './daemon.js';
+import { Daemon } from './daemon.js';
+import { connectable, freePort } from './reach.js';
 import { output, type System, type SystemKind } from './system.js';
 
 /** First version whose file store can be told to sync each write. */
@@ -53,7 +54,7 @@ jetstream { store_dir: ${JSON.stringify(data)}, max_file_store: 100GB${always ? 
       command: 'nats-server',
       args: ['-c', config],
       log: join(directory, 'nats.log'),
-      ready: () => connectable(port),
+      ready: () => connectable(`127.0.0.1:${port}`),
     });
     return {
       data,

@@ -1,7 +1,8 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { connectable, Daemon, freePort } from './daemon.js';
+import { Daemon } from './daemon.js';
+import { connectable, freePort } from './reach.js';
 import { output, type System, type SystemKind } from './system.js';
 
 /** The scripts of Debian's package beside those on PATH: these run as whoever starts them, without `su`. */
@@ -46,14 +47,14 @@ export const rabbit: SystemKind = {
       command: 'epmd',
       args: ['-port', String(mapper), '-address', '127.0.0.1'],
       log: join(directory, 'epmd.log'),
-      ready: () => connectable(mapper),
+      ready: () => connectable(`127.0.0.1:${mapper}`),
     });
     const daemon = new Daemon({
       command: PROGRAM,
       args: [],
       env,
       log: join(directory, 'rabbitmq.log'),
-      ready: () => connectable(port),
+      ready: () => connectable(`127.0.0.1:${port}`),
     });
     return {
       data,

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
-import { createConnection, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Consumer, ConsumerOptions, Endpoint, Publisher, PublisherOptions, QueueClient } from './port.js';
+import { reach } from './reach.js';
 import { command, RespError, RespReader, type RespValue } from './resp.js';
 
 /**
@@ -13,12 +14,6 @@ const READ_COUNT = 1000;
 const BLOCK_MS = 1000;
 /** Commands put together into one write. */
 const WRITE_COUNT = 512;
-
-async function open(endpoint: Endpoint): Promise<Socket> {
-  const socket = createConnection(endpoint.address.slice('unix:'.length));
-  await once(socket, 'connect');
-  return socket;
-}
 
 /** Calls `taken` with the answers as they come; what goes wrong goes to `failed`, once. */
 function read(socket: Socket, taken: (values: RespValue[]) => void, failed: (error: unknown) => void): void {
@@ -50,7 +45,7 @@ export class RedisClient implements QueueClient {
 
   /** The answer of one command on a connection of its own. */
   async call(...parts: readonly string[]): Promise<RespValue> {
-    const socket = await open(this.#endpoint);
+    const socket = await reach(this.#endpoint.address);
     try {
       return await new Promise<RespValue>((resolve, reject) => {
         read(
@@ -73,7 +68,7 @@ export class RedisClient implements QueueClient {
 
   async publisher(options: PublisherOptions): Promise<Publisher> {
     const { topic } = options;
-    const socket = await open(this.#endpoint);
+    const socket = await reach(this.#endpoint.address);
     read(
       socket,
       (values) => {
@@ -104,7 +99,7 @@ export class RedisClient implements QueueClient {
 
   async consumer(options: ConsumerOptions): Promise<Consumer> {
     const { topic, subscription } = options;
-    const socket = await open(this.#endpoint);
+    const socket = await reach(this.#endpoint.address);
     const next = command(
       ...['XREADGROUP', 'GROUP', subscription, 'one', 'COUNT', String(READ_COUNT), 'BLOCK', String(BLOCK_MS)],
       ...['STREAMS', topic, '>'],
