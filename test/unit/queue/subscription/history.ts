@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import type { CursorRecord, RetryRecord } from '../../../../src/queue/log/port.js';
 import { subscriptionSettings } from '../../../../src/queue/subscription/settings.js';
-import { MessageSizes } from '../../../../src/queue/subscription/sizes.js';
 import { Subscription } from '../../../../src/queue/subscription/subscription.js';
 import type { Batch, Credit, Death, DeliveryRange, Grant, Instant } from '../../../../src/queue/subscription/types.js';
 import { Model, type Published, type Stored } from './model.js';
+import { batchOf, ROOM } from './support.js';
 
 const creditArbitrary = fc.record({ maxMessages: fc.nat({ max: 8 }), maxBytes: fc.integer({ min: 1, max: 120 }) });
 const consumerArbitrary = fc.nat({ max: 2 });
@@ -108,8 +108,6 @@ export const DEATHS: readonly Step[] = [
   { kind: 'update', paused: false, maxAttempts: 3 },
 ];
 
-const ROOM: Credit = { maxMessages: 1000, maxBytes: 1_000_000 };
-
 /** The subscription and its model side by side, with the little of a queue around them that they need. */
 export class History {
   readonly #ordered: boolean;
@@ -206,17 +204,12 @@ export class History {
 
   #publish(messages: readonly Published[]): void {
     const firstSequence = this.#model.tail;
-    let end = 0;
-    const starts = messages.map(({ size }) => (end += size) - size);
-    this.#batches.push({
-      firstSequence,
-      count: messages.length,
-      sizes: new MessageSizes(firstSequence, Uint32Array.from(starts), end),
-      keyOf: (sequence) => {
-        assert.ok(this.#ordered, 'keys are looked at only where they matter');
-        return messages[sequence - firstSequence]?.key ?? '';
-      },
-    });
+    const batch = batchOf(firstSequence, messages);
+    const keyOf = (sequence: number): string => {
+      assert.ok(this.#ordered, 'keys are looked at only where they matter');
+      return batch.keyOf(sequence);
+    };
+    this.#batches.push({ ...batch, keyOf });
     for (const message of messages) {
       this.#published.push(message);
       this.#model.publish(message);
@@ -433,8 +426,7 @@ export class History {
   #letterBatch(sequence: number): Batch {
     const message = this.#published[sequence - 1];
     assert.ok(message && this.#model.letters.has(sequence), 'a letter that is wanted is on its way');
-    const sizes = new MessageSizes(sequence, Uint32Array.of(0), message.size);
-    return { firstSequence: sequence, count: 1, sizes, keyOf: () => message.key };
+    return batchOf(sequence, [message]);
   }
 
   #settings(paused: boolean, maxAttempts: number): ReturnType<typeof subscriptionSettings> {
