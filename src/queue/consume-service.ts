@@ -18,6 +18,7 @@ import type { Delivery } from './delivery.js';
 import type { Pulls, LeaseOrder, PulledRun } from './pulls.js';
 import type { Credit } from './subscription/types.js';
 import {
+  cutReason,
   decodeMessage,
   drainingFrame,
   fromCredit,
@@ -95,7 +96,7 @@ function fromSettleRequest({ acks, nacks, extends: extended }: SettleRequest): r
       kind: 'nack',
       delayMs: fromDuration(delay),
       deadLetter,
-      reason,
+      reason: cutReason(reason),
     })),
     ...extended.map(({ lease, duration }): LeaseOrder => ({ lease, kind: 'extend', leaseMs: fromDuration(duration) })),
   ];

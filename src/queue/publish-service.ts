@@ -82,7 +82,7 @@ async function takeAll(frames: AsyncIterator<Buffer>, publisher: Publisher): Pro
     const frame = readPublishFrame(next.value);
     if (frame.kind === 'open') throw new MusterError('invalid', 'the stream is open already: send batches now');
     if (frame.kind === 'none') throw new MusterError('invalid', 'a frame has neither `open` nor `batch`');
-    if (frame.encoded instanceof MusterError) publisher.refuse(frame.batch, frame.encoded);
+    if (frame.encoded instanceof MusterError) await publisher.refuse(frame.batch, frame.encoded);
     else await publisher.take(frame.batch, frame.encoded);
   }
   await publisher.finish();

@@ -70,18 +70,17 @@ export class Publisher {
         this.#settle(slot, { batch, refused: asMusterError(error) });
       },
     );
-    while (this.#slots.length >= UNANSWERED_MAX) {
-      await this.#change();
-    }
+    await this.#room();
   }
 
-  /** A batch that is not what it should be: answered in its turn. */
-  refuse(batch: number, error: MusterError): void {
+  /** A batch that is not what it should be: answered in its turn. Resolves when the stream may go on reading. */
+  async refuse(batch: number, error: MusterError): Promise<void> {
     const { topic, producer } = this.#parts;
     if (this.#owner !== undefined) topic.producers.expect({ name: producer, batch });
     const slot: Slot = { batch, outcome: undefined };
     this.#slots.push(slot);
     this.#settle(slot, { batch, refused: error });
+    await this.#room();
   }
 
   /** Resolves when everything taken is answered. */
@@ -95,6 +94,10 @@ export class Publisher {
   /** The stream has ended. */
   close(): void {
     if (this.#owner !== undefined) this.#parts.topic.producers.close(this.#parts.producer, this.#owner);
+  }
+
+  async #room(): Promise<void> {
+    while (this.#slots.length >= UNANSWERED_MAX) await this.#change();
   }
 
   /** Resolves when some batches have been answered. */

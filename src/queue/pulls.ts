@@ -8,6 +8,8 @@ import type { Failure, SettleOrder } from './subscription/types.js';
 /** Pulls with messages that are not settled and whose lease runs, over all subscriptions. */
 const PULLS_MAX = 10_000;
 const PULL_BYTES_MAX = 1024 * 1024;
+/** For more messages that are ready, when some have come: a busy subscription is never quiet. */
+const FILL_MS = 100;
 /** After the end of a lease, before the pull that had it is forgotten. */
 const FORGET_AFTER_MS = 1000;
 
@@ -46,28 +48,40 @@ export interface LeaseFailure {
 class PullSink implements Sink {
   readonly name: string;
   readonly frames: Frame[] = [];
+  /** Resolves with the first messages, or the end. */
   readonly arrived: Promise<void>;
+  /** Resolves with the last of the messages asked for, or the end. */
+  readonly filled: Promise<void>;
   readonly #onEnd: () => void;
+  #missing: number;
   #arrive: () => void = () => undefined;
+  #fill: () => void = () => undefined;
   ended: MusterError | undefined;
 
-  constructor(name: string, onEnd: () => void) {
+  constructor(name: string, maxMessages: number, onEnd: () => void) {
     this.name = name;
+    this.#missing = maxMessages;
     this.#onEnd = onEnd;
     this.arrived = new Promise<void>((resolve) => {
       this.#arrive = resolve;
+    });
+    this.filled = new Promise<void>((resolve) => {
+      this.#fill = resolve;
     });
   }
 
   deliver(frame: Frame): boolean {
     this.frames.push(frame);
+    for (const { count } of frame.runs) this.#missing -= count;
     this.#arrive();
+    if (this.#missing <= 0) this.#fill();
     return true;
   }
 
   end(reason: MusterError): void {
     this.ended = reason;
     this.#arrive();
+    this.#fill();
     this.#onEnd();
   }
 }
@@ -101,7 +115,7 @@ export class Pulls {
     }
     this.#number += 1;
     const number = this.#number;
-    const sink = new PullSink(order.name, () => {
+    const sink = new PullSink(order.name, order.maxMessages, () => {
       this.#forget(number);
     });
     const consumer = delivery.attach(sink, { maxMessages: order.maxMessages, maxBytes: PULL_BYTES_MAX });
@@ -142,14 +156,19 @@ export class Pulls {
     return failures;
   }
 
-  /** Until something has arrived, or there is nothing and the time is over. */
+  /** Until all has arrived that was asked for or is there, or there is nothing and the time is over. */
   async #wait(delivery: Delivery, sink: PullSink, { waitMs, signal }: PullOrder): Promise<void> {
     await Promise.race([sink.arrived, delivery.quiet()]);
-    if (sink.frames.length > 0 || waitMs <= 0) return;
+    if (sink.frames.length === 0) await this.#within(waitMs, sink.arrived, signal);
+    if (sink.frames.length > 0) await this.#within(FILL_MS, Promise.race([sink.filled, delivery.quiet()]), signal);
+  }
+
+  /** Resolves with `work`, or when the time is over, or the caller has gone. */
+  async #within(limitMs: number, work: Promise<void>, signal: AbortSignal): Promise<void> {
+    if (limitMs <= 0) return;
     const over = new AbortController();
-    const either = AbortSignal.any([signal, over.signal]);
-    const waited = sleep(this.#clock, waitMs, either).catch(() => undefined);
-    await Promise.race([sink.arrived, waited]);
+    const waited = sleep(this.#clock, limitMs, AbortSignal.any([signal, over.signal])).catch(() => undefined);
+    await Promise.race([work, waited]);
     over.abort();
   }
 

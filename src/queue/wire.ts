@@ -31,7 +31,7 @@ import { topicSettings } from './topic-settings.js';
 
 const CREDIT_DEFAULT: Credit = { maxMessages: 1000, maxBytes: 4 * 1024 * 1024 };
 const CREDIT_MAX: Credit = { maxMessages: 65_536, maxBytes: 64 * 1024 * 1024 };
-const REASON_CHARACTERS_MAX = 1024;
+const REASON_BYTES_MAX = 1024;
 
 /** PublishMessagesRequest, its messages as they came. @throws invalid */
 export function readPublishRequest(bytes: Buffer): { readonly topic: string; readonly encoded: EncodedBatch } {
@@ -295,6 +295,13 @@ function fromRange(range: DeliveryRangeMessage | undefined): DeliveryRange {
   return { first: range.first, last: range.last };
 }
 
+/** What is kept of the reason of a nack: whole characters. */
+export function cutReason(reason: string): string {
+  const bytes = Buffer.from(reason, 'utf8');
+  if (bytes.length <= REASON_BYTES_MAX) return reason;
+  return bytes.toString('utf8', 0, REASON_BYTES_MAX).replace(/\uFFFD+$/u, '');
+}
+
 /** @throws invalid */
 export function fromSettle(frame: SettleFrame): SettleOrder {
   return {
@@ -303,7 +310,7 @@ export function fromSettle(frame: SettleFrame): SettleOrder {
       range: fromRange(deliveries),
       delayMs: fromDuration(delay),
       deadLetter,
-      reason: reason.slice(0, REASON_CHARACTERS_MAX),
+      reason: cutReason(reason),
     })),
     extends: frame.extends.map(({ deliveries, lease }) => ({
       range: fromRange(deliveries),
