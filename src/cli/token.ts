@@ -45,7 +45,8 @@ function requestOf(options: CreateOptions): CreateTokenRequest {
 
 async function create(io: Io, options: CreateOptions): Promise<void> {
   const output = new Output(io, options);
-  const made = await withCenter(io, options, (center) => center.createToken(requestOf(options)));
+  const request = requestOf(options);
+  const made = await withCenter(io, options, (center) => center.createToken(request));
   await output.line(made.command);
   await output.note(`Single use, until ${clockTime(made.expires, io.clock.now())}. Paste the line where it is needed.`);
   await output.document(CreateTokenResponse.toJSON(made));

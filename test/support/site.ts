@@ -6,6 +6,7 @@ import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { freePort } from './debian.js';
 import { waitFor } from './waiting.js';
 
 const PROGRAM = fileURLToPath(new URL('../../bin/muster.js', import.meta.url));
@@ -144,12 +145,22 @@ export interface TestAgent {
   declare(service: string, manifest: string): Promise<void>;
 }
 
-/** A center and its agents as real processes in a scratch folder, driven by the real command line. */
+/** A queue of a site under test. */
+export interface SiteQueue {
+  readonly name: string;
+  readonly data: string;
+  /** The operators' socket. */
+  readonly socket: string;
+  readonly process: ServerProcess;
+}
+
+/** A center, its agents and queues as real processes in a scratch folder, driven by the real command line. */
 export class Site {
   readonly directory: string;
   readonly center: ServerProcess;
   readonly socket: string;
   readonly agents: TestAgent[] = [];
+  readonly queues: SiteQueue[] = [];
 
   private constructor(directory: string, center: ServerProcess) {
     this.directory = directory;
@@ -223,6 +234,24 @@ export class Site {
     return agent;
   }
 
+  /** Joins a new queue with the line that the center prints, and starts it on a port that it keeps. */
+  async addQueue(name: string, ...options: string[]): Promise<SiteQueue> {
+    const data = join(this.directory, `queue-${name}`);
+    const { command } = (await this.json('token', 'create', '--queue', '--name', name)) as { command: string };
+    const line = command.split(' ').filter((word) => word !== '--run');
+    const joined = await muster([...line.slice(1), '--data', data]);
+    if (joined.status !== 0) throw new Error(`joining queue ${name}: ${joined.stderr}`);
+    const process = new ServerProcess(
+      `queue ${name}`,
+      ['queue', '--data', data, '--listen', `127.0.0.1:${await freePort()}`, ...options],
+      { log: join(this.directory, `queue-${name}.log`) },
+    );
+    await process.start();
+    const queue = { name, data, socket: join(data, 'queue.sock'), process };
+    this.queues.push(queue);
+    return queue;
+  }
+
   /** Waits until an instance is as wanted, asked through the center. */
   instance(
     service: string,
@@ -238,10 +267,11 @@ export class Site {
     });
   }
 
-  /** Stops every service, agent and the center, and removes the folder. */
+  /** Stops every service, agent, queue and the center, and removes the folder. */
   async close(): Promise<void> {
     try {
       for (const agent of this.agents) await this.#end(agent);
+      for (const queue of this.queues) await queue.process.end('SIGKILL');
     } finally {
       await this.center.end('SIGKILL');
       await rm(this.directory, { recursive: true, force: true });

@@ -45,6 +45,8 @@ describe('the command line', () => {
       ['token', 'create', '--lifetime', 'soon'],
       ['agent', 'join', 'host:1', '--token', 't', '--label', 'novalue'],
       ['token', 'create', '--machine', 'a', '--operator', 'b'],
+      ['token', 'create', '--machine', 'a', '--queue'],
+      ['token', 'create', '--name', 'a'],
     ]) {
       const io = fakeIo({ home });
       assert.equal(await runCli(argv, io), 2, argv.join(' '));
