@@ -1,7 +1,7 @@
 /**
  * Records in LevelDB, specified in docs/queue-format.md:
  *   key         ->  crc32 (u32 LE) | value        crc32 over key | value
- *   one 0 byte  ->  crc32 (u32 LE) | JSON of Own  crc32 over the 0 byte | JSON
+ *   one 255 byte ->  crc32 (u32 LE) | JSON of Own  crc32 over the 255 byte | JSON
  */
 import { crc32 } from 'node:zlib';
 import { readdir, stat } from 'node:fs/promises';
@@ -18,7 +18,8 @@ import { UnwalkedTables, isBusy, levelsBeingMerged } from './leveldb-walk.js';
 import { OpenRecords, type RecordsNames } from './open-records.js';
 import type { KeySpan, RecordChange, RecordEngine, Records, Room, Scan, StoredRecord } from './records.js';
 
-const OWN_KEY = Buffer.from([0]);
+/** Behind all others: it is written with every commit, and must not make each new table overlap all older ones. */
+const OWN_KEY = Buffer.from([255]);
 const CRC_BYTES = 4;
 /** Records of one step of a scan, and keys of one step of a clear. */
 const PIECE_RECORDS = 1000;
@@ -51,8 +52,8 @@ export interface LevelRecordsOptions {
   readonly names: RecordsNames;
   /** A key for people. */
   readonly describeKey: (key: Buffer) => string;
-  /** Values of keys below are checked on opening; the others only when they are read. */
-  readonly checkedBelow: Buffer;
+  /** Values of keys from here on are checked on opening; the others only when they are read. */
+  readonly checkedFrom: Buffer;
   readonly logger?: Logger;
   readonly clock?: Clock;
   /** Writes are refused while the disk has less free than this; 0 turns the floor off. Default 128 MiB, which compaction needs for a moment. */
@@ -352,11 +353,11 @@ function assertOurs(path: string, own: Own, wanted: { owner: string; format: num
 /** Before the opening: all that is not data, the small keys, and what LevelDB may merge at once. The rest is looked at when it is touched. */
 async function tableCheck(
   directory: string,
-  { describeKey, checkedBelow }: LevelRecordsOptions,
+  { describeKey, checkedFrom }: LevelRecordsOptions,
 ): Promise<(table: Table, live: LiveTable) => Promise<void>> {
   const merging = await levelsBeingMerged(directory);
   return async (table, live) => {
-    await checkTable(table, { describeKey, below: checkedBelow });
+    await checkTable(table, { describeKey, from: checkedFrom });
     if (isBusy(live, merging)) await checkStructure(table, live);
   };
 }

@@ -140,19 +140,19 @@ function* entriesOf(block: Buffer): Generator<{ key: Buffer; value: Buffer }> {
 /** Which blocks of a table are checked, and how its keys are named for people. */
 export interface TableScope {
   readonly describeKey: (key: Buffer) => string;
-  /** Blocks that only hold keys at or behind this one are left out. Undefined: none is. */
-  readonly below?: Buffer | undefined;
+  /** Blocks that only hold keys below this one are left out. Undefined: none is. */
+  readonly from?: Buffer | undefined;
 }
 
 /** Checks everything but data, and the blocks of data in `scope`. @throws TableDamage, RangeError */
-export async function checkTable(table: Table, { describeKey, below }: TableScope): Promise<void> {
+export async function checkTable(table: Table, { describeKey, from }: TableScope): Promise<void> {
   let after: Buffer | undefined;
   for (const block of await table.blocks()) {
-    if (below && after && Buffer.compare(after, below) >= 0) return;
     const until = userKey(block.until);
-    if (!(await table.holds(block))) {
-      const from = after ? `from ${describeKey(after)} ` : '';
-      throw new TableDamage(`has a damaged block, with keys ${from}up to ${describeKey(until)}`);
+    const leftOut = from !== undefined && Buffer.compare(until, from) < 0;
+    if (!leftOut && !(await table.holds(block))) {
+      const since = after ? `from ${describeKey(after)} ` : '';
+      throw new TableDamage(`has a damaged block, with keys ${since}up to ${describeKey(until)}`);
     }
     after = until;
   }

@@ -1,7 +1,7 @@
 /**
  * Records: an ordered map of byte keys to byte values with atomic durable commits, for parts of Muster that lay out their own bytes. Cheaper than
  * the document store (src/store/port.ts): no revisions, no compare-and-set, no watches, and opening does not read every value.
- * Keys have at least one byte, and the first one is not 0.
+ * Keys have at least one byte, and the first one is not 255.
  */
 import type { MusterError } from '../kit/errors.js';
 import type { Room } from './engine.js';

@@ -1,6 +1,8 @@
 /**
  * The keys of the queue's log, specified in docs/queue-format.md. The first byte says what is stored. Small things that are read whole at the start
- * have capital letters, all else small ones: so the former lie together, and opening checks them without reading the rest.
+ * have letters, all else digits: so the former lie together, and opening checks them without reading the rest. They change with nearly every
+ * commit and lie behind the batches, which only ever grow at their own end: a new table of LevelDB then overlaps few older ones, and batches are
+ * not written again and again by compaction.
  * Numbers are big-endian, so that keys are ordered as the numbers are.
  */
 import type { KeySpan } from '../../store/records.js';
@@ -18,16 +20,16 @@ export const KINDS = {
   replayed: 'L',
   producer: 'P',
   removal: 'X',
-  batch: 'm',
-  deadLetter: 'l',
-  delayed: 'w',
-  dedupe: 'i',
+  batch: '0',
+  deadLetter: '1',
+  delayed: '2',
+  dedupe: '3',
 } as const;
 
 export type Kind = keyof typeof KINDS;
 
-/** Keys below belong to what is read whole at the start. */
-export const SMALL_KEYS_END = Buffer.from('a');
+/** Keys from here on belong to what is read whole at the start. */
+export const SMALL_KEYS = Buffer.from('A');
 
 const U32 = 4;
 const U64 = 8;
@@ -112,10 +114,10 @@ const DESCRIBED: Readonly<Partial<Record<string, string>>> = {
   L: 'a replayed dead letter',
   P: 'a producer',
   X: 'a removal',
-  m: 'messages',
-  l: 'a dead letter',
-  w: 'a delayed message',
-  i: 'a dedupe id',
+  0: 'messages',
+  1: 'a dead letter',
+  2: 'a delayed message',
+  3: 'a dedupe id',
 };
 
 /** A key for people: what is stored there, and of which topic. */
