@@ -1,12 +1,21 @@
 import { InvalidArgumentError } from 'commander';
 import { messageOf } from '../kit/errors.js';
-import { parseDuration } from '../kit/durations.js';
+import { parseDuration, parseSize } from '../kit/durations.js';
 
 /** Readers of option values: a mistake becomes wrong usage (exit status 2) with what was expected. */
 
 export function durationArgument(text: string): number {
   try {
     return parseDuration(text);
+  } catch (error) {
+    throw new InvalidArgumentError(messageOf(error));
+  }
+}
+
+/** Bytes. */
+export function sizeArgument(text: string): number {
+  try {
+    return parseSize(text);
   } catch (error) {
     throw new InvalidArgumentError(messageOf(error));
   }

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { hostname } from 'node:os';
 import { defaultDataDirectory, PORTS } from '../model/places.js';
+import { sizeArgument } from './arguments.js';
 import type { Io } from './io.js';
 import { Output } from './output.js';
 import { addServingOptions, serving, servingLogger, type ServingOptions } from './serving.js';
@@ -12,6 +13,8 @@ interface QueueOptions extends ServingOptions {
   readonly advertise?: string;
   readonly center?: string;
   readonly autoCreateTopics?: boolean;
+  readonly freeSpaceFloor?: number;
+  readonly writeBuffer?: number;
   readonly json?: boolean;
 }
 
@@ -23,6 +26,16 @@ interface JoinOptions extends QueueOptions {
 
 function dataOf(io: Io, options: QueueOptions): string {
   return options.data ?? defaultDataDirectory('queue', io.places);
+}
+
+function diskOf({ freeSpaceFloor, writeBuffer }: QueueOptions): {
+  freeSpaceFloorBytes?: number;
+  writeBufferBytes?: number;
+} {
+  return {
+    ...(freeSpaceFloor === undefined ? {} : { freeSpaceFloorBytes: freeSpaceFloor }),
+    ...(writeBuffer === undefined ? {} : { writeBufferBytes: writeBuffer }),
+  };
 }
 
 async function serve(io: Io, options: QueueOptions): Promise<void> {
@@ -37,6 +50,7 @@ async function serve(io: Io, options: QueueOptions): Promise<void> {
       ...(options.advertise === undefined ? {} : { advertise: options.advertise }),
       ...(options.center === undefined ? {} : { center: options.center }),
       autoCreateTopics: options.autoCreateTopics === true,
+      disk: diskOf(options),
       logger: servingLogger(options),
       signal,
       onReady: async (ready) => {
@@ -69,7 +83,13 @@ function addQueueOptions(command: Command): Command {
     .option('--data <directory>', 'where it keeps its messages')
     .option('--listen <address>', 'for services and operators', `0.0.0.0:${PORTS.queueGrpc}`)
     .option('--advertise <address>', 'the address services are told; default: this host and port')
-    .option('--auto-create-topics', 'make a topic when something is first published to it');
+    .option('--auto-create-topics', 'make a topic when something is first published to it')
+    .option('--free-space-floor <size>', 'refuse messages while the disk has less free; default: 128MiB', sizeArgument)
+    .option(
+      '--write-buffer <size>',
+      'what the log gathers in memory before it writes a table; default: 16MiB',
+      sizeArgument,
+    );
 }
 
 export function register(program: Command, io: Io): void {

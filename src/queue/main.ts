@@ -10,7 +10,7 @@ import { readDescriptors } from '../rpc/descriptors.js';
 import { RpcServer } from '../rpc/server.js';
 import { authorize } from './access.js';
 import { Broker } from './broker.js';
-import { openQueueLog } from './log/leveldb-log.js';
+import { openQueueLog, type QueueLogOptions } from './log/leveldb-log.js';
 import type { QueueLog } from './log/port.js';
 import { Maintenance } from './maintenance.js';
 import { QueueMembership } from './membership/membership.js';
@@ -33,6 +33,8 @@ export interface QueueMainOptions {
   readonly center?: string;
   /** Whether publishing to a topic that is not there makes it. */
   readonly autoCreateTopics: boolean;
+  /** How the log uses its disk, where the defaults do not fit. */
+  readonly disk?: Pick<QueueLogOptions, 'freeSpaceFloorBytes' | 'writeBufferBytes'>;
   readonly logger: Logger;
   /** Ends the queue in good order. */
   readonly signal: AbortSignal;
@@ -65,7 +67,7 @@ export async function runQueue(options: QueueMainOptions): Promise<void> {
   const data = resolve(options.data);
   try {
     await makeDirectory(data, 0o700);
-    const log = await openQueueLog({ path: join(data, LOG_DIRECTORY), logger: options.logger });
+    const log = await openQueueLog({ path: join(data, LOG_DIRECTORY), logger: options.logger, ...options.disk });
     try {
       await serve({ ...options, data }, log);
     } finally {
