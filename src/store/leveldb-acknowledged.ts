@@ -1,10 +1,13 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
+import { sleep, type Clock } from '../kit/clock.js';
 import { errnoOf } from '../kit/errors.js';
 import { writeFileDurably } from '../kit/files.js';
 
 const FILE = 'acknowledged';
+/** Between two writes of the record while commits go on, milliseconds: each costs a turn of the thread pool that LevelDB's writes need. */
+const SPACING_MS = 20;
 const SLOT_BYTES = 512;
 const REVISION_BYTES = 8;
 const RECORD_BYTES = REVISION_BYTES + 4;
@@ -35,19 +38,22 @@ export class Acknowledged {
   #wanted = 0;
   #recorded = 0;
   #writing: Promise<void> | undefined;
+  readonly #clock: Clock;
+  readonly #settling = new AbortController();
 
-  private constructor(handle: FileHandle) {
+  private constructor(handle: FileHandle, clock: Clock) {
     this.#handle = handle;
+    this.#clock = clock;
   }
 
   /** Opens or creates the record in the directory `path`, and says what it holds: 0 when nothing valid. */
-  static async open(path: string): Promise<{ record: Acknowledged; revision: number }> {
+  static async open(path: string, clock: Clock): Promise<{ record: Acknowledged; revision: number }> {
     const file = join(path, FILE);
     const handle = await openExisting(file);
     const bytes = Buffer.alloc(2 * SLOT_BYTES);
     await handle.read(bytes, 0, bytes.length, 0);
     const revision = Math.max(decodeSlot(bytes), decodeSlot(bytes.subarray(SLOT_BYTES)));
-    return { record: new Acknowledged(handle), revision };
+    return { record: new Acknowledged(handle, clock), revision };
   }
 
   /** Records `revision` soon, without holding up the caller; what cannot be written is tried again by settle(). */
@@ -58,6 +64,7 @@ export class Acknowledged {
 
   /** Waits for the record and syncs it. @throws the system's error when it could not be written */
   async settle(): Promise<void> {
+    this.#settling.abort();
     await this.#writing;
     if (this.#wanted > this.#recorded) await this.#writeSlot();
     await this.#handle.sync();
@@ -70,7 +77,10 @@ export class Acknowledged {
 
   async #write(): Promise<void> {
     try {
-      while (this.#wanted > this.#recorded) await this.#writeSlot();
+      while (this.#wanted > this.#recorded) {
+        await this.#writeSlot();
+        await sleep(this.#clock, SPACING_MS, this.#settling.signal).catch(() => undefined);
+      }
     } catch {
       // The record is only a lower bound: it stays older, and settle() tries once more and reports.
     } finally {

@@ -33,6 +33,7 @@ const SCRUB_PAUSE_MS = 4;
 /** So much may be left in files after a compaction. */
 const LEFT_BYTES_MAX = 64 * 1024;
 const TABLE_BYTES = 8 * 1024 * 1024;
+const ARENA_BYTES_MAX = 16 * 1024 * 1024;
 
 /** The records' own record, written with every commit. */
 interface Own {
@@ -87,21 +88,36 @@ function lastBefore(until: Buffer): Buffer {
   return Buffer.concat([key, Buffer.from([255])]);
 }
 
-function encode(key: Buffer, pieces: readonly Uint8Array[]): Buffer {
-  let length = CRC_BYTES;
+function lengthOf(pieces: readonly Uint8Array[]): number {
+  return pieces.reduce((sum, piece) => sum + piece.length, CRC_BYTES);
+}
+
+/** Writes checksum and value to the front of `into`; answers with that part. */
+function encode(key: Buffer, pieces: readonly Uint8Array[], into: Buffer): Buffer {
   let crc = crc32(key);
-  for (const piece of pieces) {
-    length += piece.length;
-    crc = crc32(piece, crc);
-  }
-  const bytes = Buffer.allocUnsafe(length);
-  bytes.writeUInt32LE(crc, 0);
   let at = CRC_BYTES;
   for (const piece of pieces) {
-    bytes.set(piece, at);
+    crc = crc32(piece, crc);
+    into.set(piece, at);
     at += piece.length;
   }
-  return bytes;
+  into.writeUInt32LE(crc, 0);
+  return into.subarray(0, at);
+}
+
+/**
+ * Memory for the values of one commit, used again by the next one: a new buffer for each would keep the garbage collector busy. Commits run one at a
+ * time, and nothing of the one before is read any more.
+ */
+class Arena {
+  #bytes = Buffer.alloc(0);
+
+  /** Room for so many bytes, with nothing of worth in it. */
+  take(length: number): Buffer {
+    if (length > ARENA_BYTES_MAX) return Buffer.allocUnsafeSlow(length);
+    if (this.#bytes.length < length) this.#bytes = Buffer.allocUnsafeSlow(Math.min(2 * length, ARENA_BYTES_MAX));
+    return this.#bytes;
+  }
 }
 
 /** The value without its checksum; undefined when that does not hold. */
@@ -119,6 +135,7 @@ class LevelRecords implements RecordEngine {
   readonly #database: LevelDatabase;
   readonly #options: LevelRecordsOptions;
   readonly #unwalked: UnwalkedTables;
+  readonly #arena = new Arena();
   #own: Own;
 
   constructor(database: LevelDatabase, options: LevelRecordsOptions, own: Own) {
@@ -185,9 +202,14 @@ class LevelRecords implements RecordEngine {
   }
 
   async commit(changes: readonly RecordChange[]): Promise<void> {
-    const operations: Operation[] = changes.map(({ key, value }) =>
-      value ? { type: 'put', key, value: encode(key, value) } : { type: 'del', key },
-    );
+    const bytes = this.#arena.take(changes.reduce((sum, { value }) => sum + (value ? lengthOf(value) : 0), 0));
+    let at = 0;
+    const operations: Operation[] = changes.map(({ key, value: pieces }) => {
+      if (!pieces) return { type: 'del', key };
+      const value = encode(key, pieces, bytes.subarray(at));
+      at += value.length;
+      return { type: 'put', key, value };
+    });
     const own = { ...this.#own, commit: this.#own.commit + 1 };
     operations.push({ type: 'put', key: OWN_KEY, value: encodeOwn(own) });
     await this.#database.db.batch(operations, this.#synced);
@@ -283,7 +305,8 @@ async function sizeOf(path: string): Promise<number> {
 }
 
 function encodeOwn(own: Own): Buffer {
-  return encode(OWN_KEY, [Buffer.from(JSON.stringify(own))]);
+  const json = [Buffer.from(JSON.stringify(own))];
+  return encode(OWN_KEY, json, Buffer.alloc(lengthOf(json)));
 }
 
 async function readOwn({ path, db }: LevelDatabase): Promise<Own | undefined> {

@@ -192,7 +192,7 @@ async function openLocked<T>(
   let database: LevelDatabase | undefined;
   try {
     opened = await openDb(settings, lock);
-    const acknowledged = await Acknowledged.open(settings.path);
+    const acknowledged = await Acknowledged.open(settings.path, settings.clock);
     database = new LevelDatabase(settings, { opened, lock, acknowledged });
     return await use(database);
   } catch (error) {

@@ -49,11 +49,23 @@ export class FreeSpaceFloor {
 
   async #free(): Promise<number> {
     const { floorBytes, clock } = this.#options;
-    const nowMs = clock.monotonic();
     const { atMs, free } = this.#asked;
-    if (free < PLENTY_FLOORS * floorBytes || nowMs - atMs > ASK_EVERY_MS)
-      this.#asked = { atMs: nowMs, free: await this.#ask() };
+    if (free < PLENTY_FLOORS * floorBytes) await this.#refresh();
+    else if (clock.monotonic() - atMs > ASK_EVERY_MS) this.#refreshBeside();
     return this.#asked.free;
+  }
+
+  async #refresh(): Promise<void> {
+    const atMs = this.#options.clock.monotonic();
+    this.#asked = { atMs, free: await this.#ask() };
+  }
+
+  /** Nobody waits for the answer; one that cannot be had is asked for again by whoever writes next. */
+  #refreshBeside(): void {
+    this.#asked = { ...this.#asked, atMs: this.#options.clock.monotonic() };
+    this.#refresh().catch(() => {
+      this.#asked = { atMs: -Infinity, free: 0 };
+    });
   }
 
   async #ask(): Promise<number> {
