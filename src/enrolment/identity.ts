@@ -106,7 +106,7 @@ export class MemberIdentity<M extends Membership> implements IdentitySource {
     for (;;) {
       const dueMs = this.#dueMs(jitter) - clock.now();
       if (dueMs > 0 || this.problem() !== undefined) {
-        await this.#pause(Math.max(Math.min(dueMs, LOOK_INTERVAL_MS), LOOK_SHORTEST_MS), signal);
+        await this.pause(Math.max(Math.min(dueMs, LOOK_INTERVAL_MS), LOOK_SHORTEST_MS), signal);
         continue;
       }
       try {
@@ -123,12 +123,8 @@ export class MemberIdentity<M extends Membership> implements IdentitySource {
     }
   }
 
-  get #words(): IdentityFiles<M>['party']['words'] {
-    return this.#options.files.party.words;
-  }
-
   /** As sleep, but another identity ends it at once. @throws the signal's reason */
-  async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
+  async pause(delayMs: number, signal: AbortSignal): Promise<void> {
     const changed = new AbortController();
     const stop = this.onChange(() => {
       changed.abort();
@@ -140,6 +136,10 @@ export class MemberIdentity<M extends Membership> implements IdentitySource {
     } finally {
       stop();
     }
+  }
+
+  get #words(): IdentityFiles<M>['party']['words'] {
+    return this.#options.files.party.words;
   }
 
   async #renew(sign: Signer, signal: AbortSignal): Promise<void> {

@@ -94,8 +94,6 @@ export class QueueMembership {
 
   /** Keeps the certificate renewed and the center informed until the signal aborts; listens as soon as the queue has joined. */
   async run(server: Pick<RpcServer, 'listen'>, signal: AbortSignal): Promise<void> {
-    const { logger } = this.#options;
-    if (!this.member) logger.warn(this.#identity.problem() ?? 'this queue has not joined a site');
     try {
       await runTasks(signal, [
         (inner) => this.#lookForJoins(server, inner),
@@ -109,8 +107,13 @@ export class QueueMembership {
   }
 
   async #lookForJoins(server: Pick<RpcServer, 'listen'>, signal: AbortSignal): Promise<void> {
+    const { logger } = this.#options;
+    let said = false;
     for (;;) {
       await this.#identity.refresh();
+      const problem = this.#identity.problem();
+      if (problem !== undefined && !said) logger.warn(problem);
+      said = problem !== undefined;
       await this.listen(server);
       await sleep(this.#options.clock, LOOK_MS, signal);
     }
@@ -139,7 +142,8 @@ export class QueueMembership {
         await sleep(clock, retry.next(), signal);
         continue;
       }
-      await sleep(clock, SIGN_OF_LIFE_MS, signal);
+      // A queue that joined anew is another one to the center.
+      await this.#identity.pause(SIGN_OF_LIFE_MS, signal);
     }
   }
 
