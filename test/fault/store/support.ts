@@ -49,10 +49,15 @@ export interface WriterOptions {
   readonly batches: number;
   /** A program to run it under, with its arguments. */
   readonly under?: readonly string[];
+  /** What writes; default: writer.ts, which writes to a store. */
+  readonly program?: string;
+  /** More arguments of the writer. */
+  readonly more?: readonly string[];
 }
 
-export function startWriter({ path, seed, batches, under = [] }: WriterOptions): Writer {
-  const argv = [...under, process.execPath, '--import', 'tsx', WRITER, path, String(seed), String(batches)];
+export function startWriter({ under = [], program = WRITER, more = [], ...writer }: WriterOptions): Writer {
+  const { path, seed, batches } = writer;
+  const argv = [...under, process.execPath, '--import', 'tsx', program, path, String(seed), String(batches), ...more];
   const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', 'pipe', 'inherit'] });
   const acknowledged: Acknowledgements = new Map();
   let count = 0;
