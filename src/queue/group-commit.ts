@@ -110,9 +110,9 @@ export class GroupCommit {
     if (failure === undefined) return;
     const essential = parts.filter(({ waiting }) => waiting.contributor.essential);
     const others = parts.filter(({ waiting }) => !waiting.contributor.essential);
-    refuse(others, failure);
-    if (essential.length === 0) return;
     const again = others.length > 0 && isCode(failure, 'exhausted') ? await this.#attempt(essential) : failure;
+    // Only now: what the others take back may be what an essential part has just stored.
+    refuse(others, failure);
     if (again !== undefined) refuse(essential, again);
   }
 
