@@ -8287,8 +8287,9 @@ export const PurgeDeadLettersResponse: MessageFns<PurgeDeadLettersResponse> = {
  * A message that was published is delivered to every subscription that existed then, at least once, and leaves its topic when all of
  * them have settled it. Names of topics and subscriptions: letters, digits, dots, dashes and underscores, at most 64.
  *
- * Operators (the unix socket, or a certificate made by `muster login`) may call everything. Services of the site may publish, subscribe,
- * pull, settle and ask for a topic or subscription where the topic's `publishers` and `subscribers` allow it; the rest needs an operator.
+ * Operators (the unix socket, or a certificate made by `muster login`) may call everything. Services of the site may publish where the
+ * topic's `publishers` allow it, and subscribe, pull, settle, peek, and create, get and delete a subscription where its `subscribers` do; the
+ * rest needs an operator. Both lists let services see the topic with GetTopic.
  *
  * Errors of every call: UNAUTHENTICATED without a certificate; PERMISSION_DENIED; NOT_FOUND with reason UNKNOWN_TOPIC or
  * UNKNOWN_SUBSCRIPTION and the nearest name; INVALID_ARGUMENT naming the field; UNAVAILABLE, reason LOG_FAILED, when the disk failed
