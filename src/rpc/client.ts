@@ -181,8 +181,8 @@ async function* bidiAnswers(active: ActiveClientCall, call: ClientDuplexStream<u
 
 type Readable = ClientReadableStream<unknown> | ClientDuplexStream<unknown, unknown>;
 
-async function* answers(active: ActiveClientCall, call: Readable): AsyncGenerator {
-  yield* receive(call, (error) => active.explain(error));
+function answers(active: ActiveClientCall, call: Readable): AsyncGenerator {
+  return receive(call, { explain: (error) => active.explain(error) });
 }
 
 type UnaryCallback = (error: ServiceError | null, value?: unknown) => void;

@@ -310,14 +310,15 @@ function wellFormed(request: unknown): unknown {
   return request;
 }
 
-async function* requests(
+function requests(
   call: ServerReadableStream<unknown, unknown> | ServerDuplexStream<unknown, unknown>,
   signal: AbortSignal,
 ): AsyncGenerator {
-  for await (const request of receive(call, (error) => (signal.aborted ? signal.reason : error))) {
-    yield wellFormed(request);
-  }
-  await sleep(systemClock, RESET_GRACE_MS, signal);
+  return receive(call, {
+    explain: (error) => (signal.aborted ? (signal.reason as unknown) : error),
+    check: wellFormed,
+    beforeEnd: () => sleep(systemClock, RESET_GRACE_MS, signal),
+  });
 }
 
 function failStream(call: ServerWritableStream<unknown, unknown> | ServerDuplexStream<unknown, unknown>): Reply {

@@ -65,16 +65,59 @@ export class SendWindow<T> {
   };
 }
 
+export interface Receiving {
+  /** What the reader is told of a failure. */
+  readonly explain: (error: unknown) => unknown;
+  /** Looks at each message before the reader gets it. @throws what the reader is told */
+  readonly check?: (message: unknown) => unknown;
+  /** Comes between the last message and the end of the loop. */
+  readonly beforeEnd?: () => Promise<void>;
+}
+
 /**
- * The messages of a stream, read one by one: what is not asked for stays with the peer.
- * Leaving the loop early does not destroy the stream. Failures are told by `explain`.
+ * The messages of a stream, read one by one: what is not asked for stays with the peer. Leaving the loop early does not destroy the stream.
+ * One generator that reads by itself, where Readable.iterator() would stand behind another: streams are many, live long and mostly wait.
  */
-export async function* receive(source: Readable, explain: (error: unknown) => unknown): AsyncGenerator {
+export async function* receive(source: Readable, { explain, check, beforeEnd }: Receiving): AsyncGenerator {
+  let wake = (): void => undefined;
+  // The first word on how it ended counts; what has arrived before is read all the same.
+  let ending: { readonly failure?: unknown } | undefined;
+  const onReadable = (): void => {
+    wake();
+  };
+  const onEnd = (): void => {
+    ending ??= {};
+    wake();
+  };
+  const onError = (failure: unknown): void => {
+    ending ??= { failure };
+    wake();
+  };
+  const onClose = (): void => {
+    onError(source.errored ?? new Error('the stream was closed before its end'));
+  };
+  source.on('readable', onReadable).on('end', onEnd).on('error', onError).on('close', onClose);
+  if (source.readableEnded) onEnd();
+  else if (source.closed) onClose();
   try {
-    for await (const message of source.iterator({ destroyOnReturn: false })) yield message;
-  } catch (error) {
-    throw explain(error);
+    for (;;) {
+      const message: unknown = source.destroyed ? null : source.read();
+      if (message !== null) yield check ? check(message) : message;
+      else if (ending) break;
+      else {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    }
+  } finally {
+    source.off('readable', onReadable).off('end', onEnd).off('error', onError).off('close', onClose);
   }
+  if ('failure' in ending) {
+    source.destroy();
+    throw explain(ending.failure);
+  }
+  await beforeEnd?.();
 }
 
 /**

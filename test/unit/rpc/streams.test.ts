@@ -3,7 +3,7 @@ import { PassThrough } from 'node:stream';
 import { describe, it } from 'node:test';
 import { MusterError } from '../../../src/kit/errors.js';
 import { implement } from '../../../src/rpc/implementation.js';
-import { SEND_WINDOW_MESSAGES, SendWindow, untilAborted } from '../../../src/rpc/streams.js';
+import { receive, SEND_WINDOW_MESSAGES, SendWindow, untilAborted } from '../../../src/rpc/streams.js';
 import { sniff } from '../../../src/rpc/sniff.js';
 import { ManualClock } from '../../../src/kit/clock.js';
 
@@ -62,6 +62,99 @@ describe('a send window', () => {
     assert.equal(window.close(), true);
     assert.equal(window.close(), false);
     await assert.rejects(window.send('late'), { code: 'precondition' });
+  });
+});
+
+describe('receiving', () => {
+  const explain = (error: unknown): unknown => error;
+  const open = (): PassThrough => {
+    const source = new PassThrough({ objectMode: true });
+    source.on('error', () => undefined);
+    return source;
+  };
+  const EVENTS = ['readable', 'end', 'close'] as const;
+  const listeners = (source: PassThrough): number[] => EVENTS.map((event) => source.listenerCount(event));
+  const rest = async (messages: AsyncIterable<unknown>): Promise<unknown[]> => {
+    const seen: unknown[] = [];
+    for await (const message of messages) seen.push(message);
+    return seen;
+  };
+
+  it('gives what comes, in order, and ends with the stream', async () => {
+    const source = open();
+    const before = listeners(source);
+    const seen = rest(receive(source, { explain }));
+    source.write(1);
+    await new Promise((resolve) => setImmediate(resolve));
+    source.write(2);
+    source.end(3);
+    assert.deepEqual(await seen, [1, 2, 3]);
+    assert.deepEqual(listeners(source), before);
+  });
+
+  it('gives what came before a failure, then the failure as it is explained', async () => {
+    const source = open();
+    const messages = receive(source, { explain: (error) => new Error(`so: ${String(error)}`) });
+    source.write(1);
+    assert.deepEqual(await messages.next(), { done: false, value: 1 });
+    source.write(2);
+    // As grpc-js does: the end of the messages, and in the same breath the failure.
+    source.end();
+    source.emit('error', 'broken');
+    assert.deepEqual(await messages.next(), { done: false, value: 2 });
+    await assert.rejects(messages.next(), /so: broken/);
+    assert.equal(source.destroyed, true);
+    assert.deepEqual(await messages.next(), { done: true, value: undefined });
+  });
+
+  it('fails where the stream is closed before its end, however early', async () => {
+    const source = open();
+    const messages = receive(source, { explain });
+    const waiting = messages.next();
+    source.destroy();
+    await assert.rejects(waiting, /closed before its end/);
+    await assert.rejects(receive(source, { explain }).next(), /closed before its end/);
+    const failed = open();
+    failed.destroy(new Error('broken'));
+    await new Promise((resolve) => setImmediate(resolve));
+    await assert.rejects(receive(failed, { explain }).next(), /broken/);
+  });
+
+  it('does not end a stream that is left early, nor hang on to it', async () => {
+    const source = open();
+    const before = listeners(source);
+    source.write(1);
+    source.write(2);
+    for await (const message of receive(source, { explain })) {
+      assert.equal(message, 1);
+      break;
+    }
+    assert.equal(source.destroyed, false);
+    assert.deepEqual(listeners(source), before);
+    source.end();
+    assert.deepEqual(await rest(receive(source, { explain })), [2]);
+    assert.deepEqual(await rest(receive(source, { explain })), [], 'one that has ended is at its end');
+  });
+
+  it('tells what is wrong with a message, and waits at the end where it is told to', async () => {
+    const source = open();
+    const steps: string[] = [];
+    const check = (message: unknown): unknown => {
+      if (message === 'bad') throw new Error('it is bad');
+      return message;
+    };
+    const beforeEnd = (): Promise<void> => {
+      steps.push('end');
+      return Promise.resolve();
+    };
+    source.write('good');
+    const seen = rest(receive(source, { explain, check, beforeEnd }));
+    source.end();
+    assert.deepEqual([await seen, steps], [['good'], ['end']]);
+    const wrong = open();
+    wrong.end('bad');
+    await assert.rejects(rest(receive(wrong, { explain, check, beforeEnd })), /it is bad/);
+    assert.deepEqual(steps, ['end']);
   });
 });
 
