@@ -27,31 +27,22 @@ export class DeadLetters {
 
   /** Delivers these again, or all; answers with how many. */
   replay(sequences: readonly number[]): Promise<number> {
-    return this.#each(sequences, async (letters) => {
-      const replayed = new Set(this.#delivery.replay(letters.map(({ sequence }) => sequence)));
-      const taken = letters.filter(({ sequence }) => replayed.has(sequence));
-      await this.#store(taken, (letter) => ({ ...letter, replayed: true }));
-      return taken.length;
-    });
+    return this.#each(sequences, (letters) => this.#delivery.replay(letters));
   }
 
   /** Deletes these, or all; answers with how many. */
   purge(sequences: readonly number[]): Promise<number> {
     return this.#each(sequences, async (letters) => {
-      await this.#store(letters, () => undefined);
+      await this.#delete(letters);
       this.#delivery.purged(letters.length);
       return letters.length;
     });
   }
 
-  async #store(
-    letters: readonly DeadLetterRecord[],
-    become: (letter: DeadLetterRecord) => DeadLetterRecord | undefined,
-  ): Promise<void> {
+  async #delete(letters: readonly DeadLetterRecord[]): Promise<void> {
     const { topicId, id: subscriptionId } = this.#delivery.record;
-    const changes = letters.map((letter): Change => {
-      const { sequence } = letter;
-      return { kind: 'dead letter', topicId, subscriptionId, sequence, letter: become(letter) };
+    const changes = letters.map(({ sequence }): Change => {
+      return { kind: 'dead letter', topicId, subscriptionId, sequence, letter: undefined };
     });
     if (changes.length > 0) await this.#broker.commit.commitChanges(changes);
   }

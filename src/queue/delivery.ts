@@ -4,7 +4,7 @@ import type { Logger } from '../kit/logger.js';
 import { BatchView } from './batch.js';
 import { encodeDeliveries, type FramedRun } from './delivery-frame.js';
 import type { GroupCommit } from './group-commit.js';
-import type { LoadedSubscription, QueueLog, SubscriptionRecord } from './log/port.js';
+import type { DeadLetterRecord, LoadedSubscription, QueueLog, SubscriptionRecord } from './log/port.js';
 import { RateMeter } from './rate.js';
 import { Settlement } from './settlement.js';
 import { Subscription } from './subscription/subscription.js';
@@ -218,11 +218,13 @@ export class Delivery implements Subscriber {
     return outcome;
   }
 
-  /** Delivers dead letters again. Answers with those that are on their way now: their letters are to be stored as replayed. */
-  replay(sequences: readonly number[]): readonly number[] {
-    const replayed = this.#state.replay(sequences);
+  /** Delivers dead letters again; answers with how many, once it is durable. */
+  async replay(letters: readonly DeadLetterRecord[]): Promise<number> {
+    const replayed = new Set(this.#state.replay(letters.map(({ sequence }) => sequence)));
+    this.#settlement.mark(letters.filter(({ sequence }) => replayed.has(sequence)));
     this.wake();
-    return replayed;
+    await this.#parts.commit.commit(this.#settlement);
+    return replayed.size;
   }
 
   /** Dead letters were deleted. */

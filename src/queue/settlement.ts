@@ -6,7 +6,7 @@ import type { Subscription } from './subscription/subscription.js';
 import type { Death } from './subscription/types.js';
 
 export interface SettlementParts {
-  readonly log: QueueLog;
+  readonly log: Pick<QueueLog, 'deadLetter'>;
   readonly clock: Clock;
   readonly state: Subscription;
   readonly record: Pick<SubscriptionRecord, 'topicId' | 'id'>;
@@ -28,6 +28,8 @@ export class Settlement implements Contributor {
   readonly #parts: SettlementParts;
   /** Died and not yet stored as dead letters. */
   readonly #died: Death[] = [];
+  /** Dead letters on their way again, and not yet stored as such. */
+  #marked = new Map<number, DeadLetterRecord>();
   /** What a refused group would have stored, by what it is about: it goes with the next one. */
   #unsaved = new Map<string, Change>();
   #writing = new Map<string, Change>();
@@ -48,7 +50,16 @@ export class Settlement implements Contributor {
 
   /** These are to become dead letters with the next group. */
   bury(died: readonly Death[]): void {
+    for (const { sequence } of died) this.#marked.delete(sequence);
     this.#died.push(...died);
+  }
+
+  /**
+   * These letters are on their way again: they are stored as such with the next group. It has to be this one's group: a letter that was
+   * delivered and settled meanwhile is deleted by it, and must not be there again behind that.
+   */
+  mark(letters: readonly DeadLetterRecord[]): void {
+    for (const letter of letters) this.#marked.set(letter.sequence, { ...letter, replayed: true });
   }
 
   /** Gives up those that died and could not be read: the subscription goes on elsewhere. */
@@ -117,6 +128,10 @@ export class Settlement implements Contributor {
     for (const [sequence, retry] of retries) {
       this.#writing.set(`retry ${sequence}`, { kind: 'retry', topicId, subscriptionId, sequence, retry });
     }
+    for (const [sequence, letter] of this.#marked) {
+      this.#writing.set(`letter ${sequence}`, { kind: 'dead letter', topicId, subscriptionId, sequence, letter });
+    }
+    this.#marked = new Map();
     for (const sequence of lettersDone) {
       const letter = undefined;
       this.#writing.set(`letter ${sequence}`, { kind: 'dead letter', topicId, subscriptionId, sequence, letter });
