@@ -62,7 +62,7 @@ function hints({ data, queue }: ScreenOptions): string[] {
     '  muster services          muster restart greeter       muster logs tail greeter -f',
     '  muster status            muster counters show greetings',
     '  curl "http://127.0.0.1:8090/?name=you"               muster config set greeter greeting=Hi',
-    '  muster publish news hello                           muster subscribe news mine',
+    '  muster subscribe news mine --create                  muster publish news hello',
     `  (this center's socket: ${socket}; the queue listens on ${queue})`,
   ];
 }
