@@ -19,6 +19,12 @@ export interface ContextFile {
   readonly operator: string;
 }
 
+/** A named context and its folder. */
+export interface ContextPlace {
+  readonly name: string;
+  readonly directory: string;
+}
+
 /** @throws invalid when the folder does not hold a whole context */
 async function readContext(name: string, directory: string): Promise<{ file: ContextFile; identity: Identity }> {
   try {
@@ -42,10 +48,12 @@ async function readContext(name: string, directory: string): Promise<{ file: Con
  * one file is replaced and a crash leaves the old certificate or the new.
  * @throws unauthenticated when the certificate has ended
  */
-export async function openContext(
-  io: Io,
-  context: { readonly name: string; readonly directory: string },
-): Promise<Channel> {
+export async function openContext(io: Io, context: ContextPlace): Promise<Channel> {
+  return (await openAs(io, context)).channel;
+}
+
+/** openContext(), and the operator's identity, for other servers of the site. @throws unauthenticated when the certificate has ended */
+export async function openAs(io: Io, context: ContextPlace): Promise<{ channel: Channel; identity: IdentityHolder }> {
   const { file, identity } = await readContext(context.name, context.directory);
   const over = shareOver(validityOf(identity.certificatePem), io.clock.now());
   if (over >= 1) {
@@ -57,11 +65,11 @@ export async function openContext(
   }
   const holder = new IdentityHolder(identity);
   const channel = openChannel({ address: file.center, tls: { identity: holder }, peer: 'the center' });
-  if (over < RENEW_AFTER) return channel;
+  if (over < RENEW_AFTER) return { channel, identity: holder };
   const renewed = await askToRenew(channel, certificateRequest(identity.privateKeyPem));
   await writeFileDurably(join(context.directory, 'cert.pem'), renewed.certificate);
   holder.renew({ ...identity, certificatePem: renewed.certificate });
-  return channel;
+  return { channel, identity: holder };
 }
 
 /** The center and operator of a context, for listing; undefined when it is damaged. */

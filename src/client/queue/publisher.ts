@@ -29,7 +29,7 @@ export interface PublisherOptions {
   readonly batchBytesMax?: number;
   /** Messages after which a batch is full. Default 1,000, at most 10,000. */
   readonly batchMessagesMax?: number;
-  /** Messages taken and not answered. At the bound add() and send() wait. Default 8,192. */
+  /** Messages taken and not answered. At the bound add() and send() wait. Default 16,384. */
   readonly inFlightMessagesMax?: number;
   /** The same in encoded bytes; one larger message is taken alone. Default 8 MiB. */
   readonly inFlightBytesMax?: number;
@@ -75,7 +75,7 @@ const DEFAULTS = {
   lingerMs: 0,
   batchBytesMax: 64 * 1024,
   batchMessagesMax: 1_000,
-  inFlightMessagesMax: 8_192,
+  inFlightMessagesMax: 16_384,
   inFlightBytesMax: 8 * 1024 * 1024,
   onFull: 'fail',
   giveUpAfterMs: 60_000,
