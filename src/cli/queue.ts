@@ -71,7 +71,8 @@ async function join(io: Io, options: JoinOptions, center: string): Promise<void>
   const output = new Output(io, options);
   const data = dataOf(io, options);
   const name = options.name ?? hostname().split('.')[0]?.toLowerCase() ?? '';
-  const joined = await joinQueue({ data, center, token: options.token, name });
+  const told = options.advertise === undefined ? {} : { advertise: options.advertise };
+  const joined = await joinQueue({ data, center, token: options.token, name, ...told });
   await output.document({ queue: joined.name, site: joined.site, center });
   await output.line(`joined site ${joined.site} as queue ${joined.name}`);
   if (options.run === true) await serve(io, options);

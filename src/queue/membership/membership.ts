@@ -12,6 +12,7 @@ import { PORTS } from '../../model/places.js';
 import { formatAddress, parseAddress } from '../../rpc/addresses.js';
 import { openChannel, type Channel } from '../../rpc/client.js';
 import type { Bound, RpcServer } from '../../rpc/server.js';
+import { hostAndPort } from './address.js';
 import { QUEUE, type QueueMember } from './party.js';
 import { tellAddress } from './wire.js';
 
@@ -19,7 +20,7 @@ export interface QueueMembershipOptions {
   readonly data: string;
   /** HOST:PORT for services and people; port 0 takes a free one. */
   readonly listen: string;
-  /** HOST:PORT under which others reach this queue. Default: this host's name, or the host listened on, and the port. */
+  /** HOST:PORT under which others reach this queue. Default: what was said when joining, else this host's name, or the host listened on, and the port. */
   readonly advertise?: string;
   /** Address of the center, if it moved since the queue joined; remembered. */
   readonly center?: string;
@@ -162,7 +163,8 @@ export class QueueMembership {
   }
 
   #advertised(): string | undefined {
-    const { advertise, listen } = this.#options;
+    const { listen } = this.#options;
+    const advertise = this.#options.advertise ?? this.member?.advertise;
     const port = this.#bound?.port;
     if (port === undefined) return undefined;
     if (advertise !== undefined) return formatAddress({ kind: 'tcp', ...hostAndPort(advertise, port) });
@@ -170,17 +172,4 @@ export class QueueMembership {
     const everywhere = host === '0.0.0.0' || host === '::';
     return formatAddress({ kind: 'tcp', host: everywhere ? hostname() : host, port });
   }
-}
-
-/** @throws invalid */
-function hostAndPort(text: string, defaultPort: number): { host: string; port: number } {
-  const address = parseAddress(text, defaultPort);
-  if (address.kind === 'tcp') return { host: address.host, port: address.port };
-  throw new MusterError(
-    'invalid',
-    `"${text}" is a socket file: write HOST:PORT, for example 0.0.0.0:${PORTS.queueGrpc}`,
-    {
-      reason: 'USAGE',
-    },
-  );
 }

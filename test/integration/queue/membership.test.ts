@@ -64,7 +64,7 @@ describe('a queue', () => {
 
   it('that has not joined serves its socket alone, and the network as soon as it has', async (t) => {
     const center = await TestCenter.start(t);
-    const queue = await TestQueue.make(t, { advertise: 'queue.example:7600' });
+    const queue = await TestQueue.make(t);
     await queue.start();
     assert.deepEqual([queue.ready.name, queue.ready.address], ['', '']);
     assert.equal((await stat(queue.ready.socket)).mode & 0o777, 0o600);
@@ -73,7 +73,8 @@ describe('a queue', () => {
       channel.close();
     });
     assert.equal((await createClient(HealthService, channel).check({ service: '' })).status, 'SERVING');
-    await joinQueue({ data: queue.data, center: center.address, name: 'late', token: await queueToken(center) });
+    const order = { data: queue.data, center: center.address, name: 'late', token: await queueToken(center) };
+    await joinQueue({ ...order, advertise: 'queue.example:7600' });
     const [listed] = await waitFor('the center to know it', async () => {
       const { queues } = await center.operator.listQueues({});
       return queues[0]?.address === '' ? undefined : queues;
