@@ -7,13 +7,14 @@ import type {
 } from '../../generated/muster/v1/queue.js';
 import { MusterError } from '../kit/errors.js';
 import { PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, pageOf } from '../model/paging.js';
-import type { CallContext, Handlers } from '../rpc/types.js';
+import type { Handlers } from '../rpc/types.js';
 import { toDate } from '../wire/time.js';
 import { assertMaySee, assertMaySubscribe } from './access.js';
 import type { BatchView } from './batch.js';
 import type { Broker } from './broker.js';
 import { DeadLetters } from './dead-letters.js';
 import type { Delivery } from './delivery.js';
+import { subscriptionToUse } from './entrance.js';
 import type { Position } from './log/port.js';
 import type { Topic } from './topic.js';
 import { topicSettings } from './topic-settings.js';
@@ -44,12 +45,6 @@ export interface AdminParts {
 
 function missing(field: string): MusterError {
   return new MusterError('invalid', `${field} is missing: set it`, { fields: [{ field, description: 'is missing' }] });
-}
-
-/** A subscription the caller may use. @throws not_found, denied */
-function deliveryFor(broker: Broker, names: { topic: string; subscription: string }, context: CallContext): Delivery {
-  assertMaySubscribe(context.principal, broker.topic(names.topic).record);
-  return broker.delivery(names.topic, names.subscription);
 }
 
 /** The calls of the Queue service that look and change, for people and for applications that set themselves up. */
@@ -109,7 +104,7 @@ function subscriptionHandlers({
       return toSubscription(subscription.topic, record);
     },
     getSubscription(names, context) {
-      return Promise.resolve(toSubscription(names.topic, deliveryFor(broker, names, context).record));
+      return Promise.resolve(toSubscription(names.topic, subscriptionToUse(broker, names, context).record));
     },
     listSubscriptions({ topic: name, pageSize, pageToken }) {
       const topics = name === '' ? broker.topics() : [broker.topic(name)];
@@ -135,7 +130,7 @@ function subscriptionHandlers({
       return {};
     },
     async seek({ topic: topicName, subscription, to, dryRun }, context) {
-      const delivery = deliveryFor(broker, { topic: topicName, subscription }, context);
+      const delivery = subscriptionToUse(broker, { topic: topicName, subscription }, context);
       const position = fromPosition(to, 'to');
       if (!position) throw missing('to');
       const sequence = await broker.sequenceOf(delivery.topic, position);
@@ -245,15 +240,15 @@ async function publishedAt(topic: Topic, sequence: number): Promise<Date | undef
 function letterHandlers({ broker }: AdminParts): Some<'listDeadLetters' | 'replayDeadLetters' | 'purgeDeadLetters'> {
   return {
     async listDeadLetters({ topic, subscription, pageSize, pageToken }, context) {
-      const letters = new DeadLetters(broker, deliveryFor(broker, { topic, subscription }, context));
+      const letters = new DeadLetters(broker, subscriptionToUse(broker, { topic, subscription }, context));
       return listPage(letters, pageSize, pageToken);
     },
     async replayDeadLetters({ topic, subscription, sequences }, context) {
-      const letters = new DeadLetters(broker, deliveryFor(broker, { topic, subscription }, context));
+      const letters = new DeadLetters(broker, subscriptionToUse(broker, { topic, subscription }, context));
       return { replayed: await letters.replay(sequences) };
     },
     async purgeDeadLetters({ topic, subscription, sequences }, context) {
-      const letters = new DeadLetters(broker, deliveryFor(broker, { topic, subscription }, context));
+      const letters = new DeadLetters(broker, subscriptionToUse(broker, { topic, subscription }, context));
       return { purged: await letters.purge(sequences) };
     },
   };

@@ -11,10 +11,10 @@ import { rawResponses } from '../rpc/raw.js';
 import { untilAborted } from '../rpc/streams.js';
 import type { CallContext, Duplex, Handlers } from '../rpc/types.js';
 import { fromDuration, toDate } from '../wire/time.js';
-import { assertMaySubscribe } from './access.js';
 import type { Broker } from './broker.js';
 import { SettledNotices, StreamConsumer } from './consumer.js';
 import type { Delivery } from './delivery.js';
+import { subscriptionToUse } from './entrance.js';
 import type { Pulls, LeaseOrder, PulledRun } from './pulls.js';
 import type { Credit } from './subscription/types.js';
 import {
@@ -41,19 +41,13 @@ const CONSUMER_CHARACTERS_MAX = 128;
 const PULL_MESSAGES_MAX = 1000;
 const PULL_WAIT_MAX_MS = 60_000;
 
-/** The subscription a caller may consume. @throws not_found, denied */
-function deliveryFor(broker: Broker, names: { topic: string; subscription: string }, context: CallContext): Delivery {
-  assertMaySubscribe(context.principal, broker.topic(names.topic).record);
-  return broker.delivery(names.topic, names.subscription);
-}
-
 /** The consuming calls of the Queue service. */
 export function consumeHandlers(broker: Broker, pulls: Pulls): Handlers<typeof CONSUME_METHODS> {
   return {
     subscribe: (stream, context) => subscribe(broker, stream, context),
 
     async pull(request, context) {
-      const delivery = deliveryFor(broker, request, context);
+      const delivery = subscriptionToUse(broker, request, context);
       const maxMessages = Math.min(request.maxMessages || 1, PULL_MESSAGES_MAX);
       const waitMs = Math.min(fromDuration(request.wait) ?? 0, PULL_WAIT_MAX_MS);
       const name = describePrincipal(context.principal);
@@ -62,7 +56,7 @@ export function consumeHandlers(broker: Broker, pulls: Pulls): Handlers<typeof C
     },
 
     async settle(request, context) {
-      const delivery = deliveryFor(broker, request, context);
+      const delivery = subscriptionToUse(broker, request, context);
       return { failures: [...(await pulls.settle(delivery, fromSettleRequest(request)))] };
     },
   };
@@ -111,7 +105,7 @@ async function subscribe(
   const frames = stream[Symbol.asyncIterator]();
   const open = await firstFrame(frames);
   if (!open) return;
-  const delivery = deliveryFor(broker, open, context);
+  const delivery = subscriptionToUse(broker, open, context);
   const credit = fromFirstCredit(open.credit);
   await stream.send(
     subscribeOpenedFrame({ subscription: toSubscription(open.topic, delivery.record), credit: toCredit(credit) }),

@@ -3,11 +3,9 @@ import { MusterError } from '../kit/errors.js';
 import { aborted } from '../kit/tasks.js';
 import { rawRequests } from '../rpc/raw.js';
 import type { CallContext, Duplex, Handlers } from '../rpc/types.js';
-import { assertMayPublish } from './access.js';
 import type { Broker } from './broker.js';
+import { topicToPublish } from './entrance.js';
 import { Publisher } from './publisher.js';
-import type { Topic } from './topic.js';
-import { topicSettings } from './topic-settings.js';
 import { acksFrame, openedFrame, readPublishFrame, readPublishRequest, toPublishResponse } from './wire.js';
 
 export const PUBLISH_METHODS = {
@@ -17,19 +15,12 @@ export const PUBLISH_METHODS = {
 
 const PRODUCER_BYTES_MAX = 64;
 
-/** The topic a caller may publish to. @throws not_found, denied */
-async function topicFor(broker: Broker, name: string, { principal }: CallContext): Promise<Topic> {
-  const topic = await broker.topicForUse(name, () => topicSettings({}));
-  assertMayPublish(principal, topic.record);
-  return topic;
-}
-
 /** The publishing calls of the Queue service. */
 export function publishHandlers(broker: Broker): Handlers<typeof PUBLISH_METHODS> {
   return {
     async publish(request, context) {
       const { topic: name, encoded } = readPublishRequest(request);
-      const topic = await topicFor(broker, name, context);
+      const topic = await topicToPublish(broker, name, context);
       const bytes = encoded.messages.length;
       await broker.admission.enter(bytes);
       try {
@@ -57,7 +48,7 @@ async function publishStream(
       fields: [{ field: 'open.producer', description: `at most ${PRODUCER_BYTES_MAX} bytes` }],
     });
   }
-  const topic = await topicFor(broker, open.topic, context);
+  const topic = await topicToPublish(broker, open.topic, context);
   const failed = failure();
   const parts = {
     topic,

@@ -1,5 +1,6 @@
-import { MusterError, type FieldViolation } from '../kit/errors.js';
+import { MusterError } from '../kit/errors.js';
 import type { TopicSettings } from './log/port.js';
+import { assertSettings, within, type Check } from './settings-check.js';
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
@@ -30,18 +31,13 @@ export function topicSettings(wanted: WantedTopicSettings): TopicSettings {
     publishers: wanted.publishers ?? [],
     subscribers: wanted.subscribers ?? [],
   };
-  const fields = violations(settings);
-  const [first] = fields;
-  if (!first) return settings;
-  throw new MusterError('invalid', `the topic's ${first.field} ${first.description}`, {
-    reason: 'TOPIC_SETTINGS',
-    fields,
-  });
+  assertSettings('topic', 'TOPIC_SETTINGS', checks(settings));
+  return settings;
 }
 
-function violations(settings: TopicSettings): FieldViolation[] {
+function checks(settings: TopicSettings): readonly Check[] {
   const { minRetentionMs, maxAgeMs, maxBytes, dedupeWindowMs } = settings;
-  const checks: readonly [boolean, string, string][] = [
+  return [
     [within(minRetentionMs, 0, RETENTION_MAX_MS), 'min_retention', 'must be from 0 (not at all) to 3650 days'],
     [within(maxAgeMs, 0, RETENTION_MAX_MS), 'max_age', 'must be from 0 (no limit) to 3650 days'],
     [
@@ -61,11 +57,6 @@ function violations(settings: TopicSettings): FieldViolation[] {
       'must be at most 100 names of services, in which * stands for any text',
     ],
   ];
-  return checks.filter(([holds]) => !holds).map(([, field, description]) => ({ field, description }));
-}
-
-function within(value: number, low: number, high: number): boolean {
-  return value >= low && value <= high;
 }
 
 function patterns(list: readonly string[]): boolean {

@@ -1,5 +1,5 @@
-import { MusterError, type FieldViolation } from '../../kit/errors.js';
 import type { BackoffSettings, SubscriptionSettings } from '../log/port.js';
+import { assertSettings, within, type Check } from '../settings-check.js';
 
 const SECOND_MS = 1000;
 const HOUR_MS = 3_600_000;
@@ -44,14 +44,8 @@ export function subscriptionSettings(wanted: WantedSettings): SubscriptionSettin
     expireAfterIdleMs: wanted.expireAfterIdleMs ?? DEFAULTS.expireAfterIdleMs,
     paused: wanted.paused ?? DEFAULTS.paused,
   };
-  const fields = violations(settings);
-  const [first] = fields;
-  if (!first) return settings;
-  const more = fields.length > 1 ? ` (and ${fields.length - 1} more)` : '';
-  throw new MusterError('invalid', `the subscription's ${first.field} ${first.description}${more}`, {
-    reason: 'SUBSCRIPTION_SETTINGS',
-    fields,
-  });
+  assertSettings('subscription', 'SUBSCRIPTION_SETTINGS', checks(settings));
+  return settings;
 }
 
 function backoffSettings(wanted: NonNullable<WantedSettings['backoff']>): BackoffSettings {
@@ -64,9 +58,9 @@ function backoffSettings(wanted: NonNullable<WantedSettings['backoff']>): Backof
   };
 }
 
-function violations(settings: SubscriptionSettings): FieldViolation[] {
+function checks(settings: SubscriptionSettings): readonly Check[] {
   const { leaseMs, maxAttempts, backoff, expireAfterIdleMs: idleMs, start } = settings;
-  const checks: [boolean, string, string][] = [
+  return [
     [within(leaseMs, LEASE_MIN_MS, LEASE_MAX_MS), 'lease', 'must be from 1 s to 12 h'],
     [
       within(maxAttempts, 0, ATTEMPTS_MAX) && Number.isInteger(maxAttempts),
@@ -87,11 +81,6 @@ function violations(settings: SubscriptionSettings): FieldViolation[] {
       'must be a whole number below 2^53',
     ],
   ];
-  return checks.filter(([holds]) => !holds).map(([, field, description]) => ({ field, description }));
-}
-
-function within(value: number, low: number, high: number): boolean {
-  return value >= low && value <= high;
 }
 
 /** How long a message waits after so many failed attempts, at least 1. */
