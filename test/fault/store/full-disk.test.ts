@@ -1,16 +1,13 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { it, type TestContext } from 'node:test';
 import { Level } from 'level';
 import { isCode } from '../../../src/kit/errors.js';
 import { randomBetween, seededRandom } from '../../../src/kit/random.js';
 import { openLevelStore, type LevelStoreOptions } from '../../../src/store/leveldb.js';
-import { copyAsKilled, seedOf, temporaryDirectory } from './support.js';
+import { copyAsKilled, seedOf, smallDisk, temporaryDirectory } from './support.js';
 
-const DISK = '3m';
 /** More than half of the disk, so that what is freed has room for the table that recovery makes of the log. */
 const FILLER_BYTES = 1_700_000;
 const VALUE_BYTES = 4096;
@@ -48,19 +45,6 @@ function openOurs(options: Partial<LevelStoreOptions>): Open {
       close: () => store.close(),
     };
   };
-}
-
-/** Mounts a tmpfs of DISK bytes; undefined, and the test skipped, where that is not allowed. */
-async function smallDisk(t: TestContext): Promise<string | undefined> {
-  const disk = await mkdtemp(join(tmpdir(), 'muster-disk-'));
-  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK}`, 'tmpfs', disk]).status === 0;
-  t.after(async () => {
-    if (mounted) spawnSync('umount', ['-l', disk]);
-    await rm(disk, { recursive: true });
-  });
-  if (mounted) return disk;
-  t.skip('needs root, to mount a small tmpfs');
-  return undefined;
 }
 
 interface Outcome {

@@ -22,6 +22,19 @@ export function seedOf(t: TestContext): number {
   return seed;
 }
 
+/** Mounts a tmpfs of 3 MiB; undefined, and the test skipped, where that is not allowed. */
+export async function smallDisk(t: TestContext): Promise<string | undefined> {
+  const disk = await mkdtemp(join(tmpdir(), 'muster-disk-'));
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', disk]).status === 0;
+  t.after(async () => {
+    if (mounted) spawnSync('umount', ['-l', disk]);
+    await rm(disk, { recursive: true });
+  });
+  if (mounted) return disk;
+  t.skip('needs root, to mount a small tmpfs');
+  return undefined;
+}
+
 export function has(program: string): boolean {
   return spawnSync(program, ['-V'], { stdio: 'ignore' }).error === undefined;
 }
