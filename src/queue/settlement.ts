@@ -43,9 +43,9 @@ export class Settlement implements Contributor {
     this.#writingFloor = parts.cursor.floor;
   }
 
-  /** All below are settled, durably. */
+  /** All below are settled, durably; and after a seek back, not yet stored, still are. */
   get floor(): number {
-    return this.#floor;
+    return Math.min(this.#floor, this.#parts.state.floor);
   }
 
   /** These are to become dead letters with the next group. */

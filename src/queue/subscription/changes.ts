@@ -9,11 +9,14 @@ export interface Failed {
   readonly dueMs: number | undefined;
 }
 
-/** What has changed and is not handed out for storing yet. */
+const NO_RETRIES: SubscriptionChanges['retries'] = new Map();
+const NO_LETTERS: SubscriptionChanges['lettersDone'] = [];
+
+/** What has changed and is not handed out for storing yet. An idle subscription, of which there may be many, keeps nothing here. */
 export class Changes {
   #cursor = false;
-  #retries = new Map<number, RetryRecord | undefined>();
-  #lettersDone = new Set<number>();
+  #retries: Map<number, RetryRecord | undefined> | undefined;
+  #lettersDone: Set<number> | undefined;
 
   /** The cursor has moved. */
   moved(): void {
@@ -21,33 +24,36 @@ export class Changes {
   }
 
   failed(sequence: number, retry: RetryRecord): void {
+    this.#retries ??= new Map();
     this.#retries.set(sequence, retry);
   }
 
   /** These messages are settled or begin anew, after so many failed attempts. */
   forget(firstSequence: number, count: number, attempts: number): void {
     if (attempts === 0) return;
+    this.#retries ??= new Map();
     for (let index = 0; index < count; index += 1) this.#retries.set(firstSequence + index, undefined);
   }
 
   letterDone(sequence: number): void {
+    this.#lettersDone ??= new Set();
     this.#lettersDone.add(sequence);
   }
 
   /** A letter of this sequence is stored (anew): whatever was there before is no longer to be deleted. */
   letterStored(sequence: number): void {
-    this.#lettersDone.delete(sequence);
+    this.#lettersDone?.delete(sequence);
   }
 
   take(cursor: Cursor): SubscriptionChanges {
     const taken = {
       cursor: this.#cursor ? cursor.record() : undefined,
-      retries: this.#retries,
-      lettersDone: [...this.#lettersDone],
+      retries: this.#retries ?? NO_RETRIES,
+      lettersDone: this.#lettersDone ? [...this.#lettersDone] : NO_LETTERS,
     };
     this.#cursor = false;
-    this.#retries = new Map();
-    this.#lettersDone = new Set();
+    this.#retries = undefined;
+    this.#lettersDone = undefined;
     return taken;
   }
 }

@@ -13,9 +13,10 @@ const SLACK = 1024;
  * order in which they were looked at. The holder may be delivered; it holds its key until it is settled, through all its attempts.
  */
 export class Keys {
-  readonly #lines = new Map<string, Line>();
+  /** Undefined, both, for as long as no message had a key: plain subscriptions pay nothing. */
+  #lines: Map<string, Line> | undefined;
   /** Key by the sequence that holds it. */
-  readonly #held = new Map<number, string>();
+  #held: Map<number, string> | undefined;
   #parked = 0;
 
   /** Messages parked. */
@@ -25,29 +26,31 @@ export class Keys {
 
   /** Whether no key is held. */
   get isEmpty(): boolean {
-    return this.#held.size === 0;
+    return this.#held === undefined || this.#held.size === 0;
   }
 
   /** Sequences that hold a key. */
   holders(): number[] {
-    return [...this.#held.keys()];
+    return this.#held ? [...this.#held.keys()] : [];
   }
 
   /** Whether another message holds the key, or is to hold it next. */
   isBusy(sequence: number, key: string): boolean {
-    return key !== '' && this.#lines.has(key) && !this.#held.has(sequence);
+    return key !== '' && this.#lines?.has(key) === true && this.#held?.has(sequence) !== true;
   }
 
   /** Gives a key that is not busy to the message. */
   hold(sequence: number, key: string): void {
-    if (key === '' || this.#held.has(sequence)) return;
+    if (key === '' || this.#held?.has(sequence)) return;
+    this.#lines ??= new Map();
+    this.#held ??= new Map();
     this.#lines.set(key, { parked: [], first: 0 });
     this.#held.set(sequence, key);
   }
 
   /** Parks the message behind those of a busy key; release() hands it out when its turn comes. */
   park(sequence: number, key: string): void {
-    const line = this.#lines.get(key);
+    const line = this.#lines?.get(key);
     if (!line) return;
     line.parked.push(sequence);
     this.#parked += 1;
@@ -55,8 +58,8 @@ export class Keys {
 
   /** Call when a message is settled. Gives the one that holds its key now; undefined when it held none or nobody waits. */
   release(sequence: number): number | undefined {
-    const key = this.#held.get(sequence);
-    if (key === undefined) return undefined;
+    const key = this.#held?.get(sequence);
+    if (key === undefined || !this.#held || !this.#lines) return undefined;
     this.#held.delete(sequence);
     const line = this.#lines.get(key);
     const next = line?.parked[line.first];
@@ -77,7 +80,7 @@ export class Keys {
   /** Takes out and returns the parked messages that `keep` refuses. */
   siftParked(keep: (sequence: number) => boolean): number[] {
     const refused: number[] = [];
-    if (this.#parked === 0) return refused;
+    if (this.#parked === 0 || !this.#lines) return refused;
     for (const line of this.#lines.values()) {
       const kept: number[] = [];
       for (const sequence of line.parked.slice(line.first)) (keep(sequence) ? kept : refused).push(sequence);
@@ -90,8 +93,8 @@ export class Keys {
 
   /** Forgets everything. */
   clear(): void {
-    this.#lines.clear();
-    this.#held.clear();
+    this.#lines = undefined;
+    this.#held = undefined;
     this.#parked = 0;
   }
 }

@@ -29,8 +29,39 @@ import type {
 export const OUTSTANDING_MAX = 65_536;
 
 /**
- * One subscription, without any input or output: what was settled, who has what, what comes next. Whoever calls it brings the time and the
- * stored batches, sends what it grants, and stores what takeChanges() gives.
+ * One subscription, without any input or output: what is settled, who has what, what comes next. Whoever calls it brings the time and the stored
+ * batches, sends what it grants, and stores what takeChanges() gives. The same calls give the same answers.
+ *
+ * A message of the topic is in one state:
+ *
+ *   new      not looked at yet; from `next` on, all are (after a restart also some that are settled or failed before)
+ *   leased   with one consumer, until it settles the delivery, the lease is over, or it goes
+ *   waiting  to be delivered again: until it is due, and then until somebody takes it
+ *   parked   (ordered only) looked at, while an earlier message holds its key
+ *   settled  acknowledged, dead, dropped with its topic's head, or skipped by a seek
+ *
+ *   new -> leased | parked | waiting (after a restart);  parked -> waiting -> leased;  leased -> waiting (failed or given back) | settled;
+ *   all -> settled by a drop;  all -> new or settled by a seek, and nothing else leaves `settled`.
+ *
+ * A dead letter on its way again (replayed) is leased, waiting or parked in the same way, on its own: its message stays settled. A sequence is
+ * never both unsettled and a replayed letter: replay() drops a letter whose message is unsettled again, seek() those it makes unsettled.
+ *
+ * Invariants, held by histories against a model:
+ *
+ * - floor <= every unsettled message, and it is unsettled itself, or not published yet. It falls only by a seek.
+ * - A message has at most one live lease, and a delivery is settled at most once. Settled messages are not granted again, except after a seek.
+ * - What a consumer has is within its credit in messages and bytes, except one message larger than that, which it has alone.
+ * - Messages go out lowest sequence first of all that may go: what waits and is due before what is new, so one consumer that loses nothing sees
+ *   publish order. What is too large for everyone's credit is waited for, not overtaken. Due letters and new messages take turns.
+ * - Ordered: of one key at most one message is leased or waits after a failure, and it is the first unsettled one. A letter takes its place in
+ *   its key's line when it is looked at. A key is passed on when its holder is settled, so a dead letter does not block it.
+ * - Leased, waiting and parked messages are at most OUTSTANDING_MAX together, replayed letters at most REPLAYED_MAX: memory has a bound however
+ *   far the subscription is behind.
+ * - Attempts count what is known to have failed: nacks, leases that ran out, consumers that went without a goodbye. They end with the message,
+ *   and with a seek. A message dies by its last allowed attempt or by order; it is handed out as a Death exactly once and counts as settled,
+ *   so its letter has to be stored with the changes of that moment, or none of both.
+ * - A subscription restored from stored changes grants everything that they do not say is settled, with the failures they tell of, and nothing
+ *   else. What was settled but not stored comes again: delivery is at least once.
  */
 export class Subscription {
   #settings: SubscriptionSettings;
