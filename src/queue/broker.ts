@@ -80,6 +80,11 @@ export class Broker {
     return [...(this.#entries.get(topic.record.name)?.deliveries.values() ?? [])].sort(byName);
   }
 
+  /** All topics with their subscriptions, in no order. */
+  all(): readonly { readonly topic: Topic; readonly deliveries: ReadonlyMap<string, Delivery> }[] {
+    return [...this.#entries.values()];
+  }
+
   /** Topics where something was settled or stored since it was asked last. */
   takeTouched(): readonly Topic[] {
     const touched = [...this.#entries.values()].filter((entry) => entry.touched);

@@ -56,7 +56,7 @@ export interface QueueReady {
 
 const DRAIN_MS = 5000;
 /** A subscriber may have so many bytes on their way before it has read any, and so may a publisher: what 10 ms of distance need. */
-const FLOW_WINDOW = { streamBytes: 4 * 1024 * 1024, connectionBytes: 8 * 1024 * 1024 };
+const FLOW_WINDOW = { streamBytes: 2 * 1024 * 1024, connectionBytes: 4 * 1024 * 1024 };
 const LOG_DIRECTORY = 'log';
 
 /**

@@ -48,8 +48,10 @@ export class Maintenance {
     const slow = this.#tick % SLOW_EVERY_TICKS === 0;
     const touched = new Set(this.#broker.takeTouched());
     this.#quietTicks = touched.size > 0 ? 0 : this.#quietTicks + 1;
-    for (const topic of slow ? this.#broker.topics() : touched) await this.#guarded(topic, () => this.#advance(topic));
-    for (const topic of this.#broker.topics()) {
+    const all = this.#broker.all();
+    const due = slow ? all.map(({ topic }) => topic) : touched;
+    for (const topic of due) await this.#guarded(topic, () => this.#advance(topic));
+    for (const { topic } of all) {
       if (topic.delayed > 0) await this.#guarded(topic, () => this.#admitDue(topic));
     }
     if (slow) await this.#forgetIdle();
@@ -102,13 +104,13 @@ export class Maintenance {
 
   async #forgetIdle(): Promise<void> {
     const nowMs = this.#clock.now();
-    for (const topic of this.#broker.topics()) {
+    for (const { topic, deliveries } of this.#broker.all()) {
       const { name, settings } = topic.record;
       await this.#guarded(topic, async () => {
         const changes = topic.producers.forget(nowMs);
         if (changes.length > 0) await this.#broker.commit.commitChanges(changes);
         await topic.forgetDedupe(dedupeWindow(nowMs, settings.dedupeWindowMs) - settings.dedupeWindowMs);
-        for (const delivery of this.#broker.deliveries(topic)) {
+        for (const delivery of deliveries.values()) {
           const { expireAfterIdleMs } = delivery.record.settings;
           if (expireAfterIdleMs === 0 || delivery.idleMs < expireAfterIdleMs) continue;
           this.#logger.info('an idle subscription expired', { topic: name, subscription: delivery.record.name });
