@@ -156,7 +156,7 @@ export class Broker {
     const hint = didYouMean(name, deliveries.keys());
     throw new MusterError(
       'not_found',
-      `topic ${topicName} has no subscription "${name}"${hint}: make it with \`muster subscription create ${topicName} ${name}\``,
+      `topic ${topicName} has no subscription "${name}".${hint} To make it: \`muster subscription create ${topicName} ${name}\``,
       { reason: 'UNKNOWN_SUBSCRIPTION', metadata: { topic: topicName, subscription: name } },
     );
   }
@@ -265,7 +265,7 @@ export class Broker {
     const hint = didYouMean(name, this.#entries.keys());
     throw new MusterError(
       'not_found',
-      `there is no topic "${name}"${hint}: make it with \`muster topic create ${name}\``,
+      `there is no topic "${name}".${hint} To make it: \`muster topic create ${name}\``,
       { reason: 'UNKNOWN_TOPIC', metadata: { topic: name } },
     );
   }
