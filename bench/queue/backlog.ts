@@ -69,7 +69,7 @@ async function measure(bench: Bench): Promise<Record<string, number>[]> {
   });
   await system.stop();
   const startedMs = nowMs();
-  await system.spawnAgain();
+  system.spawnAgain();
   await consumer.begin(DRAIN_SECONDS * 1000);
   let figuresOf = await consumer.read();
   await until('the backlog to be delivered', DRAIN_SECONDS, async () => {

@@ -103,6 +103,8 @@ async function attempt(
     return error instanceof Error ? error.message : String(error);
   } finally {
     for (const client of clients) await client.end();
+    // A profile is written by a process that ends in good order.
+    if (process.env['MUSTER_BENCH_NODE'] !== undefined) await system?.stop();
     await system?.kill();
     await rm(directory, { recursive: true, force: true });
   }

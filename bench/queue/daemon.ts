@@ -51,8 +51,9 @@ export class Daemon {
     return readFileSync(this.#options.log, 'utf8');
   }
 
-  /** Starts the process and returns at once. */
+  /** Starts the process, unless it runs, and returns at once. */
   spawn(): void {
+    if (this.#child) return;
     const { command, args, env, log } = this.#options;
     const output = openSync(log, 'a');
     const child = spawn(command, args, { stdio: ['ignore', output, output], env: { ...process.env, ...env } });

@@ -1,3 +1,4 @@
+import { cpuSecondsOf } from '../measure.js';
 import { median, until, pause, type Bench, type Scenario } from './bench.js';
 import type { ClientHandle } from './client-handle.js';
 import { nowMs } from './port.js';
@@ -69,11 +70,15 @@ async function fan(bench: Bench, bytes: number): Promise<Record<string, number>>
   for (const consumer of consumers) await consumer.begin();
   await round(publisher, consumers, WARM_SECONDS);
   const rounds: Round[] = [];
+  const began = { count: (await publisher.read()).count, cpu: cpuSecondsOf(bench.system.pid) };
   while (rounds.length < settings.rounds) rounds.push(await round(publisher, consumers, settings.seconds));
+  const cpu = cpuSecondsOf(bench.system.pid) - began.cpu;
+  const delivered = ((await publisher.read()).count - began.count) * SUBSCRIPTIONS.length;
   for (const client of [publisher, ...consumers]) await client.end();
   return {
     delivered: median(rounds.map((one) => one.delivered)),
     published: median(rounds.map((one) => one.published)),
+    cpuMicroseconds: (cpu * 1e6) / delivered,
   };
 }
 
@@ -84,6 +89,7 @@ export const fanout: Scenario = {
     columns: [
       { key: 'delivered', title: 'delivered/s', unit: 'per second', better: 'more', aim: '3 times' },
       { key: 'published', title: 'published/s', unit: 'per second' },
+      { key: 'cpuMicroseconds', title: 'server CPU us', unit: 'ms' },
     ],
   })),
   async measure(bench) {

@@ -56,7 +56,7 @@ async function measure(bench: Bench): Promise<Record<string, number>[]> {
   const rss = rssOf(system.pid);
   await system.stop();
   const startedMs = nowMs();
-  await system.spawnAgain();
+  system.spawnAgain();
   await until('the queue to answer', START_SECONDS, () => answers(endpoint.address));
   const startSeconds = (nowMs() - startedMs) / 1000;
   await pause(1);

@@ -1,4 +1,8 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { connectQueue, type BatchSubscriber, type Queue } from '../../src/client/queue/index.js';
+import { Secret } from '../../src/kit/secret.js';
+import { IdentityHolder } from '../../src/rpc/identity.js';
 import { prepareMuster } from './muster-raw-client.js';
 import type { Consumer, ConsumerOptions, Endpoint, Publisher, PublisherOptions, QueueClient } from './port.js';
 
@@ -10,15 +14,20 @@ const CREDIT = { maxMessages: 16_384, maxBytes: 16 * 1024 * 1024 };
 /** Muster's queue by the library that services use. */
 export class MusterClient implements QueueClient {
   readonly #endpoint: Endpoint;
+  readonly #identity: IdentityHolder | undefined;
   readonly #queue: Queue;
 
   constructor(endpoint: Endpoint) {
     this.#endpoint = endpoint;
-    this.#queue = connectQueue({ address: endpoint.address });
+    this.#identity = endpoint.credentials === '' ? undefined : identityIn(endpoint.credentials);
+    this.#queue = connectQueue({
+      address: endpoint.address,
+      ...(this.#identity === undefined ? {} : { identity: this.#identity }),
+    });
   }
 
   prepare(topic: string, subscriptions: readonly string[]): Promise<void> {
-    return prepareMuster(this.#endpoint.address, topic, subscriptions);
+    return prepareMuster(this.#endpoint.address, topic, subscriptions, this.#identity);
   }
 
   publisher(options: PublisherOptions): Promise<Publisher> {
@@ -74,4 +83,16 @@ async function consume(messages: BatchSubscriber, options: ConsumerOptions): Pro
     options.received(Array.from(batch, ({ payload }) => payload));
     if (!options.stalled) batch.ackAll();
   }
+}
+
+/** What `muster login` left in a directory. */
+function identityIn(directory: string): IdentityHolder {
+  const read = (name: string): string => readFileSync(join(directory, name), 'utf8');
+  const { site } = JSON.parse(read('context.json')) as { site: string };
+  return new IdentityHolder({
+    certificatePem: read('cert.pem'),
+    privateKeyPem: new Secret(read('key.pem')),
+    caPem: read('ca.pem'),
+    site,
+  });
 }

@@ -9,6 +9,7 @@ import {
   SubscribeRequest,
 } from '../../generated/muster/v1/queue.js';
 import { createClient, openChannel } from '../../src/rpc/client.js';
+import type { IdentitySource } from '../../src/rpc/identity.js';
 import { batchFrame, readDeliveries, settleFrame } from './muster-frames.js';
 import type { Consumer, ConsumerOptions, Endpoint, Publisher, PublisherOptions, QueueClient } from './port.js';
 
@@ -23,8 +24,13 @@ type Raw = ClientDuplexStream<Buffer, Buffer>;
 const identity = (bytes: Buffer): Buffer => bytes;
 
 /** Makes topic and subscriptions with the typed client; both of Muster's clients share it. */
-export async function prepareMuster(address: string, topic: string, subscriptions: readonly string[]): Promise<void> {
-  const channel = openChannel({ address });
+export async function prepareMuster(
+  address: string,
+  topic: string,
+  subscriptions: readonly string[],
+  identity?: IdentitySource,
+): Promise<void> {
+  const channel = openChannel({ address, ...(identity === undefined ? {} : { tls: { identity, expect: 'queue' } }) });
   try {
     const queue = createClient(QueueService, channel);
     await queue.createTopic(CreateTopicRequest.fromPartial({ topic: { name: topic } }));

@@ -2,7 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Daemon } from './daemon.js';
 import { connectable, freePort } from './reach.js';
-import { output, type System, type SystemKind } from './system.js';
+import { output, System, type SystemKind } from './system.js';
 
 /** First version whose file store can be told to sync each write. */
 const SYNC_ALWAYS_SINCE = [2, 10];
@@ -56,22 +56,6 @@ jetstream { store_dir: ${JSON.stringify(data)}, max_file_store: 100GB${always ? 
       log: join(directory, 'nats.log'),
       ready: () => connectable(`127.0.0.1:${port}`),
     });
-    return {
-      data,
-      get pid() {
-        return daemon.pid;
-      },
-      start: () => {
-        daemon.spawn();
-        return daemon.ready();
-      },
-      spawnAgain: () => {
-        daemon.spawn();
-        return Promise.resolve();
-      },
-      stop: () => daemon.end('SIGTERM'),
-      kill: () => daemon.end('SIGKILL'),
-      endpoint: (client, variant) => ({ client, address: `127.0.0.1:${port}`, variant }),
-    };
+    return new System({ daemon, data, address: `127.0.0.1:${port}` });
   },
 };

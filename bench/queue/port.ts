@@ -14,6 +14,8 @@ export interface Endpoint {
   readonly address: string;
   /** What the client needs to know besides, for example the kind of a RabbitMQ queue. */
   readonly variant: string;
+  /** Directory with what proves who the client is; '' where nobody asks. */
+  readonly credentials: string;
 }
 
 export interface PublisherOptions {

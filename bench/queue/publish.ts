@@ -1,4 +1,4 @@
-import { quantile } from '../measure.js';
+import { cpuSecondsOf, quantile } from '../measure.js';
 import { median, pause, type Bench, type Scenario } from './bench.js';
 
 /** How much a publisher gets stored and acknowledged, as fast as it can. One subscription waits for the messages; nobody consumes them. */
@@ -25,6 +25,7 @@ async function publishing(bench: Bench, bytes: number): Promise<Record<string, n
   await publisher.begin();
   await pause(WARM_SECONDS);
   let before = await publisher.read();
+  const began = { count: before.count, cpu: cpuSecondsOf(bench.system.pid) };
   const rates: number[] = [];
   const samples: number[] = [];
   for (let round = 0; round < settings.rounds; round += 1) {
@@ -34,8 +35,14 @@ async function publishing(bench: Bench, bytes: number): Promise<Record<string, n
     for (const sample of after.samples) samples.push(sample);
     before = after;
   }
+  const cpu = cpuSecondsOf(bench.system.pid) - began.cpu;
   await publisher.end();
-  return { perSecond: median(rates), ackP50Ms: quantile(samples, 0.5), ackP99Ms: quantile(samples, 0.99) };
+  return {
+    cpuMicroseconds: (cpu * 1e6) / (before.count - began.count),
+    perSecond: median(rates),
+    ackP50Ms: quantile(samples, 0.5),
+    ackP99Ms: quantile(samples, 0.99),
+  };
 }
 
 export const publish: Scenario = {
@@ -46,6 +53,7 @@ export const publish: Scenario = {
       { key: 'perSecond', title: 'messages/s', unit: 'per second', better: 'more', aim: '3 times' },
       { key: 'ackP50Ms', title: 'ack p50 ms', unit: 'ms' },
       { key: 'ackP99Ms', title: 'ack p99 ms', unit: 'ms' },
+      { key: 'cpuMicroseconds', title: 'server CPU us', unit: 'ms' },
     ],
   })),
   async measure(bench) {

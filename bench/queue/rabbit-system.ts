@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Daemon } from './daemon.js';
 import { connectable, freePort } from './reach.js';
-import { output, type System, type SystemKind } from './system.js';
+import { output, System, type SystemKind } from './system.js';
 
 /** The scripts of Debian's package beside those on PATH: these run as whoever starts them, without `su`. */
 const PROGRAM = '/usr/lib/rabbitmq/bin/rabbitmq-server';
@@ -56,27 +56,6 @@ export const rabbit: SystemKind = {
       log: join(directory, 'rabbitmq.log'),
       ready: () => connectable(`127.0.0.1:${port}`),
     });
-    return {
-      data,
-      get pid() {
-        return daemon.pid;
-      },
-      start: async () => {
-        names.spawn();
-        await names.ready();
-        daemon.spawn();
-        await daemon.ready();
-      },
-      spawnAgain: () => {
-        daemon.spawn();
-        return Promise.resolve();
-      },
-      stop: () => daemon.end('SIGTERM'),
-      kill: async () => {
-        await daemon.end('SIGKILL');
-        await names.end('SIGKILL');
-      },
-      endpoint: (client, variant) => ({ client, address: `127.0.0.1:${port}`, variant }),
-    };
+    return new System({ daemon, data, address: `127.0.0.1:${port}`, helpers: [names] });
   },
 };

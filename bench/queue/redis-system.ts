@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Daemon } from './daemon.js';
 import { RedisClient } from './redis-client.js';
-import { output, type System, type SystemKind } from './system.js';
+import { output, System, type SystemKind } from './system.js';
 
 /**
  * Redis with an append-only file that is synced before each answer. No snapshots beside it; it rewrites its file when it is told to. Reached by a
@@ -17,7 +17,7 @@ export const redis: SystemKind = {
     const socket = join(directory, 'redis.sock');
     const data = join(directory, 'data');
     await mkdir(data);
-    const endpoint = { client: 'redis', address: `unix:${socket}`, variant: '' } as const;
+    const endpoint = { client: 'redis', address: `unix:${socket}`, variant: '', credentials: '' } as const;
     const daemon = new Daemon({
       command: 'redis-server',
       args: [
@@ -31,22 +31,6 @@ export const redis: SystemKind = {
         await new RedisClient(endpoint).call('PING');
       },
     });
-    return {
-      data,
-      get pid() {
-        return daemon.pid;
-      },
-      start: () => {
-        daemon.spawn();
-        return daemon.ready();
-      },
-      spawnAgain: () => {
-        daemon.spawn();
-        return Promise.resolve();
-      },
-      stop: () => daemon.end('SIGTERM'),
-      kill: () => daemon.end('SIGKILL'),
-      endpoint: (client, variant) => ({ client, address: endpoint.address, variant }),
-    };
+    return new System({ daemon, data, address: endpoint.address });
   },
 };

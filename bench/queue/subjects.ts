@@ -1,4 +1,4 @@
-import { muster } from './muster-system.js';
+import { muster, musterOverTls } from './muster-system.js';
 import { nats } from './nats-system.js';
 import type { ClientName } from './port.js';
 import { rabbit } from './rabbit-system.js';
@@ -31,6 +31,15 @@ export const SUBJECTS: readonly Subject[] = [
     role: 'muster',
     inFlight: 8192,
     scenarios: [...EVERYWHERE, 'idle', 'stalled'],
+  },
+  {
+    name: 'Muster, mutual TLS over loopback',
+    system: musterOverTls,
+    client: 'muster',
+    variant: '',
+    role: 'shown',
+    inFlight: 8192,
+    scenarios: ['publish', 'latency'],
   },
   {
     name: 'Muster, raw client',

@@ -2,22 +2,65 @@ import { execFile } from 'node:child_process';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import type { Daemon } from './daemon.js';
 import type { Endpoint } from './port.js';
 
-/** A server of the bench, in a directory of its own. */
-export interface System {
-  /** Starts the process; resolves when clients can connect. */
-  start(): Promise<void>;
-  /** Starts the process again on what it stored, and returns at once: clients find it when it is there. */
-  spawnAgain(): Promise<void>;
-  /** As its operator stops it. */
-  stop(): Promise<void>;
-  /** Ends everything, whatever state it is in. */
-  kill(): Promise<void>;
-  readonly pid: number;
+export interface SystemParts {
+  readonly daemon: Daemon;
   /** Where its messages are. */
   readonly data: string;
-  endpoint(client: Endpoint['client'], variant: string): Endpoint;
+  /** Where clients reach it. */
+  readonly address: string;
+  /** Directory with what proves who its clients are, where it asks for that. */
+  readonly credentials?: string;
+  /** What has to run beside it, started before it in this order. */
+  readonly helpers?: readonly Daemon[];
+}
+
+/** A server of the bench, in a directory of its own. */
+export class System {
+  readonly data: string;
+  readonly #parts: SystemParts;
+
+  constructor(parts: SystemParts) {
+    this.data = parts.data;
+    this.#parts = parts;
+  }
+
+  get pid(): number {
+    return this.#parts.daemon.pid;
+  }
+
+  /** Starts the process; resolves when clients can connect. */
+  async start(): Promise<void> {
+    const { daemon, helpers = [] } = this.#parts;
+    for (const one of [...helpers, daemon]) {
+      one.spawn();
+      await one.ready();
+    }
+  }
+
+  /** Starts the process again on what it stored, and returns at once: clients find it when it is there. */
+  spawnAgain(): void {
+    this.#parts.daemon.spawn();
+  }
+
+  /** As its operator stops it. */
+  stop(): Promise<void> {
+    return this.#parts.daemon.end('SIGTERM');
+  }
+
+  /** Ends everything, whatever state it is in. */
+  async kill(): Promise<void> {
+    const { daemon, helpers = [] } = this.#parts;
+    await daemon.end('SIGKILL');
+    for (const one of helpers) await one.end('SIGKILL');
+  }
+
+  endpoint(client: Endpoint['client'], variant: string): Endpoint {
+    const { address, credentials = '' } = this.#parts;
+    return { client, address, variant, credentials };
+  }
 }
 
 export interface SystemKind {
