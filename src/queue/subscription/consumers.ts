@@ -1,4 +1,4 @@
-import { LeaseList } from './leases.js';
+import { leaseList } from './leases.js';
 import { RangeSet } from './ranges.js';
 import type { Credit } from './types.js';
 
@@ -8,7 +8,7 @@ const OVER_RANGES_MAX = 1024;
 /** One consumer: its credit, and what it has. */
 export class Consumer {
   readonly id: number;
-  readonly leases = new LeaseList();
+  readonly leases = leaseList();
   credit: Credit;
   /** Messages and bytes delivered and not settled. */
   leased = 0;

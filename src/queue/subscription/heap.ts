@@ -24,12 +24,6 @@ export class Heap<T extends Ranked> {
     this.#rise(item, this.#items.length - 1);
   }
 
-  pop(): T | undefined {
-    const first = this.#items[0];
-    if (first) this.remove(first);
-    return first;
-  }
-
   remove(item: T): void {
     const { slot } = item;
     const last = this.#items.pop();

@@ -94,7 +94,7 @@ export class Holdings {
     }
     const taken: Lease[] = [];
     let at = range.first;
-    for (const lease of consumer.leases.overlapping(range.first, known)) {
+    for (const lease of consumer.leases.overlapping(range.first, known + 1)) {
       const first = Math.max(range.first, lease.firstDelivery);
       const end = Math.min(known, lease.firstDelivery + lease.count - 1);
       if (first > at) explain(consumer, { first: at, last: first - 1 }, quiet, failures);

@@ -1,5 +1,6 @@
 import type { Ranked } from './heap.js';
 import type { MessageSizes } from './sizes.js';
+import { Spans, type Extent } from './spans.js';
 
 /** Messages with consecutive sequences and deliveries that a consumer has until `rank`, the monotonic millisecond at which the lease is over. */
 export interface Lease extends Ranked {
@@ -13,66 +14,14 @@ export interface Lease extends Ranked {
   sizes: MessageSizes | undefined;
 }
 
-/** Left-over places at the front of a list before it is moved up. */
-const SLACK = 256;
+const DELIVERIES: Extent<Lease> = {
+  from: ({ firstDelivery }) => firstDelivery,
+  until: ({ firstDelivery, count }) => firstDelivery + count,
+};
 
 /** The leases of one consumer by delivery. A lease of which a part is settled is cut: what remains are one or two shorter ones. */
-export class LeaseList {
-  #leases: Lease[] = [];
-  /** Places before it are left over. */
-  #first = 0;
-
-  *[Symbol.iterator](): IterableIterator<Lease> {
-    for (let index = this.#first; index < this.#leases.length; index += 1) {
-      const lease = this.#leases[index];
-      if (lease) yield lease;
-    }
-  }
-
-  /** Adds a lease; one that was just granted comes last. */
-  add(lease: Lease): void {
-    const last = this.#leases[this.#leases.length - 1];
-    if (this.#leases.length === this.#first || !last || last.firstDelivery < lease.firstDelivery) {
-      this.#leases.push(lease);
-      return;
-    }
-    this.#leases.splice(this.#endingAt(lease.firstDelivery), 0, lease);
-  }
-
-  /** The leases that have deliveries from `first` to `last`, rising. */
-  overlapping(first: number, last: number): Lease[] {
-    const found: Lease[] = [];
-    for (let index = this.#endingAt(first); ; index += 1) {
-      const lease = this.#leases[index];
-      if (!lease || lease.firstDelivery > last) return found;
-      found.push(lease);
-    }
-  }
-
-  remove(lease: Lease): void {
-    const index = this.#endingAt(lease.firstDelivery);
-    if (index !== this.#first) {
-      this.#leases.splice(index, 1);
-      return;
-    }
-    this.#first += 1;
-    if (this.#first < SLACK && this.#first < this.#leases.length) return;
-    this.#leases = this.#leases.slice(this.#first);
-    this.#first = 0;
-  }
-
-  /** Index of the first lease that ends at or behind `delivery`. */
-  #endingAt(delivery: number): number {
-    let low = this.#first;
-    let high = this.#leases.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      const lease = this.#leases[middle];
-      if (!lease || lease.firstDelivery + lease.count > delivery) high = middle;
-      else low = middle + 1;
-    }
-    return low;
-  }
+export function leaseList(): Spans<Lease> {
+  return new Spans(DELIVERIES);
 }
 
 /** The part of a lease with deliveries from `first` to `last`, both inside; a lease of its own, in no heap. */

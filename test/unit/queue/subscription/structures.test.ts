@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { Heap, type Ranked } from '../../../../src/queue/subscription/heap.js';
 import { RangeSet } from '../../../../src/queue/subscription/ranges.js';
 import { MessageSizes } from '../../../../src/queue/subscription/sizes.js';
+import { Spans } from '../../../../src/queue/subscription/spans.js';
 
 const rangeArbitrary = fc.tuple(fc.nat({ max: 40 }), fc.nat({ max: 12 }));
 
@@ -38,7 +39,6 @@ describe('a range set', () => {
           'ranges do not touch',
         );
         assert.deepEqual(new RangeSet(list).list(), list);
-        assert.equal(ranges.size, values.length);
         assert.equal(ranges.ranges, list.length);
         assert.equal(ranges.first, values[0]);
         assert.equal(ranges.end, values.length === 0 ? undefined : (values.at(-1) ?? 0) + 1);
@@ -57,6 +57,37 @@ describe('a range set', () => {
         else assert.equal(ranges.endOf(from), undefined);
       }),
       { numRuns: 2000 },
+    );
+  });
+});
+
+describe('spans', () => {
+  it('are found, added and taken out as in a plain list, whatever the size of a piece', () => {
+    const stepArbitrary = fc.record({ takesOut: fc.boolean(), from: fc.nat({ max: 60 }), length: fc.nat({ max: 3 }) });
+    fc.assert(
+      fc.property(fc.array(stepArbitrary, { maxLength: 80 }), fc.integer({ min: 1, max: 8 }), (steps, pieceMax) => {
+        const spans = new Spans<[number, number]>({ from: ([from]) => from, until: ([, until]) => until }, pieceMax);
+        let list: [number, number][] = [];
+        for (const { takesOut, from, length } of steps) {
+          const item: [number, number] = [from, from + length + 1];
+          const overlapping = list.filter((other) => other[1] > item[0] && other[0] < item[1]);
+          assert.deepEqual(spans.overlapping(...item), overlapping);
+          assert.equal(
+            spans.firstBehind(from),
+            list.find(([, until]) => until > from),
+          );
+          for (const other of takesOut ? overlapping : []) spans.remove(other);
+          if (takesOut) list = list.filter((other) => !overlapping.includes(other));
+          else if (overlapping.length === 0) {
+            spans.add(item);
+            list = [...list, item].sort(([a], [b]) => a - b);
+          }
+          spans.remove(item.slice(0) as [number, number]);
+          assert.deepEqual([...spans], list, 'only the very item is taken out');
+          assert.deepEqual([spans.size, spans.first, spans.last], [list.length, list[0], list.at(-1)]);
+        }
+      }),
+      { numRuns: 1000 },
     );
   });
 });
@@ -80,7 +111,10 @@ describe('a heap', () => {
         left = left.filter(({ id }) => id % 2 === 0);
         assert.equal(heap.size, left.length);
         const order = [];
-        for (let item = heap.pop(); item; item = heap.pop()) order.push(item.rank);
+        for (let item = heap.peek(); item; item = heap.peek()) {
+          order.push(item.rank);
+          heap.remove(item);
+        }
         assert.deepEqual(
           order,
           left.map(({ rank }) => rank).sort((a, b) => a - b),
