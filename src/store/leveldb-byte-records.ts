@@ -21,11 +21,11 @@ import type { KeySpan, RecordChange, RecordEngine, Records, Room, Scan, StoredRe
 /** Behind all others: it is written with every commit, and must not make each new table overlap all older ones. */
 const OWN_KEY = Buffer.from([255]);
 const CRC_BYTES = 4;
-/** Records of one step of a scan, and keys of one step of a clear. */
+/** Records of one step of a scan. */
 const PIECE_RECORDS = 1000;
 const PIECE_BYTES = 256 * 1024;
-/** Values that a step of a clear passes over, about. */
-const CLEAR_BYTES = 64 * 1024 * 1024;
+/** Values that a list of keys passes over, about. */
+const KEYS_BYTES = 64 * 1024 * 1024;
 const FREE_SPACE_FLOOR_BYTES = 128 * 1024 * 1024;
 const WRITE_BUFFER_BYTES = 16 * 1024 * 1024;
 /** Between two pieces of a scrub (256 KiB): it takes a tenth of the time of the process. */
@@ -217,23 +217,15 @@ class LevelRecords implements RecordEngine {
     this.#database.acknowledged.record(own.commit);
   }
 
-  async clearSome({ from, until }: KeySpan): Promise<Buffer | undefined> {
+  async keys({ from, until }: KeySpan, limit: number): Promise<readonly Buffer[]> {
     const { db } = this.#database;
-    await this.#unwalked.assertWalkable({ from, until }, CLEAR_BYTES);
-    const iterator = db.keys({ gte: from, lt: until, limit: PIECE_RECORDS, fillCache: false });
-    let keys: Buffer[];
+    await this.#unwalked.assertWalkable({ from, until }, KEYS_BYTES);
+    const iterator = db.keys({ gte: from, lt: until, limit, fillCache: false });
     try {
-      keys = await iterator.nextv(PIECE_RECORDS);
+      return await this.#reading(() => iterator.nextv(limit));
     } finally {
       await iterator.close();
     }
-    if (keys.length > 0)
-      await db.batch(
-        keys.map((key) => ({ type: 'del', key })),
-        { sync: false },
-      );
-    const last = keys.at(-1);
-    return last && keys.length === PIECE_RECORDS ? Buffer.concat([last, Buffer.alloc(1)]) : undefined;
   }
 
   async compact(span: KeySpan): Promise<readonly Buffer[]> {

@@ -11,6 +11,9 @@ export interface RecordsNames {
   readonly closed: string;
 }
 
+/** Keys that one step of clear() deletes. */
+const CLEAR_KEYS = 1000;
+
 /** open -> closing -> closed, or open/closing -> failed. `done` resolves when the engine is closed. */
 type State =
   | { readonly at: 'open' }
@@ -28,8 +31,6 @@ export class OpenRecords implements Records {
   #state: State = { at: 'open' };
   /** Ends when all commits asked for so far have ended; never rejects. */
   #commits: Promise<void> = Promise.resolve();
-  /** Clears under way. */
-  readonly #clears = new Set<Promise<void>>();
 
   constructor(engine: RecordEngine, names: RecordsNames, logger: Logger) {
     this.#engine = engine;
@@ -46,6 +47,10 @@ export class OpenRecords implements Records {
 
   has(keys: readonly Buffer[]): Promise<readonly boolean[]> {
     return this.#read(() => this.#engine.has(keys));
+  }
+
+  keys(span: KeySpan, limit: number): Promise<readonly Buffer[]> {
+    return this.#read(() => this.#engine.keys(span, limit));
   }
 
   piece(scan: Scan): Promise<readonly StoredRecord[]> {
@@ -77,16 +82,15 @@ export class OpenRecords implements Records {
     return commit;
   }
 
-  async clear(span: KeySpan): Promise<void> {
-    this.assertOpen();
-    const clear = this.#clear(span);
-    const ended = clear.catch(() => undefined);
-    this.#clears.add(ended);
-    try {
-      await clear;
-    } finally {
-      this.#clears.delete(ended);
-    }
+  async clear({ from, until }: KeySpan): Promise<void> {
+    let keys: readonly Buffer[];
+    let start = from;
+    do {
+      keys = await this.keys({ from: start, until }, CLEAR_KEYS);
+      if (keys.length > 0) await this.commit(keys.map((key) => ({ key, value: undefined })));
+      // Not once more over what was deleted.
+      start = keys.at(-1) ?? until;
+    } while (keys.length === CLEAR_KEYS);
   }
 
   async compact(span: KeySpan): Promise<void> {
@@ -151,15 +155,6 @@ export class OpenRecords implements Records {
     }
   }
 
-  async #clear({ from, until }: KeySpan): Promise<void> {
-    let next: Buffer | undefined = from;
-    while (next) {
-      const start: Buffer = next;
-      next = await this.#write(() => this.#engine.clearSome({ from: start, until }));
-      this.assertOpen();
-    }
-  }
-
   async #write<T>(write: () => Promise<T>): Promise<T> {
     if (this.#state.at === 'failed') throw this.#state.error;
     try {
@@ -189,7 +184,7 @@ export class OpenRecords implements Records {
   }
 
   async #shutDown(): Promise<void> {
-    await Promise.all([this.#commits, ...this.#clears]);
+    await this.#commits;
     if (this.#state.at === 'failed') return;
     await this.#closeEngine();
     this.#move({ at: 'closed' });

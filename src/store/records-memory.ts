@@ -55,10 +55,8 @@ class MemoryRecords implements RecordEngine {
     return Promise.resolve();
   }
 
-  clearSome({ from, until }: KeySpan): Promise<undefined> {
-    const start = this.#firstFrom(from);
-    this.#kept.splice(start, Math.max(0, this.#firstFrom(until) - start));
-    return Promise.resolve(undefined);
+  keys(span: KeySpan, limit: number): Promise<readonly Buffer[]> {
+    return Promise.resolve(this.#matching({ ...span, limit }).map(({ key }) => Buffer.from(key)));
   }
 
   compact(): Promise<readonly Buffer[]> {

@@ -49,11 +49,8 @@ export interface RecordEngine {
   room(): Promise<Room>;
   /** Resolves once all changes are durable together. Any rejection means: outcome unknown, the engine must be closed. */
   commit(changes: readonly RecordChange[]): Promise<void>;
-  /**
-   * Deletes the first keys of the span, a bounded number, and says from where to go on; undefined: all are gone. Synced, as a commit is. Any
-   * rejection means: the engine must be closed.
-   */
-  clearSome(span: KeySpan): Promise<Buffer | undefined>;
+  /** The first keys of a span, in order. @throws data_loss, unavailable */
+  keys(span: KeySpan, limit: number): Promise<readonly Buffer[]>;
   /**
    * Gives the space of what was deleted in the span back. Answers with keys of the span that hold nothing and are to be deleted once more where
    * only a second compaction frees all of it.
@@ -70,10 +67,10 @@ export interface RecordEngine {
  * An engine with a life: open until close() or the first failed write. After a failed write every call rejects with `unavailable` (the owner's
  * reason for it), and the engine is closed.
  */
-export interface Records extends Omit<RecordEngine, 'clearSome' | 'compact'> {
+export interface Records extends Omit<RecordEngine, 'compact'> {
   /**
-   * Deletes all keys of the span, piece by piece, while commits go on: after a crash some may still be there. Costs at least one sync. Ends
-   * early, rejecting with `unavailable`, at close().
+   * Deletes all keys of the span, piece by piece, while commits go on: after a crash some may still be there. Costs a sync for
+   * each piece. Ends early, rejecting with `unavailable`, at close().
    */
   clear(span: KeySpan): Promise<void>;
   /** Gives the space of what was deleted in the span back. */

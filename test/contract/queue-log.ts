@@ -281,6 +281,23 @@ export function queueLogContract(driver: LogDriver): void {
         assert.equal((await readAll(log, 1)).length, 1);
       });
 
+      it('takes much and little along', async () => {
+        const { place, log, writer } = await begun();
+        await log.commit(Array.from({ length: 2500 }, (_, n) => writer.next(1, Buffer.from(String(n)))));
+        let offset = 0;
+        for (const head of [3, 4, 2402, 2403]) {
+          const [first] = await log.read(1, head, 1);
+          offset = first?.offset ?? 0;
+          await log.commit([{ kind: 'head', topicId: 1, head, offset }]);
+          await log.trim({ topicId: 1, head });
+        }
+        const reopened = await again(place, log);
+        assert.equal((await readAll(reopened, 1)).length, 2500 - 2402);
+        await reopened.trim({ topicId: 1, head: 2403 });
+        await reopened.commit([writer.next(1, Buffer.from('last'))]);
+        assert.equal((await readAll(await again(place, reopened), 1)).length, 2500 - 2402 + 1);
+      });
+
       it('gives space back', async () => {
         const { log, writer } = await begun();
         const noise = Buffer.from(Array.from({ length: 50_000 }, (_, n) => (n * 7919) & 255));
@@ -603,9 +620,10 @@ export function queueLogContract(driver: LogDriver): void {
           t.skip('this engine cannot fail');
           return;
         }
-        await log.commit([writer.next(1, Buffer.from('a')), { kind: 'head', topicId: 1, head: 2, offset: 1 }]);
+        const batches = Array.from({ length: 2000 }, () => writer.next(1, Buffer.from('a')));
+        await log.commit([...batches, { kind: 'head', topicId: 1, head: 1999, offset: 1998 }]);
         place.breakWrites();
-        await assert.rejects(log.trim({ topicId: 1, head: 2 }), refused('LOG_FAILED'));
+        await assert.rejects(log.trim({ topicId: 1, head: 1999 }), refused('LOG_FAILED'));
         await log.failed;
         await refusesEverything(log, 'LOG_FAILED');
       });

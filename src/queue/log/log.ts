@@ -15,6 +15,10 @@ import { bug, stateOf, type LogState } from './state.js';
 const RECORD_OVERHEAD_BYTES = 32;
 /** Bytes of messages that one call of delayed() or deadLetters() answers with, about. */
 const ANSWER_BYTES = 4 * 1024 * 1024;
+/** Up to so many keys at once leave with the next commit; more are deleted by themselves. */
+const LEAVING_AT_ONCE_MAX = 200;
+/** So many wait for the next commit before they get one of their own. */
+const LEAVING_MAX = 2000;
 /** Everything below a topic that is deleted piece by piece when the topic is gone. */
 const BELOW_TOPIC: readonly Kind[] = ['batch', 'deadLetter', 'delayed', 'dedupe', 'retry', 'replayed', 'producer'];
 const BELOW_SUBSCRIPTION: readonly Kind[] = ['deadLetter', 'retry', 'replayed'];
@@ -39,6 +43,8 @@ export class RecordsQueueLog implements QueueLog {
   #delayedCommits = 0;
   /** What was deleted since the last compaction, by kind and topic. */
   readonly #deleted = new Map<string, KeySpan>();
+  /** Keys of records that are to go: a few are deleted by the next commit, which costs no sync of its own. */
+  #leaving: Buffer[] = [];
   /** Removals whose records are deleted, by their keys: the next commit forgets them. */
   #removed: Buffer[] = [];
   /** Removals that are going on, by topic and subscription; they never reject. */
@@ -93,12 +99,13 @@ export class RecordsQueueLog implements QueueLog {
       until: batchKey(topicId, head),
     };
     if (from !== undefined && from >= head) return;
-    await this.#clear(span);
+    await this.#letGo(span);
     this.#trimmed.set(topicId, head);
   }
 
   async compact(): Promise<void> {
     this.#open.assertOpen();
+    if (this.#leaving.length > 0) await this.commit([]);
     const spans = [...this.#deleted.values()];
     this.#deleted.clear();
     for (const span of spans) await this.#open.compact(span);
@@ -109,7 +116,8 @@ export class RecordsQueueLog implements QueueLog {
     windows: readonly number[],
     ids: readonly string[],
   ): Promise<ReadonlyMap<string, number>> {
-    const wanted = ids.flatMap((id) => windows.map((window) => ({ id, key: dedupeKey(topicId, window, id) })));
+    const known = windows.filter((window) => window >= (this.#forgotten.get(topicId) ?? 0));
+    const wanted = ids.flatMap((id) => known.map((window) => ({ id, key: dedupeKey(topicId, window, id) })));
     const values = await this.#open.getMany(wanted.map(({ key }) => key));
     const found = new Map<string, number>();
     wanted.forEach(({ id, key }, index) => {
@@ -123,7 +131,7 @@ export class RecordsQueueLog implements QueueLog {
     this.#open.assertOpen();
     const from = this.#forgotten.get(topicId) ?? 0;
     if (window <= from) return;
-    await this.#clear({ from: dedupeKey(topicId, from, ''), until: dedupeKey(topicId, window, '') });
+    await this.#letGo({ from: dedupeKey(topicId, from, ''), until: dedupeKey(topicId, window, '') });
     this.#forgotten.set(topicId, window);
   }
 
@@ -190,15 +198,18 @@ export class RecordsQueueLog implements QueueLog {
     for (const change of changes) await this.#assertRemoved(change);
     const draft = new Draft(this.#state, await this.#letters(changes));
     for (const change of changes) draft.add(change);
-    const records = [...draft.records()];
-    const forgotten = this.#removed;
-    for (const key of forgotten) records.push({ key, value: undefined });
+    const leaving = this.#leaving.length;
+    const removed = this.#removed.length;
+    // What is stored anew at the same key comes behind.
+    const gone = [...this.#leaving, ...this.#removed].map((key) => ({ key, value: undefined }));
+    const records = [...gone, ...draft.records()];
     const bytes = draft.bytes + records.length * RECORD_OVERHEAD_BYTES;
     const room = await this.#records.room();
     if (bytes > (changes.some(grows) ? room.puts : room.deletes)) throw room.refusal();
     await this.#records.commit(records);
     draft.applyTo(this.#state);
-    this.#removed = this.#removed.slice(forgotten.length);
+    this.#leaving = this.#leaving.slice(leaving);
+    this.#removed = this.#removed.slice(removed);
     for (const change of changes) this.#follow(change);
   }
 
@@ -264,11 +275,23 @@ export class RecordsQueueLog implements QueueLog {
   }
 
   async #deleteBelow(ids: readonly number[]): Promise<void> {
-    for (const kind of ids.length === 1 ? BELOW_TOPIC : BELOW_SUBSCRIPTION) await this.#clear(spanOf(kind, ids));
+    for (const kind of ids.length === 1 ? BELOW_TOPIC : BELOW_SUBSCRIPTION) {
+      const span = spanOf(kind, ids);
+      await this.#open.clear(span);
+      this.#noteDeleted(span);
+    }
   }
 
-  async #clear(span: KeySpan): Promise<void> {
-    await this.#open.clear(span);
+  /** Deletes what nothing refers to any more, soon. */
+  async #letGo(span: KeySpan): Promise<void> {
+    const keys = await this.#open.keys(span, LEAVING_AT_ONCE_MAX + 1);
+    if (keys.length > LEAVING_AT_ONCE_MAX) await this.#open.clear(span);
+    else this.#leaving.push(...keys);
+    this.#noteDeleted(span);
+    if (this.#leaving.length > LEAVING_MAX) await this.commit([]);
+  }
+
+  #noteDeleted(span: KeySpan): void {
     // One span per kind and topic: a wider one costs no more, because what lies between was deleted before.
     const name = span.from.toString('hex', 0, 5);
     const known = this.#deleted.get(name);

@@ -265,8 +265,8 @@ export interface QueueLog {
   sequenceAt(topicId: number, timeMs: number): Promise<number | undefined>;
 
   /**
-   * Frees what lies below heads that are already durable; what a crash leaves there is hidden, and freed with the next trim. Reads nothing and
-   * holds up no commit for long, but costs a sync: for some MiB at once, not for every message.
+   * Frees what lies below heads that are already durable, a little of it with the next commit, much of it in commits of its own while others go on.
+   * What a crash leaves there is hidden, and freed with the next trim.
    */
   trim(trim: Trim): Promise<void>;
   /** Gives the space of what was trimmed back to the file system. Slow; for quiet moments. */
@@ -274,7 +274,7 @@ export interface QueueLog {
 
   /** Sequences of those of `ids` that are stored in one of `windows`. */
   dedupe(topicId: number, windows: readonly number[], ids: readonly string[]): Promise<ReadonlyMap<string, number>>;
-  /** Forgets dedupe windows below `window`. Costs a sync, as trim(). */
+  /** Forgets dedupe windows below `window`, as trim() does. */
   forgetDedupe(topicId: number, window: number): Promise<void>;
 
   /** Delayed messages due at or before `dueMs`, the earliest first; fewer than `limit` where they are large, and at least one when there is any. */
