@@ -122,18 +122,27 @@ function channelTo({ address, identity }: QueuePlace): Channel {
   return openChannel({ address, peer: 'the queue', ...(identity ? { tls: { identity, expect: 'queue' } } : {}) });
 }
 
+/** Runs `work` with a channel to the queue. */
+export async function withQueueChannel<T>(
+  io: Io,
+  options: QueueGlobalOptions,
+  work: (channel: Channel) => Promise<T>,
+): Promise<T> {
+  const channel = channelTo(await queuePlace(io, options));
+  try {
+    return await work(channel);
+  } finally {
+    channel.close();
+  }
+}
+
 /** Runs `work` with the queue's client. */
-export async function withQueue<T>(
+export function withQueue<T>(
   io: Io,
   options: QueueGlobalOptions,
   work: (queue: Client<typeof QueueService>) => Promise<T>,
 ): Promise<T> {
-  const channel = channelTo(await queuePlace(io, options));
-  try {
-    return await work(createClient(QueueService, channel));
-  } finally {
-    channel.close();
-  }
+  return withQueueChannel(io, options, (channel) => work(createClient(QueueService, channel)));
 }
 
 /** Runs `work` with the library connected to the queue, and ends that in good order. */

@@ -16,7 +16,7 @@ import {
 import { Pipeline, type Waiting } from './pipeline.js';
 import { runPublishStream, type PublishLink } from './publish-stream.js';
 import type { Receipt } from './receipts.js';
-import { isFinal, RECONNECT } from './retrying.js';
+import { isFinal, noticeAway, RECONNECT } from './retrying.js';
 import { Turns } from './turns.js';
 
 export interface PublisherOptions {
@@ -290,7 +290,7 @@ export class Publisher {
       if (this.#lost()) {
         backoff.reset();
         lostMs = clock.monotonic();
-      }
+      } else if (!isFinal(error)) noticeAway(error);
       if (isFinal(error)) this.#fail(error);
       else if (clock.monotonic() - lostMs >= this.#options.giveUpAfterMs) this.#fail(this.#unreachable(error));
       if (this.#pipeline.messages > 0) await sleep(clock, backoff.next(), this.#stop.signal).catch(() => undefined);

@@ -8,7 +8,7 @@ import { createClient, type Channel } from '../../rpc/client.js';
 import { Consumption } from './consumption.js';
 import { Delivery, DeliveryBatch } from './delivery.js';
 import type { HeldFrame } from './held-frame.js';
-import { isFinal, RECONNECT } from './retrying.js';
+import { isFinal, noticeAway, RECONNECT } from './retrying.js';
 import { toSubscription, type SubscriptionSettings } from './subscription-settings.js';
 
 export interface SubscribeOptions {
@@ -64,6 +64,8 @@ export class Subscriber<T> implements AsyncIterable<T> {
   /** Nothing more is given; set once. */
   #end: { readonly error?: unknown } | undefined;
   #wasOpen = false;
+  /** The stream of the last attempt was open. */
+  #open = false;
   #gone = (): void => undefined;
   /** Resolves when it has ended, by itself or by drain() or close(). */
   readonly closed = new Promise<void>((resolve) => {
@@ -163,6 +165,7 @@ export class Subscriber<T> implements AsyncIterable<T> {
   async #consume(backoff: Backoff): Promise<void> {
     const { topic, subscription } = this.#names;
     const { maxMessages = DEFAULT_MESSAGES, maxBytes = DEFAULT_BYTES, consumer = '', holdMs } = this.#options;
+    this.#open = false;
     const channel = await this.#parts.channel();
     if (this.#isOver()) return;
     const consumption = new Consumption(channel, {
@@ -174,6 +177,7 @@ export class Subscriber<T> implements AsyncIterable<T> {
       clock: this.#parts.clock,
       onOpen: () => {
         this.#wasOpen = true;
+        this.#open = true;
         backoff.reset();
       },
       onFrame: (held) => {
@@ -230,6 +234,7 @@ export class Subscriber<T> implements AsyncIterable<T> {
   /** Failures that may pass are tried again. */
   #failed(error: unknown): void {
     if (isFinal(error)) this.#finish({ error });
+    else if (!this.#open && !this.#isOver()) noticeAway(error);
   }
 
   #isOver(): boolean {

@@ -215,6 +215,17 @@ describe("the queue's commands", () => {
     assert.ok(screen.written().startsWith('\u001b[H\u001b[2J'));
   });
 
+  it('make any call by hand: the queue is asked for its own', async (t) => {
+    const { json, run, queue } = await start(t);
+    const batch = { topic: TOPIC, messages: [{ payload: Buffer.from('a').toString('base64') }] };
+    const [published] = await json('call', 'Queue/Publish', JSON.stringify(batch));
+    assert.equal(published?.['firstSequence'], '1');
+    assert.match((await run(['call', '--list', 'Queue'])).io.written(), /muster\.v1\.Queue\/PublishStream/);
+    const named = await run(['--socket', queue.ready.socket, 'call', 'muster.v1.Queue/GetTopic', '{"topic":"none"}']);
+    assert.equal(named.status, 1);
+    assert.match(named.io.complained(), /no topic "none"/);
+  });
+
   it('say what to do where there is no queue, and where it does not answer', async (t) => {
     const home = await temporaryDirectory(t);
     const nowhere = fakeIo({ home });
