@@ -51,7 +51,9 @@ export class Broker {
 
   private constructor(parts: BrokerParts, nextTopicId: number) {
     this.#parts = parts;
-    this.commit = new GroupCommit(parts.log);
+    this.commit = new GroupCommit(parts.log, (error) => {
+      parts.logger.error('a part of the queue failed after its group was written', { error });
+    });
     this.#nextTopicId = nextTopicId;
   }
 

@@ -1,4 +1,4 @@
-import { isCode } from '../kit/errors.js';
+import { isCode, type MusterError } from '../kit/errors.js';
 import type { Change, QueueLog } from './log/port.js';
 
 /** A part of the queue that has something to store. */
@@ -28,6 +28,11 @@ interface Part {
   readonly changes: readonly Change[];
 }
 
+interface Refused {
+  readonly waiting: Waiting;
+  readonly error: unknown;
+}
+
 function newWaiting(contributor: Contributor): Waiting {
   let resolve = (): void => undefined;
   let reject: (error: unknown) => void = () => undefined;
@@ -46,13 +51,16 @@ function newWaiting(contributor: Contributor): Waiting {
  */
 export class GroupCommit {
   readonly #log: Pick<QueueLog, 'commit'>;
+  readonly #onBug: (error: unknown) => void;
   #gathering = new Map<Contributor, Waiting>();
   /** Go last in their group: what others store there of what is removed comes before. */
   #removals: Waiting[] = [];
   #running: Promise<void> | undefined;
 
-  constructor(log: Pick<QueueLog, 'commit'>) {
+  /** `onBug` is told what a contributor throws where it must not; the others go on. */
+  constructor(log: Pick<QueueLog, 'commit'>, onBug: (error: unknown) => void = () => undefined) {
     this.#log = log;
+    this.#onBug = onBug;
   }
 
   /**
@@ -100,7 +108,7 @@ export class GroupCommit {
       const group = [...this.#gathering.values(), ...this.#removals];
       this.#gathering = new Map();
       this.#removals = [];
-      await this.#write(await gather(group));
+      await this.#write(await this.#gather(group));
     }
     this.#running = undefined;
   }
@@ -108,12 +116,30 @@ export class GroupCommit {
   async #write(parts: readonly Part[]): Promise<void> {
     const failure = await this.#attempt(parts);
     if (failure === undefined) return;
+    const refused = isCode(failure, 'exhausted', 'unavailable')
+      ? await this.#writeEssential(parts, failure)
+      : await this.#writeEach(parts);
+    // Only now: what one takes back may be what another has just stored.
+    for (const { waiting, error } of refused) this.#refuse(waiting, error);
+  }
+
+  /** A nearly full disk refuses what grows, and takes the rest. */
+  async #writeEssential(parts: readonly Part[], failure: MusterError): Promise<readonly Refused[]> {
     const essential = parts.filter(({ waiting }) => waiting.contributor.essential);
+    const canHelp = failure.code === 'exhausted' && essential.length < parts.length;
+    const again = canHelp ? await this.#attempt(essential) : failure;
     const others = parts.filter(({ waiting }) => !waiting.contributor.essential);
-    const again = others.length > 0 && isCode(failure, 'exhausted') ? await this.#attempt(essential) : failure;
-    // Only now: what the others take back may be what an essential part has just stored.
-    refuse(others, failure);
-    if (again !== undefined) refuse(essential, again);
+    return [...refusedWith(others, failure), ...(again === undefined ? [] : refusedWith(essential, again))];
+  }
+
+  /** The log takes no part of a group that contradicts what it holds: the one that does so fails alone. */
+  async #writeEach(parts: readonly Part[]): Promise<readonly Refused[]> {
+    const refused: Refused[] = [];
+    for (const part of parts) {
+      const error = await this.#attempt([part]);
+      if (error !== undefined) refused.push({ waiting: part.waiting, error });
+    }
+    return refused;
   }
 
   /** The error when nothing was written. */
@@ -124,31 +150,44 @@ export class GroupCommit {
     } catch (error) {
       return error;
     }
-    for (const { waiting } of parts) {
-      waiting.contributor.committed();
-      waiting.resolve();
-    }
+    for (const { waiting } of parts) this.#committed(waiting);
     return undefined;
   }
-}
 
-/** What each has to write; one that cannot say fails alone. */
-async function gather(group: readonly Waiting[]): Promise<Part[]> {
-  const parts: Part[] = [];
-  for (const waiting of group) {
+  #committed({ contributor, resolve, reject }: Waiting): void {
     try {
-      const changes = waiting.contributor.contribute();
-      parts.push({ waiting, changes: changes instanceof Promise ? await changes : changes });
+      contributor.committed();
+      resolve();
     } catch (error) {
-      refuse([{ waiting, changes: [] }], error);
+      this.#onBug(error);
+      reject(error);
     }
   }
-  return parts;
+
+  #refuse({ contributor, reject }: Waiting, error: unknown): void {
+    try {
+      contributor.refused(error);
+    } catch (bug) {
+      this.#onBug(bug);
+    }
+    reject(error);
+  }
+
+  /** What each has to write; one that cannot say fails alone. */
+  async #gather(group: readonly Waiting[]): Promise<Part[]> {
+    const parts: Part[] = [];
+    for (const waiting of group) {
+      try {
+        const changes = waiting.contributor.contribute();
+        parts.push({ waiting, changes: changes instanceof Promise ? await changes : changes });
+      } catch (error) {
+        this.#refuse(waiting, error);
+      }
+    }
+    return parts;
+  }
 }
 
-function refuse(parts: readonly Part[], error: unknown): void {
-  for (const { waiting } of parts) {
-    waiting.contributor.refused(error);
-    waiting.reject(error);
-  }
+function refusedWith(parts: readonly Part[], error: unknown): Refused[] {
+  return parts.map(({ waiting }) => ({ waiting, error }));
 }

@@ -202,6 +202,34 @@ describe('a group that is not written', () => {
     assert.deepEqual(log.groups, [[1], [2]]);
   });
 
+  it('is written part by part when the log does not take what one of them wants', async () => {
+    const log = new HeldLog();
+    const odd = new MusterError('internal', 'topic 2 has no subscription 6');
+    log.refuse = (topics) => (topics.includes(2) ? odd : undefined);
+    const commit = new GroupCommit(log);
+    const parts = [new Part(1), new Part(2, true), new Part(3, true)];
+    const [first, second, third] = parts.map((part) => commit.commit(part));
+    await assert.rejects(Promise.resolve(second), odd);
+    await Promise.all([first, third]);
+    assert.deepEqual(log.groups, [[1, 2, 3], [1], [2], [3]]);
+    assert.deepEqual(
+      parts.map(({ events }) => events.at(-1)),
+      ['committed', `refused: ${odd.message}`, 'committed'],
+    );
+  });
+
+  it('takes nothing back before the essential parts alone are written', async () => {
+    const log = new HeldLog();
+    log.refuse = (topics) => (topics.includes(1) ? FULL : undefined);
+    const order: string[] = [];
+    const commit = new GroupCommit(log);
+    const [grows, frees] = [new Part(1), new Part(2, true)];
+    grows.refused = () => order.push('refused');
+    frees.committed = () => order.push('committed');
+    await assert.rejects(Promise.all([commit.commit(grows), commit.commit(frees)]), FULL);
+    assert.deepEqual(order, ['committed', 'refused']);
+  });
+
   it('leaves out a part that cannot say what to write', async () => {
     const log = new HeldLog();
     const commit = new GroupCommit(log);
@@ -212,5 +240,65 @@ describe('a group that is not written', () => {
     await stored;
     assert.deepEqual(log.groups, [[2]]);
     assert.deepEqual(broken.events, ['contribute', 'refused: cannot be read']);
+  });
+});
+
+describe('removals', () => {
+  it('are the last of their group, and what they remove is forgotten when they are durable', async () => {
+    const log = new HeldLog();
+    log.held = true;
+    const commit = new GroupCommit(log);
+    let forgotten = false;
+    const removed = commit.commitRemoval(change(1), () => (forgotten = true));
+    const stored = commit.commit(new Part(2));
+    await turns();
+    assert.deepEqual([log.groups, forgotten], [[[2, 1]], false]);
+    log.release();
+    await Promise.all([removed, stored]);
+    assert.equal(forgotten, true);
+  });
+
+  it('are written alone on a nearly full disk', async () => {
+    const log = new HeldLog();
+    log.refuse = (topics) => (topics.includes(1) ? FULL : undefined);
+    const commit = new GroupCommit(log);
+    const refused = commit.commit(new Part(1));
+    await commit.commitRemoval(change(2), () => undefined);
+    await assert.rejects(refused, FULL);
+  });
+
+  it('that are refused forget nothing', async () => {
+    const log = new HeldLog();
+    log.refuse = () => FAILED;
+    let forgotten = false;
+    await assert.rejects(
+      new GroupCommit(log).commitRemoval(change(1), () => (forgotten = true)),
+      FAILED,
+    );
+    assert.equal(forgotten, false);
+  });
+});
+
+describe('a part that breaks its word', () => {
+  it('harms no other, and is told of', async () => {
+    const bugs: unknown[] = [];
+    const bug = new Error('a bug');
+    const log = new HeldLog();
+    const commit = new GroupCommit(log, (error) => bugs.push(error));
+    const breaks = (): never => {
+      throw bug;
+    };
+    const [broken, whole] = [new Part(1), new Part(2)];
+    broken.committed = breaks;
+    broken.refused = breaks;
+    const [fails, stored] = [commit.commit(broken), commit.commit(whole)];
+    await assert.rejects(fails, bug);
+    await stored;
+    log.refuse = () => FAILED;
+    const [refused, too] = [commit.commit(broken), commit.commit(whole)];
+    await assert.rejects(refused, FAILED);
+    await assert.rejects(too, FAILED);
+    await commit.idle();
+    assert.deepEqual(bugs, [bug, bug]);
   });
 });
