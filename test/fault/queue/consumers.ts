@@ -11,6 +11,7 @@ import { isCode } from '../../../src/kit/errors.js';
 import type { ClientDuplex } from '../../../src/rpc/types.js';
 import type { Settling } from '../../support/queue-history.js';
 import type { QueueClient } from '../../support/queue-process.js';
+import { waitFor } from '../../support/waiting.js';
 import { readMessage, TOPIC as topic, type Life } from './life.js';
 import type { Actor } from './publishers.js';
 
@@ -31,6 +32,8 @@ export interface Manners {
   readonly cumulative: boolean;
   /** Streams end by themselves now and then. */
   readonly restless: boolean;
+  /** No other stream of the subscription is open beside its own. */
+  readonly alone: boolean;
 }
 
 export const ONE_BY_ONE: Manners = {
@@ -41,9 +44,19 @@ export const ONE_BY_ONE: Manners = {
   extend: 0.03,
   cumulative: false,
   restless: true,
+  alone: false,
 };
-export const IN_ORDER: Manners = { nack: 0, delay: 0, dead: 0, hold: 0, extend: 0, cumulative: true, restless: true };
-export const STEADY: Manners = { ...IN_ORDER, cumulative: false, restless: false };
+export const IN_ORDER: Manners = {
+  nack: 0,
+  delay: 0,
+  dead: 0,
+  hold: 0,
+  extend: 0,
+  cumulative: true,
+  restless: true,
+  alone: true,
+};
+export const STEADY: Manners = { ...IN_ORDER, cumulative: false, restless: false, alone: false };
 
 type Stream = ClientDuplex<SubscribeRequest, SubscribeResponse>;
 
@@ -67,6 +80,7 @@ export class Consumer implements Actor {
   async run(life: Life): Promise<void> {
     const name = `a consumer of ${this.#subscription}`;
     await life.through(name, async (client) => {
+      if (this.#manners.alone) await this.#untilAlone(life, client);
       try {
         await new Session(life, { subscription: this.#subscription, manners: this.#manners }, client).run();
       } catch (error) {
@@ -74,6 +88,16 @@ export class Consumer implements Actor {
         throw error;
       }
       return 'again';
+    });
+  }
+
+  /** A stream that was just cut may still hold messages; a second one beside it would get later ones first. */
+  async #untilAlone(life: Life, client: QueueClient): Promise<void> {
+    await waitFor('the last stream to have ended', async () => {
+      if (life.over) return true;
+      const { topics } = await client.getStats({ topic });
+      const stats = topics[0]?.subscriptions.find(({ subscription }) => subscription === this.#subscription);
+      return stats?.consumers.length === 0;
     });
   }
 }
