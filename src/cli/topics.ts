@@ -118,7 +118,7 @@ async function create(io: Io, options: SettingsOptions, name: string): Promise<v
   const topic = await withQueue(io, options, (queue) => queue.createTopic({ topic: wanted }));
   await showTopic(io, output, topic);
   await output.note(
-    `Messages are kept for subscriptions alone: "muster subscription create ${name} NAME" makes one that gets what is published from now on.`,
+    `Nothing is delivered before there is a subscription: "muster subscription create ${name} NAME" makes one.`,
   );
 }
 
