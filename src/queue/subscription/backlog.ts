@@ -89,10 +89,10 @@ export class Backlog {
     this.keys.park(sequence, key);
   }
 
-  /** Finds what is due; whether there was anything. */
-  wake(nowMs: number): boolean {
-    const woken = this.waiting.wake(nowMs);
-    return this.letters.wake(nowMs) || woken;
+  /** Finds what is due. */
+  wake(nowMs: number): void {
+    this.waiting.wake(nowMs);
+    this.letters.wake(nowMs);
   }
 
   /** Done. */

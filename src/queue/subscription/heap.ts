@@ -10,10 +10,6 @@ export interface Ranked {
 export class Heap<T extends Ranked> {
   #items: T[] = [];
 
-  get size(): number {
-    return this.#items.length;
-  }
-
   /** The item that ranks lowest. */
   peek(): T | undefined {
     return this.#items[0];

@@ -69,8 +69,8 @@ export class Subscription {
   readonly #holdings = new Holdings();
   /** A replayed dead letter comes before the next new message. */
   #letterTurn = false;
-  /** What comes next is larger than anyone with credit takes now; cleared by whatever may change that. */
-  #stuck = false;
+  /** A sequence that is larger than anyone with credit takes now; forgotten by whatever may change that. */
+  #stuck: number | undefined;
 
   constructor(settings: SubscriptionSettings, restored: RestoredSubscription, now: Instant) {
     this.#settings = settings;
@@ -99,7 +99,7 @@ export class Subscription {
   /** Changes the settings. Leases and waits that have begun stay as they are. `start` and `ordered` must not change. */
   update(settings: SubscriptionSettings): void {
     this.#settings = settings;
-    this.#stuck = false;
+    this.#stuck = undefined;
   }
 
   /**
@@ -111,7 +111,7 @@ export class Subscription {
       throw new MusterError('exists', `consumer ${consumer} is attached already: give each one a number of its own`);
     }
     this.#holdings.consumers.add(new Consumer(consumer, credit));
-    this.#stuck = false;
+    this.#stuck = undefined;
   }
 
   setCredit(consumer: number, credit: Credit): void {
@@ -119,7 +119,7 @@ export class Subscription {
     if (!found) return;
     found.credit = credit;
     this.#holdings.consumers.review(found);
-    this.#stuck = false;
+    this.#stuck = undefined;
   }
 
   /** A consumer goes, and what it has is due at once. `counts`: that is a failed attempt. */
@@ -132,7 +132,7 @@ export class Subscription {
       else this.#backlog.giveBack(lease, { attempts: lease.attempt - 1, dueMs: undefined });
     }
     this.#holdings.consumers.remove(found);
-    this.#stuck = false;
+    this.#stuck = undefined;
     return died;
   }
 
@@ -148,8 +148,9 @@ export class Subscription {
   next(bounds: Bounds, now: Instant): Wanted | undefined {
     if (this.#settings.paused || !this.#holdings.consumers.isReady) return undefined;
     this.dropBelow(bounds.head);
-    if (this.#backlog.wake(now.monotonicMs)) this.#stuck = false;
-    return this.#stuck ? undefined : this.#choose(bounds.tail);
+    this.#backlog.wake(now.monotonicMs);
+    const wanted = this.#choose(bounds.tail);
+    return wanted?.sequence === this.#stuck ? undefined : wanted;
   }
 
   /**
@@ -180,7 +181,7 @@ export class Subscription {
       return undefined;
     }
     const bytes = letter.sizes.bytesOf(sequence, sequence);
-    const consumer = this.#consumerFor(bytes);
+    const consumer = this.#consumerFor(sequence, bytes);
     if (!consumer) return undefined;
     keys.hold(sequence, key);
     letters.take(1);
@@ -205,7 +206,7 @@ export class Subscription {
     for (const nack of order.nacks) this.#nack(found, nack, { now, failures, died });
     for (const extend of order.extends) this.#extend(found, extend, { now, failures });
     this.#holdings.consumers.review(found);
-    this.#stuck = false;
+    this.#stuck = undefined;
     return { failures, died };
   }
 
@@ -215,9 +216,9 @@ export class Subscription {
     const died: Death[] = [];
     for (let lease = this.#holdings.takeOver(nowMs); lease; lease = this.#holdings.takeOver(nowMs)) {
       this.#fail(lease, { reason: 'its lease ran out' }, { now, died });
-      this.#stuck = false;
+      this.#stuck = undefined;
     }
-    if (this.#backlog.wake(nowMs)) this.#stuck = false;
+    this.#backlog.wake(nowMs);
     return died;
   }
 
@@ -235,7 +236,7 @@ export class Subscription {
   dropBelow(head: number): void {
     if (head <= this.floor) return;
     this.#backlog.dropBelow(head, this.#holdings.endBelow(head));
-    this.#stuck = false;
+    this.#stuck = undefined;
   }
 
   /** What a seek to `sequence` would do now. */
@@ -251,7 +252,7 @@ export class Subscription {
     this.dropBelow(bounds.head);
     const outcome = this.#backlog.seekOutcome(sequence, bounds);
     this.#backlog.seek(outcome.sequence, this.#holdings.endAll());
-    this.#stuck = false;
+    this.#stuck = undefined;
     return outcome;
   }
 
@@ -261,14 +262,14 @@ export class Subscription {
    * REPLAYED_MAX.
    */
   replay(sequences: readonly number[]): readonly number[] {
-    this.#stuck = false;
+    this.#stuck = undefined;
     return this.#backlog.replay(sequences);
   }
 
   /** A replayed dead letter that next() wanted is not stored: it counts as settled. */
   forgetLetter(sequence: number): void {
     this.#backlog.forgetLetter(sequence);
-    this.#stuck = false;
+    this.#stuck = undefined;
   }
 
   /** So many dead letters, none of them replayed, were purged. */
@@ -320,15 +321,15 @@ export class Subscription {
     return OUTSTANDING_MAX - this.#holdings.leased - waiting.messages - keys.parked;
   }
 
-  #consumerFor(bytes: number): Consumer | undefined {
+  #consumerFor(sequence: number, bytes: number): Consumer | undefined {
     const consumer = this.#holdings.consumers.choose(bytes);
-    if (!consumer) this.#stuck = true;
+    if (!consumer) this.#stuck = sequence;
     return consumer;
   }
 
   /** A frame that begins with this message of the batch. */
   #frame({ batch, nowMs }: Cut, sequence: number): Frame | undefined {
-    const consumer = this.#consumerFor(batch.sizes.bytesOf(sequence, sequence));
+    const consumer = this.#consumerFor(sequence, batch.sizes.bytesOf(sequence, sequence));
     return consumer && new Frame(consumer, nowMs + this.#settings.leaseMs, batch.sizes);
   }
 

@@ -40,15 +40,13 @@ export class Waiting {
     else this.#later.push(run);
   }
 
-  /** Finds what is due now; whether there was anything. */
-  wake(nowMs: number): boolean {
-    const before = this.#ready.size;
+  /** Finds what is due now. */
+  wake(nowMs: number): void {
     for (let run = this.#later.peek(); run && run.rank <= nowMs; run = this.#later.peek()) {
       this.#later.remove(run);
       run.rank = run.firstSequence;
       this.#ready.push(run);
     }
-    return this.#ready.size > before;
   }
 
   /** Takes `count` messages off the front. */

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import type { CursorRecord, RetryRecord } from '../../../../src/queue/log/port.js';
 import { subscriptionSettings } from '../../../../src/queue/subscription/settings.js';
 import { Subscription } from '../../../../src/queue/subscription/subscription.js';
-import type { Batch, Credit, Death, DeliveryRange, Grant, Instant } from '../../../../src/queue/subscription/types.js';
+import type { Batch, Credit, Death, DeliveryRange, Instant } from '../../../../src/queue/subscription/types.js';
 import { Model, type Published, type Stored } from './model.js';
 import { batchOf, ROOM } from './support.js';
 
@@ -59,6 +59,7 @@ const stepArbitrary = fc.oneof(
     }),
   },
   { weight: 8, arbitrary: fc.record({ kind: fc.constant('pump' as const), frames: fc.integer({ min: 1, max: 12 }) }) },
+  { weight: 2, arbitrary: fc.constant({ kind: 'read' as const }) },
   { weight: 8, arbitrary: settleArbitrary },
   {
     weight: 3,
@@ -87,11 +88,11 @@ const stepArbitrary = fc.oneof(
 );
 export type Step = typeof stepArbitrary extends fc.Arbitrary<infer T> ? T : never;
 
-type CommonStep = Extract<Step, { kind: 'publish' | 'attach' | 'detach' | 'pump' | 'settle' | 'wait' }>;
+type CommonStep = Extract<Step, { kind: 'publish' | 'attach' | 'detach' | 'pump' | 'read' | 'settle' | 'wait' }>;
 type RareStep = Exclude<Step, CommonStep>;
 
 function isCommon(step: Step): step is CommonStep {
-  return ['publish', 'attach', 'detach', 'pump', 'settle', 'wait'].includes(step.kind);
+  return ['publish', 'attach', 'detach', 'pump', 'read', 'settle', 'wait'].includes(step.kind);
 }
 
 export const stepsArbitrary = fc.array(stepArbitrary, { minLength: 5, maxLength: 50, size: 'max' });
@@ -108,6 +109,11 @@ export const DEATHS: readonly Step[] = [
   { kind: 'update', paused: false, maxAttempts: 3 },
 ];
 
+interface Reading {
+  readonly letter: boolean;
+  readonly batch: Batch;
+}
+
 /** The subscription and its model side by side, with the little of a queue around them that they need. */
 export class History {
   readonly #ordered: boolean;
@@ -122,6 +128,8 @@ export class History {
   #stored: Stored = { cursor: { floor: 1, settled: [], dropped: 0 }, retries: new Map(), letters: new Map() };
   #letters = new Map<number, { readonly replayed: boolean }>();
   #hadSeek = false;
+  /** Read for a grant that is still to come. */
+  #readings: Reading[] = [];
 
   constructor(ordered: boolean) {
     this.#ordered = ordered;
@@ -166,6 +174,9 @@ export class History {
         return;
       case 'pump':
         this.#pump(step.frames);
+        return;
+      case 'read':
+        this.#readings.push(...this.#read());
         return;
       case 'settle':
         this.#settleSome(step);
@@ -234,24 +245,18 @@ export class History {
     );
   }
 
-  /** As deliveries do it. */
+  /** As deliveries do it: what was read may no longer be what is wanted. */
   #pump(frames: number): void {
+    for (const reading of this.#readings.splice(0)) this.#grant(reading);
     let refused = 0;
     for (let frame = 0; frame < frames;) {
-      const wanted = this.#subscription.next(this.#bounds, this.#now);
-      if (!wanted) {
+      const [reading] = this.#read();
+      if (!reading) {
         this.#checkIdle();
         return;
       }
       assert.ok(!this.#model.settings.paused && this.#model.someoneHasCredit, 'nothing is wanted that nobody takes');
-      const letter = wanted.source === 'dead letter';
-      const batch = letter ? this.#letterBatch(wanted.sequence) : this.#batchOf(wanted.sequence);
-      const { firstSequence: from, count } = batch;
-      const grant: Grant | undefined = letter
-        ? this.#subscription.grantDeadLetter(batch, this.#now)
-        : this.#subscription.grant(batch, this.#bounds, this.#now);
-      if (grant) {
-        this.#model.granted(grant, { letter, from, until: from + count }, this.#now);
+      if (this.#grant(reading)) {
         frame += 1;
         refused = 0;
       } else {
@@ -259,6 +264,22 @@ export class History {
         assert.ok(refused < 200, 'next() and grant() come to an end');
       }
     }
+  }
+
+  #read(): Reading[] {
+    const wanted = this.#subscription.next(this.#bounds, this.#now);
+    if (!wanted) return [];
+    const letter = wanted.source === 'dead letter';
+    return [{ letter, batch: letter ? this.#letterBatch(wanted.sequence) : this.#batchOf(wanted.sequence) }];
+  }
+
+  #grant({ letter, batch }: Reading): boolean {
+    const { firstSequence: from, count } = batch;
+    const grant = letter
+      ? this.#subscription.grantDeadLetter(batch, this.#now)
+      : this.#subscription.grant(batch, this.#bounds, this.#now);
+    if (grant) this.#model.granted(grant, { letter, from, until: from + count }, this.#now);
+    return grant !== undefined;
   }
 
   /** Nothing is wanted: then nothing can go out. */
