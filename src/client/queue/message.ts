@@ -1,5 +1,5 @@
 import { MusterError } from '../../kit/errors.js';
-import { varintBytes } from '../../rpc/framing.js';
+import { FieldWriter, varintBytes } from '../../rpc/framing.js';
 
 /** A message to publish. */
 export interface OutgoingMessage {
@@ -119,15 +119,7 @@ function tooLarge(bytes: number): MusterError {
 }
 
 /** Writes encoded messages one after another into bytes that were made large enough. */
-export class MessageWriter {
-  bytes: Buffer;
-  /** Where the next byte goes. */
-  at = 0;
-
-  constructor(bytes: Buffer) {
-    this.bytes = bytes;
-  }
-
+export class MessageWriter extends FieldWriter {
   /** One message of a batch; `encoded` is what encodedBytes said of it. */
   message(message: OutgoingMessage, encoded: number): void {
     this.tagged(MESSAGES, encoded);
@@ -145,14 +137,7 @@ export class MessageWriter {
   tagged(tag: number, value: number): void {
     this.bytes[this.at] = tag;
     this.at += 1;
-    let rest = value;
-    while (rest >= 128) {
-      this.bytes[this.at] = (rest % 128) + 128;
-      this.at += 1;
-      rest = Math.floor(rest / 128);
-    }
-    this.bytes[this.at] = rest;
-    this.at += 1;
+    this.varint(value);
   }
 
   #field(tag: number, value: Uint8Array | string): void {

@@ -19,7 +19,7 @@ export class OutgoingBatch {
   #count = 0;
   #waiters: Waiter[] | undefined;
   #delayed: number[] | undefined;
-  readonly #writer: MessageWriter;
+  #writer: MessageWriter;
 
   /** `buffer` is filled from its start, and replaced by a larger one where it is too small. */
   constructor(buffer: Buffer = Buffer.allocUnsafeSlow(INITIAL_BYTES)) {
@@ -86,8 +86,10 @@ export class OutgoingBatch {
   }
 
   #grow(needed: number): void {
-    const larger = Buffer.allocUnsafeSlow(Math.max(needed, this.#writer.bytes.length * 2));
-    this.#writer.bytes.copy(larger, HEADER_BYTES, HEADER_BYTES, this.#writer.at);
-    this.#writer.bytes = larger;
+    const { bytes, at } = this.#writer;
+    const larger = new MessageWriter(Buffer.allocUnsafeSlow(Math.max(needed, bytes.length * 2)));
+    bytes.copy(larger.bytes, HEADER_BYTES, HEADER_BYTES, at);
+    larger.at = at;
+    this.#writer = larger;
   }
 }
