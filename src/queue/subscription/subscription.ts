@@ -163,9 +163,10 @@ export class Subscription {
     if (wanted?.source !== 'log' || wanted.sequence < batch.firstSequence || wanted.sequence >= until) return undefined;
     const cut = { batch, until: Math.min(until, bounds.tail), nowMs: now.monotonicMs };
     if (this.#backlog.waiting.front) return this.#send(this.#cutWaiting(cut));
-    this.#letterTurn = true;
     const plain = this.#backlog.isFresh && !this.#settings.ordered;
-    return this.#send(plain ? this.#cutRun(cut) : this.#cutOneByOne(cut));
+    const frame = plain ? this.#cutRun(cut) : this.#cutOneByOne(cut);
+    if (frame) this.#letterTurn = true;
+    return this.#send(frame);
   }
 
   /** Grants a replayed dead letter, as grant() does. `letter`: a batch of this one message. */
@@ -380,6 +381,8 @@ export class Subscription {
     const { consumer, leases } = frame;
     const firstDelivery = consumer.nextDelivery;
     this.#holdings.grant(consumer, leases);
+    // A key that is held now may let others pass: what was stuck may be parked.
+    this.#stuck = undefined;
     const runs = leases.map(({ firstSequence, count, attempt }) => ({ firstSequence, count, attempt }));
     return { consumer: consumer.id, firstDelivery, runs };
   }
