@@ -1,8 +1,10 @@
 import type { CenterService } from '../../../generated/muster/v1/center.js';
 import { Instance, type Alert } from '../../../generated/muster/v1/types.js';
+import { join, resolve } from 'node:path';
 import { sleep } from '../../kit/clock.js';
 import { isCode } from '../../kit/errors.js';
 import { runTasks } from '../../kit/tasks.js';
+import { adminSocket, defaultDataDirectory, queueSocket } from '../../model/places.js';
 import type { Client } from '../../rpc/types.js';
 import { healthText, instanceColumns, stateText } from '../instances.js';
 import { inertLine } from '../inert.js';
@@ -55,10 +57,13 @@ async function again({ io }: ScreenOptions, signal: AbortSignal, watch: () => Pr
   }
 }
 
-function hints({ data, queue }: ScreenOptions): string[] {
-  const socket = `${data}/center/admin.sock`;
+function hints({ io, data, queue }: ScreenOptions): string[] {
+  const socket = adminSocket(join(data, 'center'));
+  const elsewhere = data !== resolve(defaultDataDirectory('dev', io.places));
   return [
     'try in another terminal (prefix with "npx" in a checkout):',
+    // Commands look for a session in its usual place alone.
+    ...(elsewhere ? [`  export MUSTER_SOCKET=${socket} MUSTER_QUEUE=unix:${queueSocket(join(data, 'queue'))}`] : []),
     '  muster services          muster restart greeter       muster logs tail greeter -f',
     '  muster status            muster counters show greetings',
     '  curl "http://127.0.0.1:8090/?name=you"               muster config set greeter greeting=Hi',
