@@ -173,6 +173,7 @@ export class Subscription {
   grantDeadLetter(letter: Batch, now: Instant): Grant | undefined {
     const sequence = letter.firstSequence;
     const { letters, keys } = this.#backlog;
+    this.#backlog.wake(now.monotonicMs);
     const front = letters.front;
     if (this.#settings.paused || front?.firstSequence !== sequence) return undefined;
     const { attempts } = front;
