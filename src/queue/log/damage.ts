@@ -23,6 +23,19 @@ export function reading<T>(key: Buffer, value: Buffer | undefined, read: (value:
   }
 }
 
+/** A file that cannot be read where messages of a topic are looked for, from `sequence` on. */
+export function unreadable(topic: string, sequence: number, cause: MusterError): MusterError {
+  return new MusterError(
+    'data_loss',
+    `messages of topic ${topic}, from ${sequence} on, cannot be read: ${cause.message}`,
+    {
+      reason: 'DATA_DAMAGED',
+      metadata: { topic, sequence: String(sequence) },
+      cause,
+    },
+  );
+}
+
 /** Messages of a topic that are damaged or missing: sequences from `from` up to, not including, `until`. */
 export function damagedMessages(topic: string, from: number, until: number, cause?: unknown): MusterError {
   const which = until === from + 1 ? `message ${from}` : `messages ${from} to ${until - 1}`;

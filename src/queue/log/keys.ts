@@ -1,8 +1,8 @@
 /**
  * The keys of the queue's log, specified in docs/queue-format.md. The first byte says what is stored. Small things that are read whole at the start
- * have letters, all else digits: so the former lie together, and opening checks them without reading the rest. They change with nearly every
- * commit and lie behind the batches, which only ever grow at their own end: a new table of LevelDB then overlaps few older ones, and batches are
- * not written again and again by compaction.
+ * have letters, all else digits. Behind batches and dedupe ids, of which there may be many, opening checks everything: nothing that was changed or
+ * deleted there can come back by damage. What changes with nearly every commit lies behind the batches, which only ever grow at their own end: a new
+ * table of LevelDB then overlaps few older ones, and batches are not written again and again by compaction.
  * Numbers are big-endian, so that keys are ordered as the numbers are.
  */
 import type { KeySpan } from '../../store/records.js';
@@ -21,15 +21,15 @@ export const KINDS = {
   producer: 'P',
   removal: 'X',
   batch: '0',
-  deadLetter: '1',
-  delayed: '2',
-  dedupe: '3',
+  dedupe: '1',
+  deadLetter: '2',
+  delayed: '3',
 } as const;
 
 export type Kind = keyof typeof KINDS;
 
-/** Keys from here on belong to what is read whole at the start. */
-export const SMALL_KEYS = Buffer.from('A');
+/** Values of keys from here on are checked on opening. */
+export const CHECKED_KEYS = Buffer.from(KINDS.deadLetter);
 
 const U32 = 4;
 const U64 = 8;
@@ -115,9 +115,9 @@ const DESCRIBED: Readonly<Partial<Record<string, string>>> = {
   P: 'a producer',
   X: 'a removal',
   0: 'messages',
-  1: 'a dead letter',
-  2: 'a delayed message',
-  3: 'a dedupe id',
+  1: 'a dedupe id',
+  2: 'a dead letter',
+  3: 'a delayed message',
 };
 
 /** A key for people: what is stored there, and of which topic. */

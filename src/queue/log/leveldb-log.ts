@@ -1,7 +1,7 @@
 import type { Clock } from '../../kit/clock.js';
 import { silentLogger, type Logger } from '../../kit/logger.js';
 import { openLevelRecords } from '../../store/leveldb-byte-records.js';
-import { SMALL_KEYS, describeKey } from './keys.js';
+import { CHECKED_KEYS, describeKey } from './keys.js';
 import { RecordsQueueLog } from './log.js';
 import { LOG_NAMES } from './names.js';
 import type { QueueLog } from './port.js';
@@ -36,7 +36,7 @@ export async function openQueueLog(options: QueueLogOptions): Promise<QueueLog> 
     format: FORMAT,
     names: LOG_NAMES,
     describeKey,
-    checkedFrom: SMALL_KEYS,
+    checkedFrom: CHECKED_KEYS,
   });
   return new RecordsQueueLog(records, options.logger ?? silentLogger);
 }

@@ -2,7 +2,7 @@
 import { isCode } from '../../kit/errors.js';
 import type { Records, StoredRecord } from '../../store/records.js';
 import { FormatError } from './bytes.js';
-import { damagedMessages } from './damage.js';
+import { damagedMessages, unreadable } from './damage.js';
 import { batchKey, readKey, spanOf } from './keys.js';
 import type { StoredBatch } from './port.js';
 import { decodeBatch } from './records.js';
@@ -23,23 +23,9 @@ function readBatch({ key, value }: StoredRecord): Read {
   }
 }
 
-/** Where the next batch has to begin. */
-interface Expected {
-  readonly sequence: number;
-  /** Undefined: not known, because nothing before was read. */
-  readonly offset: number | undefined;
-  readonly publishedMs: number;
-}
-
-function follows(batch: StoredBatch, expected: Expected): boolean {
-  if (expected.offset === undefined) {
-    return batch.firstSequence <= expected.sequence && batch.firstSequence + batch.count > expected.sequence;
-  }
-  return (
-    batch.firstSequence === expected.sequence &&
-    batch.offset === expected.offset &&
-    batch.publishedMs >= expected.publishedMs
-  );
+/** Whether a batch is the one wanted: the first one read holds the sequence, the others begin with it. */
+function fits({ firstSequence, count }: StoredBatch, sequence: number, isFirst: boolean): boolean {
+  return isFirst ? firstSequence <= sequence && firstSequence + count > sequence : firstSequence === sequence;
 }
 
 /** Sequence behind a damage that begins at `from`: what is known of where good messages begin again. */
@@ -55,20 +41,15 @@ function endOfDamage(found: Read | undefined, from: number, { bounds: { next } }
  */
 function consecutive(found: readonly StoredRecord[], from: number, topic: TopicState): readonly StoredBatch[] {
   const batches: StoredBatch[] = [];
-  let expected: Expected = { sequence: from, offset: undefined, publishedMs: 0 };
+  let wanted = from;
   for (const record of found) {
     const read = readBatch(record);
-    if (!('batch' in read) || !follows(read.batch, expected)) {
+    if (!('batch' in read) || !fits(read.batch, wanted, batches.length === 0)) {
       if (batches.length > 0) return batches;
       throw damagedMessages(topic.name, from, endOfDamage(read, from, topic), 'cause' in read ? read.cause : undefined);
     }
-    const { batch } = read;
-    batches.push(batch);
-    expected = {
-      sequence: batch.firstSequence + batch.count,
-      offset: batch.offset + batch.messages.length,
-      publishedMs: batch.publishedMs,
-    };
+    batches.push(read.batch);
+    wanted = read.batch.firstSequence + read.batch.count;
   }
   return batches;
 }
@@ -89,7 +70,7 @@ export async function readBatches(
   try {
     found = await records.piece({ ...span, pieceBytes: bytesMax - 1 });
   } catch (error) {
-    if (isCode(error, 'data_loss')) throw damagedMessages(topic.name, start, start + 1, error);
+    if (isCode(error, 'data_loss')) throw unreadable(topic.name, start, error);
     throw error;
   }
   if (found.length === 0) throw damagedMessages(topic.name, start, next);
