@@ -250,6 +250,18 @@ describe('a full topic', () => {
     assert.deepEqual([again.head, again.next, again.bytes], [topic.head, topic.next, topic.bytes]);
   });
 
+  it('that drops the oldest drops nothing for a group that was refused', async () => {
+    const { topic, log } = await fixture({ maxBytes: MIB, onFull: 'DROP_OLDEST' });
+    for (let index = 0; index < 10; index += 1) await topic.publish(encoded(big(100_000)));
+    log.onCommit = () => {
+      throw FULL;
+    };
+    assert.equal(await failureOf(topic.publish(encoded(big(250_000)))), FULL);
+    log.onCommit = () => undefined;
+    await topic.publish(encoded('small'));
+    assert.deepEqual([topic.head, topic.next], [1, 12]);
+  });
+
   it('that drops the oldest takes one group that is larger than all', async () => {
     const { topic } = await fixture({ maxBytes: MIB, onFull: 'DROP_OLDEST' });
     await topic.publish(encoded('a'));
@@ -478,6 +490,24 @@ describe('the head of a topic', () => {
     log.onCommit = () => undefined;
     assert.equal((await topic.publish(encoded('c'))).firstSequence, 3);
     assert.deepEqual(await storedIn({ topic }), ['c']);
+  });
+
+  it('moves as far as the furthest of those who move it in one group', async () => {
+    for (const [wanted, expected] of [
+      [2, 4],
+      [6, 6],
+    ] as const) {
+      const parts = await fixture({ maxBytes: MIB, onFull: 'DROP_OLDEST' });
+      const { topic } = parts;
+      for (let index = 0; index < 10; index += 1) await topic.publish(encoded(big(100_000)));
+      const watching = new Watching();
+      topic.subscribers.add(watching);
+      await Promise.all([topic.publish(encoded(big(250_000))), topic.moveHead(wanted)]);
+      assert.deepEqual([topic.head, watching.droppedBelow], [expected, expected]);
+      await topic.moveHead(7);
+      const { topic: again } = await load(parts);
+      assert.deepEqual([again.head, again.bytes], [topic.head, topic.bytes]);
+    }
   });
 
   it('stays where it is when the group is refused, and moves with the next', async () => {
