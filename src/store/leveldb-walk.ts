@@ -118,10 +118,10 @@ function touched(level: readonly Unwalked[], { from, until }: KeySpan, bytes: nu
   let left = bytes + SLACK_BYTES;
   for (const unwalked of level) {
     if (Buffer.compare(unwalked.to, from) < 0) continue;
-    // The first one behind the span as well: a scan ends by looking at the key that ends it.
     found.push(unwalked);
     if (found.length > 1) left -= unwalked.table.bytes;
-    if (left < 0 || Buffer.compare(unwalked.from, until) >= 0) break;
+    // A scan ends by looking at the key that ends it.
+    if (left < 0 || Buffer.compare(unwalked.to, until) >= 0) break;
   }
   return found;
 }
