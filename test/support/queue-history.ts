@@ -71,6 +71,8 @@ interface Follower {
   readonly since: number;
   /** Messages below are not promised to it any more; undefined: it was never sought. */
   from: number | undefined;
+  /** A seek is not answered: what is settled may come again. */
+  isMoving: boolean;
   gone: boolean;
   readonly seen: Set<number>;
   readonly settling: Map<number, Settling>;
@@ -178,6 +180,7 @@ export class QueueJudge {
       mode,
       since: all ? 0 : this.#events,
       from: undefined,
+      isMoving: false,
       gone: false,
       seen: new Set(),
       settling: new Map(),
@@ -271,11 +274,13 @@ function follow(
       return;
     case 'seeking':
       follower.from ??= 0;
+      follower.isMoving = true;
       follower.seen.clear();
       letGo(follower);
       return;
     case 'sought':
       follower.from = event.sequence;
+      follower.isMoving = false;
       letGo(follower);
       return;
     case 'settling':
@@ -312,7 +317,7 @@ function settled(follower: Follower, sequence: number): void {
   const how = follower.settling.get(sequence);
   if (how === undefined) return;
   follower.settling.delete(sequence);
-  follower.done.set(sequence, how);
+  if (!follower.isMoving) follower.done.set(sequence, how);
 }
 
 function describe(event: { subscription: string; sequence: number; id?: string }): string {
