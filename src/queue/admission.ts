@@ -1,5 +1,10 @@
+import { MusterError } from '../kit/errors.js';
+
 /** Published bytes that are in memory and not yet on disk, over all publishers. At it publishers are held back by the flow control of their streams. */
 export const ADMITTED_BYTES_MAX = 32 * 1024 * 1024;
+/** Bytes that wait to be let in. At it publishers that cannot be held back are refused. */
+export const WAITING_BYTES_MAX = 64 * 1024 * 1024;
+const RETRY_AFTER_MS = 100;
 /** What a batch takes beside its messages, about. */
 const BATCH_BYTES = 512;
 
@@ -7,6 +12,7 @@ const BATCH_BYTES = 512;
 export class Admission {
   readonly #bytesMax: number;
   #bytes = 0;
+  #waitingBytes = 0;
   #waiting: { bytes: number; enter: () => void }[] = [];
 
   constructor(bytesMax = ADMITTED_BYTES_MAX) {
@@ -20,9 +26,21 @@ export class Admission {
       this.#bytes += bytes;
       return undefined;
     }
+    this.#waitingBytes += bytes;
     return new Promise((resolve) => {
       this.#waiting.push({ bytes, enter: resolve });
     });
+  }
+
+  /** The same for one call, which has its whole request in memory while it waits. @throws exhausted, reason BUSY */
+  async enterOnce(messageBytes: number): Promise<void> {
+    if (this.#waitingBytes >= WAITING_BYTES_MAX) {
+      throw new MusterError('exhausted', 'more is being published than the disk takes: try again in a moment', {
+        reason: 'BUSY',
+        retryAfterMs: RETRY_AFTER_MS,
+      });
+    }
+    await this.enter(messageBytes);
   }
 
   release(messageBytes: number): void {
@@ -30,6 +48,7 @@ export class Admission {
     let first = this.#waiting[0];
     while (first && this.#fits(first.bytes)) {
       this.#bytes += first.bytes;
+      this.#waitingBytes -= first.bytes;
       this.#waiting.shift();
       first.enter();
       first = this.#waiting[0];

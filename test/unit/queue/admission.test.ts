@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { Admission, ADMITTED_BYTES_MAX } from '../../../src/queue/admission.js';
+import { Admission, ADMITTED_BYTES_MAX, WAITING_BYTES_MAX } from '../../../src/queue/admission.js';
 import { turns } from '../../support/queue-parts.js';
 
 /** What a batch counts beside its messages. */
@@ -67,5 +67,25 @@ describe('letting bytes in', () => {
     let count = 0;
     while (admission.enter(0) === undefined) count += 1;
     assert.equal(count, ADMITTED_BYTES_MAX / OVERHEAD);
+  });
+
+  it('refuses single calls when very much waits already, and takes them again when it does not', async () => {
+    const admission = new Admission(1);
+    const large = 16 * 1024 * 1024;
+    await admission.enterOnce(large);
+    let entered = 0;
+    for (let waiting = 0; waiting < WAITING_BYTES_MAX; waiting += large) {
+      void admission.enterOnce(large).then(() => (entered += 1));
+    }
+    await assert.rejects(admission.enterOnce(1), { code: 'exhausted', reason: 'BUSY', retryAfterMs: 100 });
+    admission.release(large);
+    await turns(1);
+    assert.equal(entered, 1);
+    const next = admission.enterOnce(1);
+    for (let released = 0; released < 4; released += 1) {
+      admission.release(large);
+      await turns(1);
+    }
+    await next;
   });
 });
