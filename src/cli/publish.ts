@@ -24,6 +24,9 @@ interface PublishOptions extends QueueGlobalOptions {
 /** Messages handed over before their answers are waited for. */
 const TOGETHER = 1_000;
 
+/** A queue that went away meanwhile is not waited for longer: whoever typed the command can do that better. */
+const GIVE_UP_MS = 5_000;
+
 /** What became of everything. */
 interface Tally {
   stored: number;
@@ -139,7 +142,7 @@ async function publish(io: Io, options: PublishOptions, topic: string, words: re
     deliverAfterMs: options.delay,
   });
   const tally = await withQueueLibrary(io, options, async (queue) =>
-    publishAll(queue.publisher(topic), payloads(io, options, words), extras),
+    publishAll(queue.publisher(topic, { giveUpAfterMs: GIVE_UP_MS }), payloads(io, options, words), extras),
   );
   await output.document({ topic, ...tally });
   await output.line(summary(topic, tally));

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Option, type Command } from 'commander';
+import { HealthService } from '../../generated/grpc/health/v1/health.js';
 import { CenterService } from '../../generated/muster/v1/center.js';
 import { QueueService } from '../../generated/muster/v1/queue.js';
 import type { Queue } from '../client/queue/queue.js';
@@ -145,17 +146,31 @@ export function withQueue<T>(
   return withQueueChannel(io, options, (channel) => work(createClient(QueueService, channel)));
 }
 
-/** Runs `work` with the library connected to the queue, and ends that in good order. */
+/**
+ * Runs `work` with the library connected to the queue, and ends that in good order. The library waits for a queue that is away; a person is told
+ * at once.
+ */
 export async function withQueueLibrary<T>(
   io: Io,
   options: QueueGlobalOptions,
   work: (queue: Queue) => Promise<T>,
 ): Promise<T> {
   const { Queue } = await import('../client/queue/queue.js');
-  const queue = new Queue(await queuePlace(io, options), {});
+  const place = await queuePlace(io, options);
+  await assertReachable(place);
+  const queue = new Queue(place, {});
   try {
     return await work(queue);
   } finally {
     await queue.close();
+  }
+}
+
+async function assertReachable(place: QueuePlace): Promise<void> {
+  const channel = channelTo(place);
+  try {
+    await createClient(HealthService, channel).check({ service: '' });
+  } finally {
+    channel.close();
   }
 }

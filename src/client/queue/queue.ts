@@ -2,10 +2,11 @@ import { backgroundClock, systemClock } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
 import { systemRandom } from '../../kit/random.js';
 import type { IdentitySource } from '../../rpc/identity.js';
-import { agentAddress } from '../agent-address.js';
+import { agentAddress, queueAddress } from '../agent-address.js';
 import { QueueConnection } from './connection.js';
 import { asMessage, type Content } from './message.js';
 import { Publisher, type PublisherOptions } from './publisher.js';
+import type { Receipt } from './receipts.js';
 import { BatchSubscriber, MessageSubscriber, type SubscribeOptions } from './subscriber.js';
 
 export interface QueueOptions {
@@ -25,6 +26,8 @@ export interface Published {
   readonly duplicates: number;
 }
 
+/** Messages of one publish() handed over before their answers are waited for. */
+const TOGETHER = 10_000;
 /** Publishers of publish() kept open, one a topic. Beyond it the one unused longest is closed when it has handed over everything. */
 const PUBLISHERS_MAX = 64;
 
@@ -48,8 +51,7 @@ export class Queue {
 
   /** Use connectQueue() or Muster.queue(). @throws precondition */
   constructor(options: QueueOptions, environment: Readonly<Record<string, string | undefined>>) {
-    const named = environment['MUSTER_QUEUE'];
-    const address = options.address ?? (named === '' ? undefined : named);
+    const address = options.address ?? queueAddress(environment);
     const agent = agentAddress(environment);
     if (agent === undefined && !isEnough(address, options.identity)) throw noWay(address);
     this.#connection = new QueueConnection({
@@ -71,7 +73,11 @@ export class Queue {
   async publish(topic: string, content: Content | readonly Content[]): Promise<Published> {
     const contents = isMany(content) ? content : [content];
     const publisher = this.#publisherOf(topic);
-    const receipts = await Promise.all(contents.map((one) => publisher.send(asMessage(one))));
+    const receipts: Receipt[] = [];
+    for (let from = 0; from < contents.length; from += TOGETHER) {
+      const some = contents.slice(from, from + TOGETHER);
+      receipts.push(...(await Promise.all(some.map((one) => publisher.send(asMessage(one))))));
+    }
     return {
       sequences: receipts.map(({ sequence }) => sequence),
       duplicates: receipts.filter(({ duplicate }) => duplicate).length,

@@ -234,5 +234,13 @@ describe("the queue's commands", () => {
     const away = fakeIo({ home });
     assert.equal(await runCli(['topics', '--queue', `unix:${join(home, 'queue.sock')}`], away), 1);
     assert.match(away.complained(), /queue\.sock/);
+    for (const words of [
+      ['subscribe', 'orders', 'mail'],
+      ['publish', 'orders', 'x'],
+    ]) {
+      const io = fakeIo({ home, env: { MUSTER_QUEUE: join(home, 'queue.sock') } });
+      assert.equal(await runCli(words, io), 1);
+      assert.match(io.complained(), /queue\.sock/);
+    }
   });
 });
