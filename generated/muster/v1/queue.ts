@@ -8506,7 +8506,7 @@ export const QueueService = {
       Buffer.from(ListDeadLettersResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListDeadLettersResponse => ListDeadLettersResponse.decode(value),
   },
-  /** Delivers dead letters to their subscription again, at its end, with their attempts counted anew. */
+  /** Delivers dead letters to their subscription again, in turn with new messages, with their attempts counted anew. */
   replayDeadLetters: {
     path: "/muster.v1.Queue/ReplayDeadLetters" as const,
     requestStream: false as const,
@@ -8577,7 +8577,7 @@ export interface QueueServer extends UntypedServiceImplementation {
   /** What waits where. All topics when `topic` is empty. */
   getStats: handleUnaryCall<GetStatsRequest, GetStatsResponse>;
   listDeadLetters: handleUnaryCall<ListDeadLettersRequest, ListDeadLettersResponse>;
-  /** Delivers dead letters to their subscription again, at its end, with their attempts counted anew. */
+  /** Delivers dead letters to their subscription again, in turn with new messages, with their attempts counted anew. */
   replayDeadLetters: handleUnaryCall<ReplayDeadLettersRequest, ReplayDeadLettersResponse>;
   purgeDeadLetters: handleUnaryCall<PurgeDeadLettersRequest, PurgeDeadLettersResponse>;
 }
@@ -8864,7 +8864,7 @@ export interface QueueClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListDeadLettersResponse) => void,
   ): ClientUnaryCall;
-  /** Delivers dead letters to their subscription again, at its end, with their attempts counted anew. */
+  /** Delivers dead letters to their subscription again, in turn with new messages, with their attempts counted anew. */
   replayDeadLetters(
     request: ReplayDeadLettersRequest,
     callback: (error: ServiceError | null, response: ReplayDeadLettersResponse) => void,
