@@ -16,6 +16,8 @@ const INTERNAL_BYTES = 8;
 const KIND_MAX = 1;
 /** Read at once; a larger block is read alone. */
 const PIECE_BYTES = 256 * 1024;
+/** Read first: in most tables all that is not data stands there. */
+const TAIL_BYTES = 32 * 1024;
 
 /** What is wrong in a table, in words that follow its name. */
 export class TableDamage extends Error {}
@@ -73,7 +75,7 @@ export class Table {
   async blocks(): Promise<readonly BlockAt[]> {
     if (this.#size < FOOTER_BYTES) throw new TableDamage('is too short');
     // The index and what belongs to it stand before the footer.
-    await this.#read(Math.max(0, this.#size - PIECE_BYTES), Math.min(PIECE_BYTES, this.#size));
+    await this.#load(Math.max(0, this.#size - TAIL_BYTES), Math.min(TAIL_BYTES, this.#size));
     const footer = await this.#read(this.#size - FOOTER_BYTES, FOOTER_BYTES);
     if (footer.readBigUInt64LE(FOOTER_BYTES - 8) !== MAGIC) throw new TableDamage('does not end as a table does');
     const handles = new VarintReader(footer);

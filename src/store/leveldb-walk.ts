@@ -53,18 +53,20 @@ export function isBusy({ level }: LiveTable, merging: ReadonlySet<number>): bool
   return level <= BUSY_LEVEL_MAX || merging.has(level);
 }
 
-interface Unwalked {
+interface Known {
   readonly table: LiveTable;
   readonly from: Buffer;
   /** The highest key itself. */
   readonly to: Buffer;
 }
 
-/** The tables found at the opening that were not looked at yet, by level and in order. */
+/** The tables found at the opening, by level and in order, and which of them were not looked at yet. */
 export class UnwalkedTables {
   readonly #path: string;
   readonly #directory: string;
-  readonly #levels = new Map<number, Unwalked[]>();
+  readonly #levels = new Map<number, Known[]>();
+  /** By their numbers. */
+  readonly #unwalked = new Set<number>();
   /** By the number of their table. */
   readonly #walks = new Map<number, Promise<void>>();
 
@@ -75,26 +77,25 @@ export class UnwalkedTables {
       const level = this.#levels.get(table.level) ?? [];
       level.push({ table, from: userKey(table.smallest), to: userKey(table.largest) });
       this.#levels.set(table.level, level);
+      this.#unwalked.add(table.number);
     }
     for (const level of this.#levels.values()) level.sort((a, b) => Buffer.compare(a.from, b.from));
   }
 
   /** Looks at the tables that LevelDB touches when it reads the first `bytes` of a span. @throws data_loss */
   async assertWalkable(span: KeySpan, bytes = Infinity): Promise<void> {
-    if (this.#levels.size === 0) return;
-    for (const table of [...this.#levels.values()].flatMap((level) => touched(level, span, bytes))) {
-      await this.#walk(table);
+    if (this.#unwalked.size === 0) return;
+    for (const { table } of [...this.#levels.values()].flatMap((level) => touched(level, span, bytes))) {
+      if (this.#unwalked.has(table.number)) await this.#walk(table);
     }
   }
 
   /** The table needs no look any more. */
-  forget({ number, level }: { number: number; level: number }): void {
-    const left = this.#levels.get(level)?.filter((unwalked) => unwalked.table.number !== number) ?? [];
-    if (left.length > 0) this.#levels.set(level, left);
-    else this.#levels.delete(level);
+  forget({ number }: { readonly number: number }): void {
+    this.#unwalked.delete(number);
   }
 
-  #walk({ table }: Unwalked): Promise<void> {
+  #walk(table: LiveTable): Promise<void> {
     const walk = this.#walks.get(table.number) ?? this.#look(table);
     this.#walks.set(table.number, walk);
     return walk.finally(() => this.#walks.delete(table.number));
@@ -112,16 +113,28 @@ export class UnwalkedTables {
   }
 }
 
+/** Index of the first table whose highest key is at or behind `key`. */
+function firstUpTo(level: readonly Known[], key: Buffer): number {
+  let low = 0;
+  let high = level.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (Buffer.compare((level[middle] as Known).to, key) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
 /** Tables of one level, from that which holds the beginning of the span, for `bytes` and what may be read behind them. */
-function touched(level: readonly Unwalked[], { from, until }: KeySpan, bytes: number): readonly Unwalked[] {
-  const found: Unwalked[] = [];
+function touched(level: readonly Known[], { from, until }: KeySpan, bytes: number): readonly Known[] {
+  const found: Known[] = [];
   let left = bytes + SLACK_BYTES;
-  for (const unwalked of level) {
-    if (Buffer.compare(unwalked.to, from) < 0) continue;
-    found.push(unwalked);
-    if (found.length > 1) left -= unwalked.table.bytes;
+  for (let index = firstUpTo(level, from); index < level.length; index += 1) {
+    const known = level[index] as Known;
+    found.push(known);
+    if (found.length > 1) left -= known.table.bytes;
     // A scan ends by looking at the key that ends it.
-    if (left < 0 || Buffer.compare(unwalked.to, until) >= 0) break;
+    if (left < 0 || Buffer.compare(known.to, until) >= 0) break;
   }
   return found;
 }
