@@ -337,9 +337,12 @@ function assertRevision(current: number, given: number, what: string): void {
   );
 }
 
+/** What all have settled does not count, though it may still be stored. */
 function assertEmpty(topic: Topic, deliveries: readonly Delivery[]): void {
-  const waiting = topic.next - topic.head + topic.delayed;
-  const dead = deliveries.reduce((sum, delivery) => sum + delivery.stats().dead, 0);
+  const stats = deliveries.map((delivery) => delivery.stats());
+  const unsettled = stats.length > 0 ? Math.max(...stats.map(({ backlog }) => backlog)) : topic.next - topic.head;
+  const waiting = unsettled + topic.delayed;
+  const dead = stats.reduce((sum, one) => sum + one.dead, 0);
   if (waiting === 0 && dead === 0) return;
   throw new MusterError(
     'precondition',

@@ -160,11 +160,28 @@ describe('topics', () => {
     assert.deepEqual(metadata, { messages: '0', deadLetters: '1' });
   });
 
-  it('that were settled are empty', async () => {
-    const { broker } = await fixture();
-    await broker.createTopic('orders', topicSettings({}));
+  it('are empty when all has settled what is still stored', async () => {
+    const { broker } = await orders();
+    await broker.createSubscription('orders', 'late', subscriptionSettings({}));
+    const topic = broker.topic('orders');
+    const delivery = broker.delivery('orders', 'mail');
+    const id = delivery.attach(new TestSink(), CREDIT);
+    await topic.publish(encoded('a', 'b'));
+    await delivery.quiet();
+    await delivery.settle(id, { acks: [{ first: 1, last: 2 }], nacks: [], extends: [] }).stored;
+    assert.equal((await failure(() => broker.deleteTopic('orders', false))).metadata['messages'], '2');
+    await broker.delivery('orders', 'late').seekTo(3);
+    assert.equal(topic.head, 1);
     await broker.deleteTopic('orders', false);
     assert.equal((await failure(() => broker.deleteTopic('orders', false))).code, 'not_found');
+  });
+
+  it('without subscriptions are empty when nothing is stored', async () => {
+    const { broker } = await fixture();
+    for (const name of ['orders', 'billing']) await broker.createTopic(name, topicSettings({}));
+    await broker.topic('orders').publish(encoded('a'));
+    assert.equal((await failure(() => broker.deleteTopic('orders', false))).reason, 'NOT_EMPTY');
+    await broker.deleteTopic('billing', false);
   });
 
   it('are told once to upkeep when something was settled', async () => {
