@@ -108,7 +108,8 @@ export class Delivery implements Subscriber {
       state: this.#state,
       record: loaded.record,
       cursor: loaded.cursor,
-      batchAt: async (sequence) => this.topic.recent(sequence) ?? (await this.#read(sequence)),
+      batchAt: async (sequence) =>
+        this.topic.recent(sequence) ?? this.#aheadAt(sequence) ?? (await this.#read(sequence)),
       onDamage: (error) => {
         this.#stopAt(error);
       },

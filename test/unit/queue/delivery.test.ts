@@ -328,6 +328,17 @@ describe('messages that fail', () => {
     );
   });
 
+  it('are read ahead when many die at once', async () => {
+    const { topic, delivery, log } = await deliveryFixture({}, false);
+    for (let index = 0; index < 20; index += 1) await topic.publish(encoded(String(index)));
+    const id = delivery.attach(new TestSink(), CREDIT);
+    await delivery.quiet();
+    const nack = { range: { first: 1, last: 20 }, delayMs: undefined, deadLetter: true, reason: 'bad' };
+    await delivery.settle(id, { acks: [], nacks: [nack], extends: [] }).stored;
+    assert.equal((await log.deadLetters(1, 1, { after: 0, limit: 100 })).length, 20);
+    assert.deepEqual(log.reads, [1]);
+  });
+
   it('count as settled without a letter when retention dropped them first', async () => {
     const { topic, delivery, log } = await deliveryFixture({ maxAttempts: 1 }, false);
     const id = delivery.attach(new TestSink(), CREDIT);
