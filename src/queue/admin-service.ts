@@ -264,7 +264,7 @@ function readPlace(token: string, pageSize: number): number {
 async function listPage(letters: DeadLetters, pageSize: number, token: string): Promise<ListDeadLettersResponse> {
   const after = readPlace(token, pageSize);
   const size = Math.min(pageSize || PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX);
-  const found = await letters.list(after, size + 1);
+  const found = await letters.list(after, size + 1, ANSWER_BYTES_MAX);
   const page: (typeof found)[number][] = [];
   let bytes = 0;
   for (const letter of found.slice(0, size)) {

@@ -2,8 +2,9 @@ import type { Broker } from './broker.js';
 import type { Delivery } from './delivery.js';
 import type { Change, DeadLetterRecord } from './log/port.js';
 
-/** Letters handled with one group. */
+/** Letters handled with one group, and about how many bytes of them. */
 const GROUP_LETTERS_MAX = 1000;
+const GROUP_BYTES_MAX = 4 * 1024 * 1024;
 
 /** The dead letters of one subscription. */
 export class DeadLetters {
@@ -15,12 +16,14 @@ export class DeadLetters {
     this.#delivery = delivery;
   }
 
-  /** By sequence, those that are not being replayed. */
-  async list(after: number, limit: number): Promise<readonly DeadLetterRecord[]> {
+  /** By sequence, those that are not being replayed; `bytesMax` ends it early, behind the letter that goes beyond. */
+  async list(after: number, limit: number, bytesMax = Infinity): Promise<readonly DeadLetterRecord[]> {
     const letters: DeadLetterRecord[] = [];
+    let bytes = 0;
     for await (const page of this.#pages(after)) {
       letters.push(...page);
-      if (letters.length >= limit) break;
+      bytes += bytesOf(page);
+      if (letters.length >= limit || bytes > bytesMax) break;
     }
     return letters.slice(0, limit);
   }
@@ -59,10 +62,13 @@ export class DeadLetters {
 
   async *#chosen(sequences: readonly number[]): AsyncGenerator<readonly DeadLetterRecord[]> {
     const { topicId, id } = this.#delivery.record;
-    const letters: DeadLetterRecord[] = [];
+    let letters: DeadLetterRecord[] = [];
     for (const sequence of new Set(sequences)) {
       const letter = await this.#broker.log.deadLetter(topicId, id, sequence);
       if (letter && !letter.replayed) letters.push(letter);
+      if (letters.length < GROUP_LETTERS_MAX && bytesOf(letters) < GROUP_BYTES_MAX) continue;
+      yield letters;
+      letters = [];
     }
     yield letters;
   }
@@ -77,4 +83,8 @@ export class DeadLetters {
       yield page.filter(({ replayed }) => !replayed);
     }
   }
+}
+
+function bytesOf(letters: readonly DeadLetterRecord[]): number {
+  return letters.reduce((sum, { message }) => sum + message.length, 0);
 }
