@@ -51,6 +51,8 @@ export class StreamConsumer implements Sink {
 
 /** Settle frames of one stream that are not answered yet. At it the stream is not read. */
 const UNANSWERED_MAX = 4096;
+/** Failures told in their answers. At it the stream is not read. */
+const UNANSWERED_FAILURES_MAX = 16_384;
 
 /**
  * Answers settle frames in order, each once what it settled is durable: what becomes durable together is answered together, under the newest id.
@@ -59,6 +61,7 @@ export class SettledNotices {
   readonly #answer: (notice: SettledNotice) => Promise<void>;
   readonly #onFailure: (error: unknown) => void;
   #waiting: { readonly notice: SettledNotice; readonly stored: Promise<void> }[] = [];
+  #failures = 0;
   #running = false;
   #ran: Promise<void> | undefined;
 
@@ -69,6 +72,7 @@ export class SettledNotices {
 
   add(notice: SettledNotice, stored: Promise<void>): void {
     this.#waiting.push({ notice, stored });
+    this.#failures += notice.failures.length;
     if (this.#running) return;
     this.#running = true;
     this.#ran = this.#run();
@@ -76,7 +80,7 @@ export class SettledNotices {
 
   /** Whether the stream must wait before it reads on. */
   get isFull(): boolean {
-    return this.#waiting.length >= UNANSWERED_MAX;
+    return this.#waiting.length >= UNANSWERED_MAX || this.#failures >= UNANSWERED_FAILURES_MAX;
   }
 
   /** Resolves when all is answered. */
@@ -89,7 +93,9 @@ export class SettledNotices {
       for (let first = this.#waiting[0]; first; first = this.#waiting[0]) {
         const { stored } = first;
         await stored;
-        await this.#answer(this.#takeStored(stored));
+        const notice = this.#takeStored(stored);
+        await this.#answer(notice);
+        this.#failures -= notice.failures.length;
       }
     } catch (error) {
       this.#onFailure(error);

@@ -1,6 +1,5 @@
 import { type PublishStreamResponse, QueueService } from '../../generated/muster/v1/queue.js';
 import { MusterError } from '../kit/errors.js';
-import { aborted } from '../kit/tasks.js';
 import { rawRequests } from '../rpc/raw.js';
 import type { CallContext, Duplex, Handlers } from '../rpc/types.js';
 import type { Broker } from './broker.js';
@@ -22,7 +21,7 @@ export function publishHandlers(broker: Broker): Handlers<typeof PUBLISH_METHODS
       const { topic: name, encoded } = readPublishRequest(request);
       const topic = await topicToPublish(broker, name, context);
       const bytes = encoded.messages.length;
-      await broker.admission.enter(bytes);
+      await broker.admission.enterOnce(bytes);
       try {
         return toPublishResponse(await topic.publish(encoded));
       } finally {
@@ -60,10 +59,25 @@ async function publishStream(
   const publisher = new Publisher(parts, broker.clock.now(), () => {
     failed.fail(displaced(open.producer));
   });
+  /** What was taken is answered, and the stream ends. */
+  const end = (reason: MusterError): void => {
+    publisher.finish().then(() => {
+      failed.fail(reason);
+    }, failed.fail);
+  };
+  const endings = [
+    onAbort(context.draining, () => {
+      end(stopping());
+    }),
+    onAbort(topic.gone, () => {
+      end(deleted(open.topic));
+    }),
+  ];
   try {
     await stream.send(openedFrame(await publisher.lastBatch()));
-    await Promise.race([takeAll(frames, publisher), failed.promise, stopping(publisher, context)]);
+    await Promise.race([takeAll(frames, publisher), failed.promise]);
   } finally {
+    for (const forget of endings) forget();
     publisher.close();
   }
 }
@@ -79,14 +93,25 @@ async function takeAll(frames: AsyncIterator<Buffer>, publisher: Publisher): Pro
   await publisher.finish();
 }
 
-/** When the server begins to stop: what was taken is answered, and the stream ends. Resolves never. */
-async function stopping(publisher: Publisher, { draining }: CallContext): Promise<never> {
-  if (!draining) return new Promise<never>(() => undefined);
-  await aborted(draining);
-  await publisher.finish();
-  throw new MusterError('unavailable', 'the queue is stopping: connect again in a moment', {
+/** Calls `then` when the signal aborts, or has, unless the function it answers with was called before: the signal outlives many streams. */
+function onAbort(signal: AbortSignal | undefined, then: () => void): () => void {
+  if (signal?.aborted === true) then();
+  signal?.addEventListener('abort', then, { once: true });
+  return () => {
+    signal?.removeEventListener('abort', then);
+  };
+}
+
+function stopping(): MusterError {
+  return new MusterError('unavailable', 'the queue is stopping: connect again in a moment', {
     reason: 'STOPPING',
     retryAfterMs: 1000,
+  });
+}
+
+function deleted(topic: string): MusterError {
+  return new MusterError('not_found', `topic ${topic} was deleted: connect again where there is one of that name`, {
+    reason: 'UNKNOWN_TOPIC',
   });
 }
 

@@ -7,6 +7,8 @@ import type { Topic } from './topic.js';
 
 /** Batches of one stream that are not answered yet. At it the stream is not read. */
 const UNANSWERED_MAX = 4096;
+/** Messages with a dedupe id or a delay in those batches: an answer may name each of them. At it the stream is not read. */
+const UNANSWERED_SPECIAL_MAX = 65_536;
 
 /** What became of one batch of a stream. */
 export type Outcome =
@@ -14,8 +16,12 @@ export type Outcome =
 
 interface Slot {
   readonly batch: number;
+  /** Messages with a dedupe id or a delay. */
+  readonly special: number;
   outcome: Outcome | undefined;
 }
+
+type Answered = Pick<Slot, 'special'> & { readonly outcome: Outcome };
 
 export interface PublisherParts {
   readonly topic: Topic;
@@ -33,6 +39,9 @@ export class Publisher {
   readonly #parts: PublisherParts;
   readonly #owner: number | undefined;
   #slots: Slot[] = [];
+  #special = 0;
+  #taken = 0;
+  #answered = 0;
   #answering: Promise<void> | undefined;
   #changed: (() => void)[] = [];
 
@@ -57,8 +66,7 @@ export class Publisher {
     const bytes = encoded.messages.length;
     const entering = admission.enter(bytes);
     if (entering) await entering;
-    const slot: Slot = { batch, outcome: undefined };
-    this.#slots.push(slot);
+    const slot = this.#slot(batch, encoded.placed?.length ?? 0);
     const claim = this.#owner === undefined ? undefined : { name: producer, owner: this.#owner, batch };
     topic.publish(encoded, claim).then(
       (published) => {
@@ -77,18 +85,14 @@ export class Publisher {
   async refuse(batch: number, error: MusterError): Promise<void> {
     const { topic, producer } = this.#parts;
     if (this.#owner !== undefined) topic.producers.expect({ name: producer, batch });
-    const slot: Slot = { batch, outcome: undefined };
-    this.#slots.push(slot);
-    this.#settle(slot, { batch, refused: error });
+    this.#settle(this.#slot(batch, 0), { batch, refused: error });
     await this.#room();
   }
 
-  /** Resolves when everything taken is answered. */
+  /** Resolves when everything taken so far is answered. */
   async finish(): Promise<void> {
-    while (this.#slots.length > 0) {
-      await this.#change();
-    }
-    await this.#answering;
+    const taken = this.#taken;
+    while (this.#answered < taken) await this.#change();
   }
 
   /** The stream has ended. */
@@ -96,8 +100,16 @@ export class Publisher {
     if (this.#owner !== undefined) this.#parts.topic.producers.close(this.#parts.producer, this.#owner);
   }
 
+  #slot(batch: number, special: number): Slot {
+    const slot: Slot = { batch, special, outcome: undefined };
+    this.#slots.push(slot);
+    this.#special += special;
+    this.#taken += 1;
+    return slot;
+  }
+
   async #room(): Promise<void> {
-    while (this.#slots.length >= UNANSWERED_MAX) await this.#change();
+    while (this.#slots.length >= UNANSWERED_MAX || this.#special >= UNANSWERED_SPECIAL_MAX) await this.#change();
   }
 
   /** Resolves when some batches have been answered. */
@@ -117,7 +129,9 @@ export class Publisher {
       // What one group stored is said one by one within this turn: it is answered together.
       await Promise.resolve();
       for (let ready = this.#takeReady(); ready.length > 0; ready = this.#takeReady()) {
-        await this.#parts.answer(ready);
+        await this.#parts.answer(ready.map(({ outcome }) => outcome));
+        this.#answered += ready.length;
+        for (const { special } of ready) this.#special -= special;
         for (const wake of this.#changed.splice(0)) wake();
       }
     } catch (error) {
@@ -127,11 +141,11 @@ export class Publisher {
     }
   }
 
-  #takeReady(): readonly Outcome[] {
-    const ready: Outcome[] = [];
-    for (const { outcome } of this.#slots) {
+  #takeReady(): readonly Answered[] {
+    const ready: Answered[] = [];
+    for (const { special, outcome } of this.#slots) {
       if (!outcome) break;
-      ready.push(outcome);
+      ready.push({ special, outcome });
     }
     this.#slots = ready.length === this.#slots.length ? [] : this.#slots.slice(ready.length);
     return ready;

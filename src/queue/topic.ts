@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Clock } from '../kit/clock.js';
 import { formatSize } from '../kit/durations.js';
 import { MusterError } from '../kit/errors.js';
@@ -92,6 +93,7 @@ export class Topic implements Contributor {
   /** The oldest message is older than max_age allows. */
   #overAge = false;
   #closed: MusterError | undefined;
+  readonly #gone = new AbortController();
   #trimmed = 0;
   #dedupeForgotten = 0;
 
@@ -107,6 +109,8 @@ export class Topic implements Contributor {
     this.nextSubscriptionId = loaded.nextSubscriptionId;
     this.#recent = parts.cache.newTail();
     this.producers = new Producers(loaded.record.id, loaded.producers);
+    // Each of its publishers' streams listens.
+    setMaxListeners(0, this.#gone.signal);
     this.published = new RateMeter(parts.clock);
   }
 
@@ -219,6 +223,12 @@ export class Topic implements Contributor {
   /** The topic was deleted: what is not stored yet is refused. */
   close(reason: MusterError): void {
     this.#closed = reason;
+    this.#gone.abort(reason);
+  }
+
+  /** Aborts when the topic is deleted. One of the same name that is made later is another. */
+  get gone(): AbortSignal {
+    return this.#gone.signal;
   }
 
   async contribute(): Promise<readonly Change[]> {

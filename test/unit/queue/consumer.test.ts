@@ -146,6 +146,19 @@ describe('answers to what is settled', () => {
     assert.deepEqual(failures, [lost]);
   });
 
+  it('have a bound of failures too', async () => {
+    const { notices, answers } = answering();
+    const stored = promised();
+    const failures = Array.from({ length: 4096 }, (_, index) => failed(index + 1)).flat();
+    for (let id = 1; id <= 3; id += 1) notices.add({ id, failures }, stored.promise);
+    assert.equal(notices.isFull, false);
+    notices.add({ id: 4, failures }, stored.promise);
+    assert.equal(notices.isFull, true);
+    stored.keep();
+    await notices.idle();
+    assert.deepEqual([notices.isFull, answers.map(({ id }) => id)], [false, [4]]);
+  });
+
   it('have a bound, at which the stream must wait', async () => {
     const { notices, answers } = answering();
     const stored = promised();

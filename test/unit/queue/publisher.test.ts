@@ -126,6 +126,35 @@ describe('a publishing stream', () => {
     assert.deepEqual(answers.failures, [answers.failure]);
   });
 
+  it('finishes when what was taken so far is answered, though more is taken meanwhile', async () => {
+    const { publisher, answers } = await publishing();
+    answers.held = true;
+    await publisher.take(1, encoded('a'));
+    const finishing = publisher.finish();
+    await publisher.take(2, encoded('b'));
+    await turns();
+    answers.release();
+    await finishing;
+    await turns();
+    assert.deepEqual(answers.batches, [1, 2]);
+  });
+
+  it('waits at 65,536 messages of which an answer may say something each', async () => {
+    const { publisher, answers } = await publishing();
+    answers.held = true;
+    const same = encoded(...Array.from({ length: 8192 }, () => ({ dedupeId: 'x' })));
+    await publisher.take(1, same);
+    await turns();
+    for (let batch = 2; batch <= 8; batch += 1) await publisher.take(batch, encoded('plain'));
+    for (let batch = 9; batch <= 14; batch += 1) await publisher.take(batch, same);
+    let taken = false;
+    const last = publisher.take(15, same).then(() => (taken = true));
+    await turns();
+    assert.equal(taken, false);
+    answers.release();
+    await last;
+  });
+
   it('waits at 4,096 batches that are not answered, stored or refused', async () => {
     for (const bad of [false, true]) {
       const { publisher, answers } = await publishing();
