@@ -8,6 +8,8 @@ import type { Failure, SettleOrder } from './subscription/types.js';
 /** Pulls with messages that are not settled and whose lease runs, over all subscriptions. */
 const PULLS_MAX = 10_000;
 const PULL_BYTES_MAX = 1024 * 1024;
+/** What a lease looks like, of this run of the queue or another. */
+const LEASE_PATTERN = /^[0-9a-z]{8}-[0-9a-z]+-[0-9a-z]+$/;
 /** For more messages that are ready, when some have come: a busy subscription is never quiet. */
 const FILL_MS = 100;
 /** After the end of a lease, before the pull that had it is forgotten. */
@@ -190,7 +192,8 @@ export class Pulls {
     const [run, pullText = '', deliveryText = ''] = lease.split('-');
     const pull = parseInt(pullText, 36);
     const delivery = parseInt(deliveryText, 36);
-    if (this.#leaseOf(pull, delivery) !== lease) return run === this.#run ? 'UNKNOWN_LEASE' : 'LEASE_OVER';
+    if (run !== this.#run && LEASE_PATTERN.test(lease)) return 'LEASE_OVER';
+    if (this.#leaseOf(pull, delivery) !== lease) return 'UNKNOWN_LEASE';
     const found = this.#pulls.get(pull);
     if (!found) return pull <= this.#number ? 'LEASE_OVER' : 'UNKNOWN_LEASE';
     return found.delivery === of ? { pull, delivery } : 'UNKNOWN_LEASE';
