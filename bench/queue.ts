@@ -1,8 +1,8 @@
 /**
  * The queue beside Redis Streams, RabbitMQ and NATS JetStream, each synced to disk before it acknowledges, in one run on one machine. It starts every
  * server itself, on a fresh directory; one that is not installed is named and left out. What is compared how: docs/benchmarks.md.
- * Run after `npm run build`: node --import tsx bench/queue.ts [--only publish,fanout,latency,backlog,idle,stalled] [--systems muster,redis,...]
- *   [--seconds 1.5] [--rounds 3] [--backlog 1000000] [--limit 350] [--json FILE]
+ * Run after `npm run build`: node --import tsx bench/queue.ts [--only publish,fanout,latency,idle,stalled,backlog] [--systems muster,redis,...]
+ *   [--seconds 1] [--rounds 3] [--backlog 1000000] [--limit 340] [--json FILE]
  */
 import { rmSync } from 'node:fs';
 import { mkdtemp, writeFile } from 'node:fs/promises';
@@ -20,16 +20,16 @@ import { printed, ratiosOf, type Table } from './queue/results.js';
 import { stalled } from './queue/stalled.js';
 import { SUBJECTS, type Subject } from './queue/subjects.js';
 
-const SCENARIOS: readonly Scenario[] = [publish, fanout, latency, backlog, idle, stalled];
+const SCENARIOS: readonly Scenario[] = [publish, fanout, latency, idle, stalled, backlog];
 
 const { values } = parseArgs({
   options: {
     only: { type: 'string', default: SCENARIOS.map(({ name }) => name).join(',') },
     systems: { type: 'string', default: '' },
-    seconds: { type: 'string', default: '1.5' },
+    seconds: { type: 'string', default: '1' },
     rounds: { type: 'string', default: '3' },
     backlog: { type: 'string', default: '1000000' },
-    limit: { type: 'string', default: '350' },
+    limit: { type: 'string', default: '340' },
     json: { type: 'string', default: '' },
   },
 });

@@ -38,7 +38,7 @@ async function reclaimed(directory: string): Promise<number> {
   const lateMs = nowMs() + RECLAIM_SECONDS * 1000;
   let smallest = Infinity;
   let fellMs = nowMs();
-  while (nowMs() < lateMs && nowMs() - fellMs < 5000) {
+  while (nowMs() < lateMs && nowMs() - fellMs < 4000) {
     const now = await diskBytes(directory);
     if (now < smallest) fellMs = nowMs();
     smallest = Math.min(smallest, now);

@@ -6,7 +6,8 @@ import { command, RespError, RespReader, type RespValue } from './resp.js';
 
 /**
  * Redis Streams over a connection of the bench's own, pipelined: ioredis spends more on a command than Redis does. A subscription is a
- * consumer group of the topic's stream.
+ * consumer group of the topic's stream. The endpoint's variant is how many connections a publisher spreads its messages over: Redis reads 16 KiB of a
+ * connection at a time and syncs after each round, so that more of them share a sync, and the order of the messages is lost.
  */
 
 /** Entries asked for at a time. */
@@ -68,32 +69,39 @@ export class RedisClient implements QueueClient {
 
   async publisher(options: PublisherOptions): Promise<Publisher> {
     const { topic } = options;
-    const socket = await reach(this.#endpoint.address);
-    read(
-      socket,
-      (values) => {
-        options.acked(values.length);
-      },
-      (error) => {
-        options.failed(error);
-      },
-    );
+    const connections = Number(this.#endpoint.variant || '1');
+    const sockets = await Promise.all(Array.from({ length: connections }, () => reach(this.#endpoint.address)));
+    for (const socket of sockets) {
+      read(
+        socket,
+        (values) => {
+          options.acked(values.length);
+        },
+        (error) => {
+          options.failed(error);
+        },
+      );
+    }
+    let writes = 0;
     const waiting: Buffer[] = [];
     const end = Buffer.from('\r\n');
     const begin = Buffer.from(`*5\r\n$4\r\nXADD\r\n$${topic.length}\r\n${topic}\r\n$1\r\n*\r\n$1\r\nd\r\n`);
     const flush = (): void => {
       if (waiting.length === 0) return;
-      socket.write(Buffer.concat(waiting));
+      sockets[writes % connections]?.write(Buffer.concat(waiting));
+      writes += 1;
       waiting.length = 0;
     };
     return {
       send: (payload) => {
         waiting.push(begin, Buffer.from(`$${payload.length}\r\n`, 'latin1'), payload, end);
-        if (waiting.length >= 4 * WRITE_COUNT) flush();
+        if (waiting.length >= (4 * WRITE_COUNT) / connections) flush();
       },
       flush,
       finish: flush,
-      close: () => close(socket),
+      close: async () => {
+        await Promise.all(sockets.map(close));
+      },
     };
   }
 

@@ -48,7 +48,7 @@ export const SUBJECTS: readonly Subject[] = [
     variant: '',
     role: 'shown',
     inFlight: 8192,
-    scenarios: ['publish', 'fanout', 'latency'],
+    scenarios: ['publish'],
   },
   {
     name: 'Redis Streams',
@@ -58,6 +58,15 @@ export const SUBJECTS: readonly Subject[] = [
     role: 'peer',
     inFlight: 2000,
     scenarios: EVERYWHERE,
+  },
+  {
+    name: 'Redis Streams, 8 connections',
+    system: redis,
+    client: 'redis',
+    variant: '8',
+    role: 'peer',
+    inFlight: 4000,
+    scenarios: ['publish', 'fanout'],
   },
   {
     name: 'Redis Streams, ioredis',
