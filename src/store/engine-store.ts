@@ -2,6 +2,7 @@ import { MusterError, messageOf } from '../kit/errors.js';
 import type { Logger } from '../kit/logger.js';
 import type { Engine } from './engine.js';
 import { assertKey, assertPrefix, assertRange } from './keys.js';
+import { Lifecycle } from './lifecycle.js';
 import { checkBatch, planGroup, type Batch, type Verdict } from './plan.js';
 import { WRITE_BACKLOG_BYTES_MAX, type Change, type Entry, type KeyRange, type Mutation, type Store } from './port.js';
 import { Watches } from './watches.js';
@@ -16,13 +17,6 @@ interface Waiting {
   resolve(revision: number): void;
   reject(error: unknown): void;
 }
-
-/** open -> closing -> closed, or open/closing -> failed. `done` resolves when the engine is closed. */
-type State =
-  | { readonly at: 'open' }
-  | { readonly at: 'closing'; readonly done: Promise<void> }
-  | { readonly at: 'closed' }
-  | { readonly at: 'failed'; readonly error: MusterError; readonly done: Promise<void> };
 
 // eslint-disable-next-line @typescript-eslint/require-await -- an iterable that rejects, for calls that cannot throw
 async function* failing(error: unknown): AsyncGenerator<never> {
@@ -40,7 +34,9 @@ export class EngineStore implements Store {
   readonly #logger: Logger;
   readonly #watches = new Watches();
   #tellFailed: (error: Error) => void = () => undefined;
-  #state: State = { at: 'open' };
+  readonly #life = new Lifecycle(
+    () => new MusterError('unavailable', 'the store is closed: open it again', { reason: 'STORE_CLOSED' }),
+  );
   #revision: number;
   #waiting: Waiting[] = [];
   #waitingBytes = 0;
@@ -60,22 +56,22 @@ export class EngineStore implements Store {
   }
 
   async get(key: string): Promise<Entry | undefined> {
-    this.#assertOpen();
+    this.#life.assertOpen();
     assertKey(key);
-    return this.#read(() => this.#engine.get(key));
+    return this.#life.read(() => this.#engine.get(key));
   }
 
   async *range(range: KeyRange = {}): AsyncGenerator<Entry> {
-    this.#assertOpen();
+    this.#life.assertOpen();
     assertRange(range);
     if (range.limit === 0) return;
     const chunks = this.#engine.scan(range)[Symbol.asyncIterator]();
     try {
       for (;;) {
-        const step = await this.#read(() => chunks.next());
+        const step = await this.#life.read(() => chunks.next());
         if (step.done) return;
         for (const entry of step.value) {
-          this.#assertOpen();
+          this.#life.assertOpen();
           yield entry;
         }
       }
@@ -85,7 +81,7 @@ export class EngineStore implements Store {
   }
 
   async write(mutations: readonly Mutation[]): Promise<number> {
-    this.#assertOpen();
+    this.#life.assertOpen();
     const batch = checkBatch(mutations);
     if (this.#waitingBytes > 0 && this.#waitingBytes + batch.bytes > WRITE_BACKLOG_BYTES_MAX) {
       throw new MusterError(
@@ -106,7 +102,7 @@ export class EngineStore implements Store {
 
   async problem(): Promise<string> {
     try {
-      this.#assertOpen();
+      this.#life.assertOpen();
       const room = await this.#engine.room();
       return room.puts > 0 ? '' : room.refusal().message;
     } catch (error) {
@@ -116,7 +112,7 @@ export class EngineStore implements Store {
 
   watch(prefix: string, signal: AbortSignal): AsyncIterable<Change> {
     try {
-      this.#assertOpen();
+      this.#life.assertOpen();
       assertPrefix(prefix);
     } catch (error) {
       return failing(error);
@@ -125,49 +121,14 @@ export class EngineStore implements Store {
   }
 
   async close(): Promise<void> {
-    if (this.#state.at === 'open') this.#move({ at: 'closing', done: this.#shutDown() });
-    if (this.#state.at === 'closing') await this.#state.done;
-    // A commit that failed while closing has moved the state on.
-    if (this.#state.at === 'failed') await this.#state.done;
-  }
-
-  /** The only place the state changes; a store that failed stays failed. */
-  #move(next: State): void {
-    if (this.#state.at !== 'failed') this.#state = next;
-  }
-
-  #assertOpen(): void {
-    const state = this.#state;
-    switch (state.at) {
-      case 'open':
-        return;
-      case 'failed':
-        throw state.error;
-      case 'closing':
-      case 'closed':
-        throw new MusterError('unavailable', 'the store is closed: open it again', { reason: 'STORE_CLOSED' });
-    }
-  }
-
-  /** A read that was under way when the store closed rejects as any later one would. */
-  async #read<T>(read: () => Promise<T>): Promise<T> {
-    let result: T;
-    try {
-      result = await read();
-    } catch (error) {
-      this.#assertOpen();
-      throw error;
-    }
-    this.#assertOpen();
-    return result;
+    await this.#life.close(() => this.#shutDown());
   }
 
   async #shutDown(): Promise<void> {
     await this.#writer;
-    if (this.#state.at === 'failed') return;
+    if (this.#life.failure) return;
     this.#watches.end();
     await this.#closeEngine();
-    this.#move({ at: 'closed' });
   }
 
   /** What was acknowledged is durable already, so that a close which fails loses nothing. */
@@ -239,7 +200,7 @@ export class EngineStore implements Store {
     );
     this.#logger.error('a write failed, the store stops', { error: cause });
     const done = this.#closeEngine();
-    this.#move({ at: 'failed', error, done });
+    this.#life.fail(error, done);
     for (const waiting of group) {
       waiting.reject(
         new MusterError('unavailable', 'the write failed and its outcome is unknown until the store is opened again', {

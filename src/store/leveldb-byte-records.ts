@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { sleep, systemClock, type Clock } from '../kit/clock.js';
 import { MusterError, errnoOf, messageOf } from '../kit/errors.js';
 import { silentLogger, type Logger } from '../kit/logger.js';
-import { openDatabase, readError, type Db, type LevelDatabase } from './leveldb-database.js';
+import { isEmpty, openDatabase, readError, type Db, type LevelDatabase } from './leveldb-database.js';
 import { scrubFiles, type LiveTable } from './leveldb-files.js';
 import { damaged } from './leveldb-records.js';
 import { freeBytesOf } from './leveldb-space.js';
@@ -316,15 +316,6 @@ async function readOwn({ path, db }: LevelDatabase): Promise<Own | undefined> {
     return JSON.parse(json.toString()) as Own;
   } catch (error) {
     throw damaged(path, `its own record is not JSON (${messageOf(error)})`);
-  }
-}
-
-async function isEmpty(db: Db): Promise<boolean> {
-  const iterator = db.keys({ limit: 1 });
-  try {
-    return (await iterator.next()) === undefined;
-  } finally {
-    await iterator.close();
   }
 }
 

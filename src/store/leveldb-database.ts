@@ -100,6 +100,16 @@ export function readError(path: string, error: unknown): MusterError {
   });
 }
 
+/** Whether nothing is stored at all. */
+export async function isEmpty(db: Db): Promise<boolean> {
+  const iterator = db.keys({ limit: 1 });
+  try {
+    return (await iterator.next()) === undefined;
+  } finally {
+    await iterator.close();
+  }
+}
+
 /**
  * Whether LevelDB may start a new database here. Without its CURRENT file LevelDB would start one over existing data and then
  * delete that data as obsolete; a first start that was cut off leaves neither tables nor logs.

@@ -2,7 +2,14 @@ import { systemClock, type Clock } from '../kit/clock.js';
 import { silentLogger, type Logger } from '../kit/logger.js';
 import { EngineStore } from './engine-store.js';
 import { assertAcknowledged, checkEverything } from './leveldb-check.js';
-import { openDatabase, readError, type DatabaseSettings, type Db, type LevelDatabase } from './leveldb-database.js';
+import {
+  isEmpty,
+  openDatabase,
+  readError,
+  type DatabaseSettings,
+  type Db,
+  type LevelDatabase,
+} from './leveldb-database.js';
 import { LevelEngine } from './leveldb-engine.js';
 import { migrate } from './leveldb-migrate.js';
 import {
@@ -48,15 +55,6 @@ async function readMeta(path: string, db: Db): Promise<Meta | undefined> {
     return bytes && decodeMeta(path, bytes);
   } catch (error) {
     throw readError(path, error);
-  }
-}
-
-async function isEmpty(db: Db): Promise<boolean> {
-  const iterator = db.keys({ limit: 1 });
-  try {
-    return (await iterator.next()) === undefined;
-  } finally {
-    await iterator.close();
   }
 }
 

@@ -1,5 +1,6 @@
 import { MusterError } from '../kit/errors.js';
 import type { Logger } from '../kit/logger.js';
+import { Lifecycle } from './lifecycle.js';
 import type { KeySpan, RecordChange, RecordEngine, Records, Room, Scan, StoredRecord } from './records.js';
 
 /** How the owner of the records calls them in its errors. */
@@ -14,13 +15,6 @@ export interface RecordsNames {
 /** Keys that one step of clear() deletes. */
 const CLEAR_KEYS = 1000;
 
-/** open -> closing -> closed, or open/closing -> failed. `done` resolves when the engine is closed. */
-type State =
-  | { readonly at: 'open' }
-  | { readonly at: 'closing'; readonly done: Promise<void> }
-  | { readonly at: 'closed' }
-  | { readonly at: 'failed'; readonly error: MusterError; readonly done: Promise<void> };
-
 /** Records over any engine: lifecycle and fail-stop. Commits run one at a time, in the order asked. */
 export class OpenRecords implements Records {
   readonly failed: Promise<MusterError>;
@@ -28,7 +22,7 @@ export class OpenRecords implements Records {
   readonly #names: RecordsNames;
   readonly #logger: Logger;
   #tellFailed: (error: MusterError) => void = () => undefined;
-  #state: State = { at: 'open' };
+  readonly #life: Lifecycle;
   /** Ends when all commits asked for so far have ended; never rejects. */
   #commits: Promise<void> = Promise.resolve();
 
@@ -36,25 +30,28 @@ export class OpenRecords implements Records {
     this.#engine = engine;
     this.#names = names;
     this.#logger = logger;
+    this.#life = new Lifecycle(
+      () => new MusterError('unavailable', `${names.what} is closed: open it again`, { reason: names.closed }),
+    );
     this.failed = new Promise((resolve) => {
       this.#tellFailed = resolve;
     });
   }
 
   getMany(keys: readonly Buffer[]): Promise<readonly (Buffer | undefined)[]> {
-    return this.#read(() => this.#engine.getMany(keys));
+    return this.#life.read(() => this.#engine.getMany(keys));
   }
 
   has(keys: readonly Buffer[]): Promise<readonly boolean[]> {
-    return this.#read(() => this.#engine.has(keys));
+    return this.#life.read(() => this.#engine.has(keys));
   }
 
   keys(span: KeySpan, limit: number): Promise<readonly Buffer[]> {
-    return this.#read(() => this.#engine.keys(span, limit));
+    return this.#life.read(() => this.#engine.keys(span, limit));
   }
 
   piece(scan: Scan): Promise<readonly StoredRecord[]> {
-    return this.#read(() => this.#engine.piece(scan));
+    return this.#life.read(() => this.#engine.piece(scan));
   }
 
   scan(scan: Scan): AsyncIterable<readonly StoredRecord[]> {
@@ -66,11 +63,11 @@ export class OpenRecords implements Records {
   }
 
   room(): Promise<Room> {
-    return this.#read(() => this.#engine.room());
+    return this.#life.read(() => this.#engine.room());
   }
 
   diskBytes(): Promise<number> {
-    return this.#read(() => this.#engine.diskBytes());
+    return this.#life.read(() => this.#engine.diskBytes());
   }
 
   /** What was asked for before close() still runs. */
@@ -94,51 +91,18 @@ export class OpenRecords implements Records {
   }
 
   async compact(span: KeySpan): Promise<void> {
-    const again = await this.#read(() => this.#engine.compact(span));
+    const again = await this.#life.read(() => this.#engine.compact(span));
     if (again.length === 0) return;
     await this.commit(again.map((key) => ({ key, value: undefined })));
-    await this.#read(() => this.#engine.compact(span));
+    await this.#life.read(() => this.#engine.compact(span));
   }
 
   async close(): Promise<void> {
-    if (this.#state.at === 'open') this.#move({ at: 'closing', done: this.#shutDown() });
-    if (this.#state.at === 'closing') await this.#state.done;
-    // A write that failed while closing has moved the state on.
-    if (this.#state.at === 'failed') await this.#state.done;
+    await this.#life.close(() => this.#shutDown());
   }
 
   assertOpen(): void {
-    const state = this.#state;
-    switch (state.at) {
-      case 'open':
-        return;
-      case 'failed':
-        throw state.error;
-      case 'closing':
-      case 'closed':
-        throw new MusterError('unavailable', `${this.#names.what} is closed: open it again`, {
-          reason: this.#names.closed,
-        });
-    }
-  }
-
-  /** The only place the state changes; what failed stays failed. */
-  #move(next: State): void {
-    if (this.#state.at !== 'failed') this.#state = next;
-  }
-
-  /** A read that was under way at the close rejects as any later one would. */
-  async #read<T>(read: () => Promise<T>): Promise<T> {
-    this.assertOpen();
-    let result: T;
-    try {
-      result = await read();
-    } catch (error) {
-      this.assertOpen();
-      throw error;
-    }
-    this.assertOpen();
-    return result;
+    this.#life.assertOpen();
   }
 
   async *#iterate<T>(open: () => AsyncIterable<T>): AsyncGenerator<T> {
@@ -146,7 +110,7 @@ export class OpenRecords implements Records {
     const steps = open()[Symbol.asyncIterator]();
     try {
       for (;;) {
-        const step = await this.#read(() => steps.next());
+        const step = await this.#life.read(() => steps.next());
         if (step.done) return;
         yield step.value;
       }
@@ -156,7 +120,7 @@ export class OpenRecords implements Records {
   }
 
   async #write<T>(write: () => Promise<T>): Promise<T> {
-    if (this.#state.at === 'failed') throw this.#state.error;
+    if (this.#life.failure) throw this.#life.failure;
     try {
       return await write();
     } catch (error) {
@@ -165,8 +129,7 @@ export class OpenRecords implements Records {
   }
 
   #fail(cause: unknown): MusterError {
-    const state = this.#state;
-    if (state.at === 'failed') return state.error;
+    if (this.#life.failure) return this.#life.failure;
     const { what, failed } = this.#names;
     const error = new MusterError(
       'unavailable',
@@ -176,7 +139,7 @@ export class OpenRecords implements Records {
     );
     this.#logger.error('a write failed, the log stops', { error: cause });
     const done = this.#closeEngine();
-    this.#move({ at: 'failed', error, done });
+    this.#life.fail(error, done);
     void done.then(() => {
       this.#tellFailed(error);
     });
@@ -185,9 +148,7 @@ export class OpenRecords implements Records {
 
   async #shutDown(): Promise<void> {
     await this.#commits;
-    if (this.#state.at === 'failed') return;
-    await this.#closeEngine();
-    this.#move({ at: 'closed' });
+    if (!this.#life.failure) await this.#closeEngine();
   }
 
   /** What was acknowledged is durable already, so that a close which fails loses nothing. */
