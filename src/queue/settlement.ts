@@ -27,7 +27,7 @@ export class Settlement implements Contributor {
   readonly essential = true;
   readonly #parts: SettlementParts;
   /** Died and not yet stored as dead letters. */
-  readonly #died: Death[] = [];
+  readonly #died = new Set<Death>();
   /** Dead letters on their way again, and not yet stored as such. */
   #marked = new Map<number, DeadLetterRecord>();
   /** What a refused group would have stored, by what it is about: it goes with the next one. */
@@ -50,8 +50,10 @@ export class Settlement implements Contributor {
 
   /** These are to become dead letters with the next group. */
   bury(died: readonly Death[]): void {
-    for (const { sequence } of died) this.#marked.delete(sequence);
-    this.#died.push(...died);
+    for (const death of died) {
+      this.#marked.delete(death.sequence);
+      this.#died.add(death);
+    }
   }
 
   /**
@@ -64,8 +66,8 @@ export class Settlement implements Contributor {
 
   /** Gives up those that died and could not be read: the subscription goes on elsewhere. */
   forgetUnread(): void {
-    this.#parts.state.purged(this.#died.length);
-    this.#died.length = 0;
+    this.#parts.state.purged(this.#died.size);
+    this.#died.clear();
   }
 
   /** Nothing more is to be stored: the subscription is gone. */
@@ -77,7 +79,7 @@ export class Settlement implements Contributor {
     if (this.#closed) return [];
     this.#writing = this.#unsaved;
     this.#unsaved = new Map();
-    if (this.#died.length > 0) return this.#contributeWithLetters();
+    if (this.#died.size > 0) return this.#contributeWithLetters();
     this.#gather();
     return [...this.#writing.values()];
   }
@@ -97,11 +99,10 @@ export class Settlement implements Contributor {
   async #contributeWithLetters(): Promise<readonly Change[]> {
     const { topicId, id: subscriptionId } = this.#parts.record;
     // Others may die while the first are read; none may be missing when the cursor is taken.
-    for (let death = this.#died[0]; death; death = this.#died[0]) {
+    for (const death of this.#died) {
       const { sequence } = death;
       const letter = await this.#letterOrStop(death);
-      if (this.#died[0] !== death) continue;
-      this.#died.shift();
+      if (!this.#died.delete(death)) continue;
       if (!letter) this.#parts.state.purged(1);
       if (!letter) continue;
       this.#writing.set(`letter ${sequence}`, { kind: 'dead letter', topicId, subscriptionId, sequence, letter });
