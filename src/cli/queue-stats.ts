@@ -75,13 +75,14 @@ function tableOf(topics: readonly TopicStats[], nowMs: number): string {
     { heading: 'DROPPED', text: of(({ dropped }) => String(dropped)), right: true },
     { heading: 'OLDEST', text: of(({ oldestUnsettled }) => ago(oldestUnsettled, nowMs)), right: true },
     {
-      heading: 'IN',
+      heading: 'PUBLISHED',
       text: of(
-        ({ deliveredPerSecond }) => rateText(deliveredPerSecond),
+        () => '',
         ({ publishedPerSecond }) => rateText(publishedPerSecond),
       ),
       right: true,
     },
+    { heading: 'DELIVERED', text: of(({ deliveredPerSecond }) => rateText(deliveredPerSecond)), right: true },
     { heading: 'SETTLED', text: of(({ settledPerSecond }) => rateText(settledPerSecond)), right: true },
     { heading: '', text: of(stateOf, ({ bytes, publishers }) => `${formatSize(bytes)}, ${publishers} publishers`) },
   ]);

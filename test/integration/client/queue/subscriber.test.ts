@@ -55,6 +55,9 @@ describe('the library on a queue', () => {
     assert.equal(missing.reason, 'UNKNOWN_SUBSCRIPTION');
     assert.equal((await failureOf(take(library.subscribe('none', 'none'), 1))).reason, 'UNKNOWN_TOPIC');
     assert.equal((await failureOf(library.publish('none', 'a'))).reason, 'UNKNOWN_TOPIC');
+    const create = { start: 'yesterday' as 'latest' };
+    assert.throws(() => library.subscribe(TOPIC, 'none', { create }), /create\.start/);
+    assert.throws(() => library.subscribe(TOPIC, ''), /name of the subscription is empty/);
   });
 
   it('delivers again what was given back, and leaves the loop without losing anything', async (t) => {
@@ -124,12 +127,13 @@ describe('the library on a queue', () => {
 
   it('keeps the leases of what it holds', async (t) => {
     const { library, subscription, stats } = await startQueueFixture(t);
-    await subscription('mail', { leaseMs: 1_000 });
+    await subscription('mail', { leaseMs: 3_000 });
     await library.publish(TOPIC, numbered(3));
     const held = library.subscribe(TOPIC, 'mail')[Symbol.asyncIterator]();
     const first = await held.next();
+    // Longer than the lease, which nothing but its extension can outlast.
     const started = performance.now();
-    await waitFor('three leases', () => performance.now() - started > 3_000);
+    await waitFor('the first lease to be over', () => performance.now() - started > 4_000);
     assert.equal((await stats('mail', ({ leased }) => leased === 3)).waiting, 0);
     assert.ok(first.done !== true && first.value.attempt === 1);
     await first.value.acked();
