@@ -25,6 +25,8 @@ export const BATCH_MESSAGES_MAX = 10_000;
 export const BATCH_FRAME_BYTES = 64;
 const DEDUPE_ID_BYTES_MAX = 128;
 const KEY_BYTES_MAX = 1024;
+/** Of a wrong value, in the error, characters. */
+const SHOWN_MAX = 60;
 const DELIVER_AFTER_MAX_MS = 30 * 86_400_000;
 
 /** Field numbers of Message, and of the entries of its map of attributes, in tags of length-delimited fields. */
@@ -39,8 +41,27 @@ const MESSAGES = 0x0a;
 
 const NANOS_PER_MS = 1_000_000;
 
+/** @throws invalid for what is no message: programs that are not type-checked call this too */
 export function asMessage(content: Content): OutgoingMessage {
-  return typeof content === 'string' || content instanceof Uint8Array ? { payload: content } : content;
+  if (typeof content === 'string' || content instanceof Uint8Array) return { payload: content };
+  if (isObject(content)) return content;
+  throw notValid('message', content, 'give text, bytes (a Buffer or Uint8Array), or an object with a payload');
+}
+
+/** A message that waits to be encoded: what its owner does to the object meanwhile changes nothing of it. */
+export function settledCopy(message: OutgoingMessage): OutgoingMessage {
+  return message.attributes === undefined ? { ...message } : { ...message, attributes: { ...message.attributes } };
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function notValid(field: string, value: unknown, need: string): MusterError {
+  const what = typeof value === 'object' && value !== null ? Object.prototype.toString.call(value) : String(value);
+  return new MusterError('invalid', `the ${field} of a message to publish is ${what.slice(0, SHOWN_MAX)}: ${need}`, {
+    fields: [{ field, description: need }],
+  });
 }
 
 function lengthOf(value: Uint8Array | string): number {
@@ -70,21 +91,41 @@ export function isDelayed({ deliverAfterMs = 0 }: OutgoingMessage): boolean {
 
 /**
  * Bytes of the encoded message, without what goes before it in a batch.
- * @throws invalid for a message no batch can hold: a queue would refuse the whole batch for it
+ * @throws invalid, naming the field, for a message no batch can hold: a queue would refuse the whole batch for it
  */
 export function encodedBytes(message: OutgoingMessage): number {
-  let bytes = fieldBytes(lengthOf(message.payload));
-  const { attributes, key, dedupeId } = message;
-  if (attributes !== undefined) {
-    for (const name of Object.keys(attributes)) {
-      const entry = entryBytes(name, attributes[name] ?? '');
-      bytes += 1 + varintBytes(entry) + entry;
-    }
-  }
+  const { payload, attributes, key, dedupeId } = message;
+  let bytes = fieldBytes(payloadBytes(payload));
+  if (attributes !== undefined) bytes += attributesBytes(attributes);
   if (key !== undefined) bytes += fieldBytes(checkedLength('key', key, KEY_BYTES_MAX));
   if (dedupeId !== undefined) bytes += fieldBytes(checkedLength('dedupeId', dedupeId, DEDUPE_ID_BYTES_MAX));
   if (message.deliverAfterMs !== undefined) bytes += delayBytes(message.deliverAfterMs);
   if (bytes + BATCH_FRAME_BYTES > BATCH_BYTES_MAX) throw tooLarge(bytes);
+  return bytes;
+}
+
+/** Anything else with a length would be written as that many bytes of something: the types alone keep nobody from that. */
+function payloadBytes(payload: unknown): number {
+  if (typeof payload === 'string') return Buffer.byteLength(payload);
+  if (payload instanceof Uint8Array) return payload.length;
+  throw notValid('payload', payload, payloadNeed(payload));
+}
+
+function payloadNeed(payload: unknown): string {
+  if (ArrayBuffer.isView(payload)) return 'give its bytes: new Uint8Array(x.buffer, x.byteOffset, x.byteLength)';
+  if (payload instanceof ArrayBuffer) return 'give its bytes: new Uint8Array(x)';
+  return 'give text, or bytes as a Buffer or Uint8Array; JSON.stringify() makes text of an object';
+}
+
+function attributesBytes(attributes: Readonly<Record<string, string>>): number {
+  if (!isObject(attributes)) throw notValid('attributes', attributes, 'give an object whose values are text');
+  let bytes = 0;
+  for (const name of Object.keys(attributes)) {
+    const value: unknown = attributes[name];
+    if (typeof value !== 'string') throw notValid(`attributes.${name}`, value, 'give text');
+    const entry = entryBytes(name, value);
+    bytes += 1 + varintBytes(entry) + entry;
+  }
   return bytes;
 }
 
@@ -102,7 +143,8 @@ function delayBytes(ms: number): number {
   return ms === 0 ? 0 : fieldBytes(durationOf(ms).bytes);
 }
 
-function checkedLength(field: string, text: string, bytesMax: number): number {
+function checkedLength(field: string, text: unknown, bytesMax: number): number {
+  if (typeof text !== 'string') throw notValid(field, text, 'give text');
   const bytes = Buffer.byteLength(text);
   if (bytes <= bytesMax) return bytes;
   throw new MusterError('invalid', `a ${field} of ${bytes} bytes is too long: use at most ${bytesMax}`, {

@@ -10,6 +10,7 @@ import {
   BATCH_BYTES_MAX,
   BATCH_MESSAGES_MAX,
   encodedBytes,
+  settledCopy,
   type Content,
   type OutgoingMessage,
 } from './message.js';
@@ -130,7 +131,7 @@ export class Publisher {
 
   /**
    * Publishes a message; resolves when it is on the queue's disk.
-   * @throws invalid, as a rejection, for a message that is too large; exhausted, reason TOPIC_FULL (retryAfterMs says when to try again);
+   * @throws invalid, as a rejection, for a message that is none (naming the field) or too large; exhausted, reason TOPIC_FULL (retryAfterMs says when to try again);
    * not_found, denied; unavailable when the queue was out of reach for too long: the message may be stored or not
    */
   send(content: Content): Promise<Receipt> {
@@ -140,7 +141,8 @@ export class Publisher {
       this.#assertOpen();
       const waiter = { resolve, reject };
       if (this.#mayTake(encoded)) this.#take(message, encoded, waiter);
-      else this.#turns.push({ message, encoded, waiter, taken: () => undefined, refused: reject });
+      else
+        this.#turns.push({ message: settledCopy(message), encoded, waiter, taken: () => undefined, refused: reject });
     });
   }
 
@@ -159,7 +161,7 @@ export class Publisher {
       return undefined;
     }
     return new Promise((taken, refused) => {
-      this.#turns.push({ message, encoded, waiter: undefined, taken, refused });
+      this.#turns.push({ message: settledCopy(message), encoded, waiter: undefined, taken, refused });
     });
   }
 

@@ -4,7 +4,7 @@ import { systemRandom } from '../../kit/random.js';
 import type { IdentitySource } from '../../rpc/identity.js';
 import { agentAddress, queueAddress } from '../agent-address.js';
 import { QueueConnection } from './connection.js';
-import { asMessage, type Content } from './message.js';
+import type { Content } from './message.js';
 import { Publisher, type PublisherOptions } from './publisher.js';
 import type { Receipt } from './receipts.js';
 import { BatchSubscriber, MessageSubscriber, type SubscribeOptions } from './subscriber.js';
@@ -76,7 +76,7 @@ export class Queue {
     const receipts: Receipt[] = [];
     for (let from = 0; from < contents.length; from += TOGETHER) {
       const some = contents.slice(from, from + TOGETHER);
-      receipts.push(...(await Promise.all(some.map((one) => publisher.send(asMessage(one))))));
+      receipts.push(...(await Promise.all(some.map((one) => publisher.send(one)))));
     }
     return {
       sequences: receipts.map(({ sequence }) => sequence),
@@ -87,18 +87,26 @@ export class Queue {
   /** A publisher of one topic with a stream of its own, for volume and for its options. Close it when done. @throws invalid */
   publisher(topic: string, options: PublisherOptions = {}): Publisher {
     this.#assertOpen();
+    assertName('topic', topic);
     return this.#kept(new Publisher(topic, options, this.#parts()));
   }
 
-  /** The messages of a subscription, one by one: `for await (const message of queue.subscribe(...)) { ...; message.ack(); }` */
+  /**
+   * The messages of a subscription, one by one: `for await (const message of queue.subscribe(...)) { ...; message.ack(); }`
+   * @throws invalid for options that are out of bounds
+   */
   subscribe(topic: string, subscription: string, options: SubscribeOptions = {}): MessageSubscriber {
     this.#assertOpen();
+    assertName('topic', topic);
+    assertName('subscription', subscription);
     return this.#kept(new MessageSubscriber({ topic, subscription }, options, this.#parts()));
   }
 
-  /** The messages of a subscription in the frames they come in, for volume. */
+  /** The messages of a subscription in the frames they come in, for volume. @throws invalid */
   subscribeBatches(topic: string, subscription: string, options: SubscribeOptions = {}): BatchSubscriber {
     this.#assertOpen();
+    assertName('topic', topic);
+    assertName('subscription', subscription);
     return this.#kept(new BatchSubscriber({ topic, subscription }, options, this.#parts()));
   }
 
@@ -148,6 +156,18 @@ export class Queue {
       reason: 'CLOSED',
     });
   }
+}
+
+/** Whether there is such a topic or subscription the queue says; what is no name at all could not even be sent. */
+function assertName(field: string, name: unknown): void {
+  if (typeof name === 'string' && name !== '') return;
+  throw new MusterError(
+    'invalid',
+    `the name of the ${field} is ${name === '' ? 'empty' : String(name)}: give its name`,
+    {
+      fields: [{ field, description: 'must be a name' }],
+    },
+  );
 }
 
 function isMany(content: Content | readonly Content[]): content is readonly Content[] {

@@ -9,7 +9,7 @@ import { Consumption } from './consumption.js';
 import { Delivery, DeliveryBatch } from './delivery.js';
 import type { HeldFrame } from './held-frame.js';
 import { isFinal, noticeAway, RECONNECT } from './retrying.js';
-import { toSubscription, type SubscriptionSettings } from './subscription-settings.js';
+import { assertWithin, checkedSettings, toSubscription, type SubscriptionSettings } from './subscription-settings.js';
 
 export interface SubscribeOptions {
   /** Makes the subscription with these settings when there is none yet; one that exists is used as it is. */
@@ -38,6 +38,9 @@ export interface SubscriberParts {
 
 const DEFAULT_MESSAGES = 1_000;
 const DEFAULT_BYTES = 4 * 1024 * 1024;
+/** The queue's own bounds. */
+const MESSAGES_MAX = 65_536;
+const BYTES_MAX = 64 * 1024 * 1024;
 const DEFAULT_HOLD_MS = 600_000;
 const DEFAULT_DRAIN_MS = 30_000;
 
@@ -72,7 +75,7 @@ export class Subscriber<T> implements AsyncIterable<T> {
     this.#gone = resolve;
   });
 
-  /** Use Queue.subscribe() or Queue.subscribeBatches(). */
+  /** Use Queue.subscribe() or Queue.subscribeBatches(). @throws invalid */
   constructor(
     names: { readonly topic: string; readonly subscription: string },
     options: SubscribeOptions,
@@ -80,7 +83,7 @@ export class Subscriber<T> implements AsyncIterable<T> {
     take: Take<T>,
   ) {
     this.#names = names;
-    this.#options = options;
+    this.#options = checked(options);
     this.#parts = parts;
     this.#take = take;
   }
@@ -154,8 +157,9 @@ export class Subscriber<T> implements AsyncIterable<T> {
       try {
         await this.#consume(backoff);
       } catch (error) {
-        if (this.#mayCreate(error) && (await this.#create())) continue;
-        this.#failed(error);
+        const failure = this.#mayCreate(error) ? await this.#create() : { error };
+        if (!failure) continue;
+        this.#failed(failure.error);
       }
       if (!this.#isOver()) await sleep(clock, backoff.next(), this.#stop.signal).catch(() => undefined);
     }
@@ -214,8 +218,8 @@ export class Subscriber<T> implements AsyncIterable<T> {
     );
   }
 
-  /** Whether it is there now. */
-  async #create(): Promise<boolean> {
+  /** Makes the subscription; answers with why it could not. */
+  async #create(): Promise<{ readonly error: unknown } | undefined> {
     const { topic, subscription } = this.#names;
     try {
       const client = createClient(QueueService, await this.#parts.channel());
@@ -223,12 +227,10 @@ export class Subscriber<T> implements AsyncIterable<T> {
         subscription: toSubscription(topic, subscription, this.#options.create ?? {}),
       });
     } catch (error) {
-      // Somebody else has just made it.
-      if (isCode(error, 'exists')) return true;
-      this.#failed(error);
-      return false;
+      // Somebody else may have just made it.
+      return isCode(error, 'exists') ? undefined : { error };
     }
-    return true;
+    return undefined;
   }
 
   /** Failures that may pass are tried again. */
@@ -252,6 +254,14 @@ export class Subscriber<T> implements AsyncIterable<T> {
     this.#waiting = [];
     for (const resolve of waiting) resolve();
   }
+}
+
+function checked(options: SubscribeOptions): SubscribeOptions {
+  const { maxMessages, maxBytes, holdMs, create } = options;
+  assertWithin('maxMessages', maxMessages, 1, MESSAGES_MAX);
+  assertWithin('maxBytes', maxBytes, 1, BYTES_MAX);
+  assertWithin('holdMs', holdMs, 0, Infinity);
+  return create === undefined ? options : { ...options, create: checkedSettings(create) };
 }
 
 export interface ProcessOptions {

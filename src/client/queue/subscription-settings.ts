@@ -1,4 +1,5 @@
 import type { Position, Subscription } from '../../../generated/muster/v1/queue.js';
+import { MusterError } from '../../kit/errors.js';
 import { toDuration } from '../../wire/time.js';
 
 /** Where a new subscription starts. */
@@ -18,6 +19,44 @@ export interface SubscriptionSettings {
   readonly ordered?: boolean;
   /** Deleted when no consumer was there for this time, milliseconds. Default: never. */
   readonly expireAfterIdleMs?: number;
+}
+
+const LEASE_MIN_MS = 1_000;
+const LEASE_MAX_MS = 12 * 3_600_000;
+/** Longest time the contract's other durations are given here: about 100 years. */
+const LONG_MS = 100 * 365 * 86_400_000;
+const ATTEMPTS_MAX = 2 ** 31 - 1;
+
+function notValid(field: string, need: string): MusterError {
+  return new MusterError('invalid', `${field} of a subscriber ${need}`, { fields: [{ field, description: need }] });
+}
+
+/** A number, where one is given. @throws invalid */
+export function assertWithin(field: string, value: unknown, low: number, high: number): void {
+  if (value === undefined || (typeof value === 'number' && value >= low && value <= high)) return;
+  throw notValid(field, `must be a number from ${low} to ${high}`);
+}
+
+/** The settings as they are. What cannot be sent is told here: later it would look like a subscription that is not there. @throws invalid */
+export function checkedSettings(settings: SubscriptionSettings): SubscriptionSettings {
+  const { start, leaseMs, maxAttempts, backoff, expireAfterIdleMs } = settings;
+  if (start !== undefined && !isStart(start)) {
+    throw notValid('create.start', 'must be "earliest", "latest", { sequence: NUMBER } or { time: DATE }');
+  }
+  assertWithin('create.leaseMs', leaseMs, LEASE_MIN_MS, LEASE_MAX_MS);
+  assertWithin('create.maxAttempts', maxAttempts, 0, ATTEMPTS_MAX);
+  assertWithin('create.backoff.initialMs', backoff?.initialMs, 0, LONG_MS);
+  assertWithin('create.backoff.maxMs', backoff?.maxMs, 0, LONG_MS);
+  assertWithin('create.backoff.multiplier', backoff?.multiplier, 0, Number.MAX_VALUE);
+  assertWithin('create.expireAfterIdleMs', expireAfterIdleMs, 0, LONG_MS);
+  return settings;
+}
+
+function isStart(start: unknown): boolean {
+  if (start === 'earliest' || start === 'latest') return true;
+  if (typeof start !== 'object' || start === null) return false;
+  if ('sequence' in start) return Number.isSafeInteger(start.sequence) && Number(start.sequence) >= 0;
+  return 'time' in start && start.time instanceof Date && !Number.isNaN(start.time.getTime());
 }
 
 function toPosition(start: Start): Position {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
+import type { Content } from '../../../../src/client/queue/message.js';
 import { Publisher, type PublisherOptions } from '../../../../src/client/queue/publisher.js';
 import { systemClock } from '../../../../src/kit/clock.js';
 import { isCode } from '../../../../src/kit/errors.js';
@@ -83,6 +84,29 @@ describe('a publisher', () => {
     void publisher.add(Buffer.alloc(5000));
     await publisher.flush();
     assert.deepEqual(queue.batches, [4, 4, 1, 1, 1]);
+  });
+
+  it('refuses what is no message, and what goes with it is stored', async (t) => {
+    const queue = await startFakeQueue(t);
+    const publisher = publisherOf(t, queue);
+    const wrong = { payload: { a: 1 } } as unknown as Content;
+    const [good, bad, other] = await Promise.allSettled(['a', wrong, 'b'].map((one) => publisher.send(one)));
+    assert.deepEqual([good?.status, other?.status], ['fulfilled', 'fulfilled']);
+    assert.ok(bad?.status === 'rejected' && isCode(bad.reason, 'invalid'));
+    assert.deepEqual(payloads(queue), ['a', 'b']);
+  });
+
+  it('sends a message that waited for room as it was given', async (t) => {
+    const queue = await startFakeQueue(t);
+    const publisher = publisherOf(t, queue, { inFlightMessagesMax: 1 });
+    const reused = { payload: 'a', attributes: { n: '1' } };
+    const sent = [publisher.send(reused)];
+    reused.payload = 'second';
+    reused.attributes.n = 'twelve';
+    sent.push(publisher.send(reused));
+    reused.payload = 'a third one, and longer';
+    await Promise.all(sent);
+    assert.deepEqual(payloads(queue), ['a', 'second']);
   });
 
   it('waits for room: no more is in flight than allowed, and the order holds', async (t) => {

@@ -90,4 +90,33 @@ describe('an encoded batch', () => {
       );
     }
   });
+
+  it('refuses what is no message, naming the field, from programs that are not type-checked', () => {
+    const bad: readonly (readonly [unknown, string])[] = [
+      [42, 'message'],
+      [null, 'message'],
+      [undefined, 'message'],
+      [['a'], 'message'],
+      [{ body: 'x' }, 'payload'],
+      [{ payload: { a: 1 } }, 'payload'],
+      [{ payload: { length: 5 } }, 'payload'],
+      [{ payload: new ArrayBuffer(4) }, 'payload'],
+      [{ payload: new DataView(new ArrayBuffer(4)) }, 'payload'],
+      [{ payload: Uint16Array.of(300) }, 'payload'],
+      [new Uint16Array(2), 'payload'],
+      [{ payload: 'a', attributes: { a: 1 } }, 'attributes.a'],
+      [{ payload: 'a', attributes: { a: undefined } }, 'attributes.a'],
+      [{ payload: 'a', attributes: 'a=1' }, 'attributes'],
+      [{ payload: 'a', key: 7 }, 'key'],
+      [{ payload: 'a', dedupeId: null }, 'dedupeId'],
+      [{ payload: 'a', deliverAfterMs: '5' }, 'deliverAfterMs'],
+    ];
+    for (const [one, field] of bad) {
+      assert.throws(
+        () => encodedBytes(asMessage(one as Content)),
+        (error: unknown) => isCode(error, 'invalid') && error.fields[0]?.field === field,
+        field,
+      );
+    }
+  });
 });
