@@ -110,6 +110,10 @@ export class Delivery implements Subscriber {
       cursor: loaded.cursor,
       batchAt: async (sequence) =>
         this.topic.recent(sequence) ?? this.#aheadAt(sequence) ?? (await this.#read(sequence)),
+      onSettled: () => {
+        this.#letGo();
+        parts.onSettled();
+      },
       onDamage: (error) => {
         this.#stopAt(error);
       },
@@ -182,7 +186,9 @@ export class Delivery implements Subscriber {
   detach(id: number, how: { readonly counts: boolean }): void {
     if (!this.#consumers.delete(id)) return;
     this.#lastConsumerMs = this.#parts.clock.monotonic();
-    this.#settlement.bury(this.#state.detach(id, how, this.#now()));
+    const died = this.#state.detach(id, how, this.#now());
+    this.#settlement.bury(died);
+    if (this.#consumers.size === 0 && died.length === 0) this.#ahead = [];
     this.#store();
     this.wake();
   }
@@ -335,6 +341,11 @@ export class Delivery implements Subscriber {
 
   #aheadAt(sequence: number): BatchView | undefined {
     return this.#ahead.find((view) => view.firstSequence <= sequence && sequence < view.until);
+  }
+
+  /** What is settled, letters and all, need not stay in memory: most subscriptions are idle. */
+  #letGo(): void {
+    if (this.floor >= (this.#ahead.at(-1)?.until ?? 0)) this.#ahead = [];
   }
 
   async #read(sequence: number): Promise<BatchView | undefined> {

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { PublishMessagesRequest, Message } from '../../generated/muster/v1/queue.js';
 import { ManualClock } from '../../src/kit/clock.js';
 import { silentLogger } from '../../src/kit/logger.js';
@@ -47,6 +49,12 @@ export function stored(firstSequence: number, ...messages: readonly (string | Me
 
 export function view(firstSequence: number, ...messages: readonly (string | MessageFields)[]): BatchView {
   return new BatchView(stored(firstSequence, ...messages));
+}
+
+/** For tests of what is kept in memory: what is alive afterwards is reachable. */
+export function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  runInNewContext('gc()');
 }
 
 /** Lets everything that is ready run, and what that makes ready. */

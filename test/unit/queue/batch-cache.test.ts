@@ -1,18 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { BatchCache } from '../../../src/queue/batch-cache.js';
-import { view } from '../../support/queue-parts.js';
+import { collectGarbage, view } from '../../support/queue-parts.js';
 
 /** Room for so many batches of one small message. */
 function cacheFor(batches: number): BatchCache {
   return new BatchCache(batches * (view(1, 'a').stored.messages.length + 256));
-}
-
-function collectGarbage(): void {
-  setFlagsFromString('--expose-gc');
-  runInNewContext('gc()');
 }
 
 describe('the memory of what was published last', () => {

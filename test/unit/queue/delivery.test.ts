@@ -13,7 +13,15 @@ import {
   nack,
   type DeliveryFixture,
 } from '../../support/queue-delivery.js';
-import { encoded, fieldsOf, payloads, TestSink, turns, type MessageFields } from '../../support/queue-parts.js';
+import {
+  collectGarbage,
+  encoded,
+  fieldsOf,
+  payloads,
+  TestSink,
+  turns,
+  type MessageFields,
+} from '../../support/queue-parts.js';
 
 describe('delivering', () => {
   it('sends what is stored and what comes, in order, as frames of the contract', async () => {
@@ -43,6 +51,32 @@ describe('delivering', () => {
     await delivery.quiet();
     assert.equal(sink.payloads.length, 20);
     assert.deepEqual(log.reads, [1]);
+  });
+
+  it('does not hold on to what it read when all of it is settled, or its consumer is gone', async () => {
+    for (const settles of [true, false]) {
+      const { topic, delivery } = await deliveryFixture({}, false);
+      await topic.publish(encoded('a', 'b'));
+      await topic.publish(encoded('c'));
+      const read: WeakRef<object>[] = [];
+      const reading = topic.read.bind(topic);
+      topic.read = async (...place) => {
+        const views = await reading(...place);
+        read.push(...views.map((view) => new WeakRef(view)));
+        return views;
+      };
+      const id = delivery.attach({ name: 'c', deliver: () => true, end: () => undefined }, CREDIT);
+      await delivery.quiet();
+      assert.equal(read.length, 2);
+      if (settles) await delivery.settle(id, acks(1, 3)).stored;
+      else delivery.detach(id, { counts: false });
+      await turns();
+      collectGarbage();
+      assert.deepEqual(
+        read.map((one) => one.deref()),
+        [undefined, undefined],
+      );
+    }
   });
 
   it('reads nothing for a subscriber that keeps up', async () => {
