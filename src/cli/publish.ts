@@ -8,9 +8,9 @@ import type { Receipt } from '../client/queue/receipts.js';
 import { errnoOf, messageOf, MusterError } from '../kit/errors.js';
 import { durationArgument, labelArgument } from './arguments.js';
 import type { Io } from './io.js';
-import { Output } from './output.js';
-import { addQueueOption, withQueueLibrary, type QueueGlobalOptions } from './queue-connection.js';
-import { defined } from './queue-text.js';
+import { clockTime, Output } from './output.js';
+import { addQueueOption, withQueue, withQueueLibrary, type QueueGlobalOptions } from './queue-connection.js';
+import { counted, defined, usage } from './queue-text.js';
 
 interface PublishOptions extends QueueGlobalOptions {
   readonly file?: string;
@@ -72,6 +72,16 @@ async function* payloads(
   } else if (words.length === 0) yield* linesOf(io.stdin);
 }
 
+/** Nothing at all when there are several: a dedupe id would have all but the first taken for repetitions. */
+async function* onlyOne<T>(source: AsyncIterable<T>): AsyncGenerator<T> {
+  const taken: T[] = [];
+  for await (const one of source) {
+    taken.push(one);
+    if (taken.length > 1) throw usage('--dedupe-id is for one message, and there are several: publish them one by one');
+  }
+  yield* taken;
+}
+
 function note(tally: Tally, { sequence, duplicate, delayed }: Receipt): void {
   if (duplicate) tally.duplicates += 1;
   else if (delayed) tally.delayed += 1;
@@ -111,14 +121,15 @@ async function publishAll(
 function told(error: unknown, { stored, duplicates, delayed }: Tally): unknown {
   const before = stored + duplicates + delayed;
   if (!(error instanceof MusterError) || before === 0) return error;
-  return new MusterError(error.code, `${before} messages were published, then: ${error.message}`, {
+  return new MusterError(error.code, `${counted(before, 'message')} published, then: ${error.message}`, {
     ...(error.reason === undefined ? {} : { reason: error.reason }),
     fields: error.fields,
     cause: error,
   });
 }
 
-function summary(topic: string, { stored, duplicates, delayed, first, last }: Tally): string {
+/** `enters` says when the delayed ones enter the topic. */
+function summary(topic: string, { stored, duplicates, delayed, first, last }: Tally, enters: string): string {
   const where =
     first === undefined || last === undefined
       ? ''
@@ -126,26 +137,44 @@ function summary(topic: string, { stored, duplicates, delayed, first, last }: Ta
         ? `, sequence ${first}`
         : `, sequences ${first} to ${last}`;
   const parts = [
-    `${stored} ${stored === 1 ? 'message' : 'messages'} in ${topic}${where}`,
-    ...(delayed > 0 ? [`${delayed} to enter it later`] : []),
-    ...(duplicates > 0 ? [`${duplicates} known already by their dedupe id`] : []),
+    ...(stored > 0 || delayed === 0 ? [`${counted(stored, 'message')} in ${topic}${where}`] : []),
+    ...(delayed > 0 ? [`${counted(delayed, 'message')} stored, to enter ${topic} at ${enters}`] : []),
+    ...(duplicates > 0 ? [`${duplicates} known already by ${duplicates === 1 ? 'its' : 'their'} dedupe id`] : []),
   ];
   return parts.join('; ');
 }
 
+/** A misspelt topic that was made by publishing to it would look like success. */
+async function noteNobody(io: Io, output: Output, options: PublishOptions, topic: string): Promise<void> {
+  if (output.json) return;
+  try {
+    const { topics } = await withQueue(io, options, (queue) => queue.getStats({ topic }));
+    if (topics[0]?.subscriptions.length !== 0) return;
+  } catch {
+    // What was published is published: a note beside it is not worth a failure.
+    return;
+  }
+  await output.note(`${topic} has no subscription: what is in it is kept for one that starts "earliest".`);
+}
+
 async function publish(io: Io, options: PublishOptions, topic: string, words: readonly string[]): Promise<void> {
   const output = new Output(io, options);
+  if (options.lines === true && options.file === undefined) throw usage('--lines goes with --file');
   const extras = defined({
     attributes: options.attribute,
     key: options.key,
     dedupeId: options.dedupeId,
     deliverAfterMs: options.delay,
   });
+  const all = payloads(io, options, words);
+  const source = options.dedupeId === undefined ? all : onlyOne(all);
   const tally = await withQueueLibrary(io, options, async (queue) =>
-    publishAll(queue.publisher(topic, { giveUpAfterMs: GIVE_UP_MS }), payloads(io, options, words), extras),
+    publishAll(queue.publisher(topic, { giveUpAfterMs: GIVE_UP_MS }), source, extras),
   );
   await output.document({ topic, ...tally });
-  await output.line(summary(topic, tally));
+  const now = io.clock.now();
+  await output.line(summary(topic, tally, clockTime(new Date(now + (options.delay ?? 0)), now)));
+  await noteNobody(io, output, options, topic);
 }
 
 export function register(program: Command, io: Io): void {
@@ -158,7 +187,7 @@ export function register(program: Command, io: Io): void {
     .option('--lines', 'with --file: one message a line')
     .option('--attribute <key=value>', 'goes with every message; may be repeated', labelArgument)
     .option('--key <key>', 'for subscriptions that are ordered')
-    .option('--dedupe-id <id>', 'stored once, however often it is published')
+    .option('--dedupe-id <id>', 'stored once, however often it is published; for one message')
     .option('--delay <duration>', 'the message enters the topic only after this time', durationArgument)
     .action((topic: string, words: string[], _options, command: Command) =>
       publish(io, command.optsWithGlobals(), topic, words),

@@ -4,7 +4,7 @@ import type { Duration } from '../../generated/google/protobuf/duration.js';
 import type { Message, Position } from '../../generated/muster/v1/queue.js';
 import type { Start } from '../client/queue/subscription-settings.js';
 import { formatDuration, parseDuration, parseSize } from '../kit/durations.js';
-import { messageOf } from '../kit/errors.js';
+import { messageOf, MusterError } from '../kit/errors.js';
 import { fromDuration, toDuration } from '../wire/time.js';
 
 /** Words of the queue's commands: what is typed, and what is shown. */
@@ -74,6 +74,16 @@ export function durationText(duration: Duration | undefined, none: string): stri
   return ms === undefined || ms === 0 ? none : formatDuration(ms);
 }
 
+/** `1 message`, `2 messages`. */
+export function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}
+
+/** What was typed cannot be meant. */
+export function usage(message: string): MusterError {
+  return new MusterError('invalid', message, { reason: 'USAGE' });
+}
+
 export function rateText(perSecond: number): string {
   return `${perSecond >= 100 ? String(Math.round(perSecond)) : perSecond.toFixed(1)}/s`;
 }
@@ -81,16 +91,6 @@ export function rateText(perSecond: number): string {
 /** The payload for people: text as it is, other bytes in base 64. */
 export function payloadText(payload: Buffer): string {
   return isUtf8(payload) ? payload.toString('utf8') : `(${payload.length} bytes, base64) ${payload.toString('base64')}`;
-}
-
-/** A message for programs: text as text, other bytes as `payloadBase64`. */
-export function messageJson(message: Pick<Message, 'payload' | 'attributes' | 'key'>): Record<string, unknown> {
-  const { payload, attributes, key } = message;
-  return {
-    ...(isUtf8(payload) ? { payload: payload.toString('utf8') } : { payloadBase64: payload.toString('base64') }),
-    ...(Object.keys(attributes).length > 0 ? { attributes } : {}),
-    ...(key === '' ? {} : { key }),
-  };
 }
 
 /** What a message has besides its payload, for people: `key=k a=1`. */

@@ -1,5 +1,4 @@
-import type { Command } from 'commander';
-import { PeekResponse, PullResponse } from '../../generated/muster/v1/queue.js';
+import { InvalidArgumentError, type Command } from 'commander';
 import type { Delivery } from '../client/queue/delivery.js';
 import { toDuration } from '../wire/time.js';
 import { countArgument, durationArgument } from './arguments.js';
@@ -7,7 +6,8 @@ import { inertLine } from './inert.js';
 import type { Io } from './io.js';
 import { clockTime, Output } from './output.js';
 import { addQueueOption, withQueue, withQueueLibrary, type QueueGlobalOptions } from './queue-connection.js';
-import { extrasText, messageJson, payloadText, positionArgument, startOf, type TypedPosition } from './queue-text.js';
+import { messageJson, storedJson } from './queue-json.js';
+import { extrasText, payloadText, positionArgument, startOf, usage, type TypedPosition } from './queue-text.js';
 
 interface SubscribeOptions extends QueueGlobalOptions {
   readonly count?: number;
@@ -24,6 +24,11 @@ interface PullOptions extends QueueGlobalOptions {
   readonly ack?: boolean;
 }
 
+interface Names {
+  readonly topic: string;
+  readonly subscription: string;
+}
+
 interface PeekOptions extends QueueGlobalOptions {
   readonly from?: TypedPosition;
   readonly limit: number;
@@ -33,8 +38,8 @@ interface PeekOptions extends QueueGlobalOptions {
 const CREDIT = 1_000;
 
 async function print(output: Output, message: Delivery, options: SubscribeOptions): Promise<void> {
-  const { sequence, attempt, published, attributes, key, payload } = message;
-  await output.document({ sequence, attempt, published, ...messageJson({ payload, attributes, key }) });
+  const { sequence, attempt, published, attributes, key, dedupeId, payload } = message;
+  await output.document({ sequence, attempt, published, ...messageJson({ payload, attributes, key, dedupeId }) });
   const extras = extrasText({ attributes, key });
   if (options.verbose === true) {
     await output.note(`${sequence}, attempt ${attempt}${extras === '' ? '' : `, ${inertLine(extras)}`}`);
@@ -42,12 +47,26 @@ async function print(output: Output, message: Delivery, options: SubscribeOption
   await output.line(payloadText(payload));
 }
 
+/** Nothing comes of a paused subscription: whoever waits for it is told why. */
+async function notePaused(io: Io, output: Output, options: QueueGlobalOptions, names: Names): Promise<void> {
+  if (output.json) return;
+  const { topic, subscription } = names;
+  const one = await withQueue(io, options, (queue) => queue.getSubscription(names)).catch(() => undefined);
+  if (one?.paused !== true) return;
+  await output.note(
+    `${subscription} of ${topic} is paused: nothing comes until "muster subscription update ${topic} ${subscription} --resume".`,
+  );
+}
+
 /** Prints messages; each is acknowledged when it is written. */
 async function subscribe(io: Io, options: SubscribeOptions, topic: string, subscription: string): Promise<void> {
   const output = new Output(io, options);
   const { count = Infinity, create } = options;
+  if (options.from && create !== true)
+    throw usage('--from goes with --create: "muster subscription seek" moves one that is there');
   const from = options.from?.(io.clock.now());
   await withQueueLibrary(io, options, async (queue) => {
+    await notePaused(io, output, options, { topic, subscription });
     const messages = queue.subscribe(topic, subscription, {
       maxMessages: Math.min(count, CREDIT),
       ...(create === true ? { create: { start: from ? startOf(from) : 'latest' } } : {}),
@@ -68,11 +87,12 @@ async function subscribe(io: Io, options: SubscribeOptions, topic: string, subsc
 async function pull(io: Io, options: PullOptions, topic: string, subscription: string): Promise<void> {
   const output = new Output(io, options);
   const wait = options.wait === undefined ? undefined : toDuration(options.wait);
+  if (wait !== undefined) await notePaused(io, output, options, { topic, subscription });
   await withQueue(io, options, async (queue) => {
     const request = { topic, subscription, maxMessages: options.count, wait };
     // The queue answers when its own wait is over: the call must not give up before.
     const { messages } = await queue.pull(request, { timeoutMs: (options.wait ?? 0) + 10_000, signal: io.signal });
-    await output.document(PullResponse.toJSON({ messages }));
+    await output.document({ messages: messages.map(storedJson) });
     for (const { sequence, message, attempt, lease } of messages) {
       await output.note(`${sequence}, attempt ${attempt}, lease ${lease}`);
       await output.line(payloadText(message?.payload ?? Buffer.alloc(0)));
@@ -94,7 +114,7 @@ async function peek(io: Io, options: PeekOptions, topic: string): Promise<void> 
   const output = new Output(io, options);
   const from = options.from?.(io.clock.now());
   const { messages } = await withQueue(io, options, (queue) => queue.peek({ topic, from, limit: options.limit }));
-  await output.document(PeekResponse.toJSON({ messages }));
+  await output.document({ messages: messages.map(storedJson) });
   const now = io.clock.now();
   await output.table(messages, [
     { heading: 'SEQUENCE', text: ({ sequence }) => String(sequence), right: true },
@@ -105,13 +125,20 @@ async function peek(io: Io, options: PeekOptions, topic: string): Promise<void> 
   if (messages.length === 0) await output.note('Nothing is stored there.');
 }
 
+/** A count of which 0 would be nothing to do. */
+function someArgument(text: string): number {
+  const count = countArgument(text);
+  if (count === 0) throw new InvalidArgumentError('expected 1 or more');
+  return count;
+}
+
 export function register(program: Command, io: Io): void {
   addQueueOption(
     program
       .command('subscribe <topic> <subscription>')
       .description('print the messages of a subscription as they come, and acknowledge each once it is printed'),
   )
-    .option('-n, --count <count>', 'end after so many', countArgument)
+    .option('-n, --count <count>', 'end after so many', someArgument)
     .option('--no-ack', 'only look: they are delivered again afterwards, to others too')
     .option('--create', 'make the subscription when there is none')
     .option('--from <place>', 'with --create: earliest, latest (the default), a sequence, a time', positionArgument)
@@ -124,7 +151,7 @@ export function register(program: Command, io: Io): void {
       .command('pull <topic> <subscription>')
       .description('take a few messages of a subscription, without a stream'),
   )
-    .option('-n, --count <count>', 'at most so many', countArgument, 1)
+    .option('-n, --count <count>', 'at most so many', someArgument, 1)
     .option('--wait <duration>', 'for the first one, at most 60s', durationArgument)
     .option('--ack', 'acknowledge them once they are printed')
     .action((topic: string, subscription: string, _options, command: Command) =>

@@ -123,6 +123,14 @@ describe("the queue's commands", () => {
     assert.deepEqual([twice?.['stored'], again?.['stored'], again?.['duplicates']], [1, 0, 1]);
     const [later] = await json('publish', TOPIC, 'y', '--delay', '1h');
     assert.equal(later?.['delayed'], 1);
+    const { io: when } = await run(['publish', TOPIC, 'y', 'z', '--delay', '1h']);
+    assert.match(when.written(), /^2 messages stored, to enter orders at \d/);
+    assert.match(when.complained(), /orders has no subscription: what is in it is kept/);
+    const several = await run(['publish', TOPIC, 'x', 'y', '--dedupe-id', 'e']);
+    assert.equal(several.status, 2);
+    assert.match(several.io.complained(), /--dedupe-id is for one message/);
+    assert.equal((await run(['publish', TOPIC, '--dedupe-id', 'e'], { input: 'x\ny\n' })).status, 2);
+    assert.equal((await json('publish', TOPIC, 'x', '--dedupe-id', 'e'))[0]?.['duplicates'], 0);
     const { io: missing, status } = await run(['publish', TOPIC, '--file', join(home, 'nowhere')]);
     assert.equal(status, 2);
     assert.match(missing.complained(), /there is no such file/);
@@ -140,7 +148,14 @@ describe("the queue's commands", () => {
     const [first] = await json('subscribe', TOPIC, 'mail', '-n', '1');
     const { published, ...rest } = first ?? {};
     assert.ok(typeof published === 'string');
-    assert.deepEqual(rest, { sequence: 1, attempt: 1, payload: 'hello', attributes: { a: '1' }, key: 'k' });
+    assert.deepEqual(rest, {
+      sequence: 1,
+      attempt: 1,
+      payload: 'hello',
+      attributes: { a: '1' },
+      key: 'k',
+      dedupeId: '',
+    });
     await stats('mail', ({ backlog }) => backlog === 2);
     const { io } = await run(['subscribe', TOPIC, 'mail', '-n', '2', '--verbose']);
     assert.equal(io.written(), 'evil \\x1b[2J\nthird\n');
@@ -175,6 +190,31 @@ describe("the queue's commands", () => {
     const [pulled] = await json('pull', TOPIC, 'mail', '-n', '10', '--ack', '--wait', '1s');
     assert.equal((pulled?.['messages'] as unknown[]).length, 2);
     await stats('mail', ({ backlog, leased }) => backlog === 1 && leased === 1);
+  });
+
+  it('print a payload as JSON the same way everywhere: text, or base 64', async (t) => {
+    const { json, library, subscription } = await start(t);
+    await subscription('mail');
+    await library.publish(TOPIC, ['text', Buffer.from([0xff])]);
+    const contents = (messages: unknown) =>
+      (messages as Record<string, unknown>[]).map(({ payload, payloadBase64, key }) => [payload, payloadBase64, key]);
+    const expected = [
+      ['text', undefined, ''],
+      [undefined, '/w==', ''],
+    ];
+    assert.deepEqual(contents((await json('peek', TOPIC))[0]?.['messages']), expected);
+    assert.deepEqual(contents((await json('pull', TOPIC, 'mail', '-n', '2'))[0]?.['messages']), expected);
+    await json('subscription', 'seek', TOPIC, 'mail', '--to', 'earliest');
+    assert.deepEqual(contents(await json('subscribe', TOPIC, 'mail', '-n', '2')), expected);
+  });
+
+  it('say that nothing comes because the subscription is paused', async (t) => {
+    const { run } = await start(t);
+    await run(['subscription', 'create', TOPIC, 'mail', '--pause']);
+    const pulled = await run(['pull', TOPIC, 'mail', '--wait', '10ms']);
+    assert.match(pulled.io.complained(), /mail of orders is paused/);
+    assert.equal((await run(['subscribe', TOPIC, 'mail', '--from', 'earliest'])).status, 2);
+    assert.equal((await run(['subscribe', TOPIC, 'mail', '-n', '0'])).status, 2);
   });
 
   it('list, replay and purge dead letters', async (t) => {
