@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { GetStatusResponse } from '../../generated/muster/v1/center.js';
+import { QueueServer } from '../../generated/muster/v1/types.js';
 import { alertColumns } from './alerts.js';
 import { withCenter } from './connection.js';
 import { Failed, type GlobalOptions, type Io } from './io.js';
@@ -18,13 +19,30 @@ export function shortfalls(status: GetStatusResponse): string[] {
   ];
 }
 
+/** A queue that is there says so every minute. */
+const QUEUE_SILENT_MS = 150_000;
+
+/** Queues that have not been heard of for so long that they cannot be believed to be there. */
+export function silentQueues(queues: readonly QueueServer[], nowMs: number): string[] {
+  return queues
+    .filter(({ lastSeen }) => lastSeen !== undefined && nowMs - lastSeen.getTime() > QUEUE_SILENT_MS)
+    .map(({ name, lastSeen }) => `queue ${name} was last heard of ${ago(lastSeen, nowMs)} ago`);
+}
+
 /** One screen: is everything well? Exit status 1 when something is not, or cannot be known. */
 async function status(io: Io, options: GlobalOptions): Promise<void> {
   const output = new Output(io, options);
-  const answer = await withCenter(io, options, (center) => center.getStatus({}));
-  await output.document(GetStatusResponse.toJSON(answer));
+  const { answer, queues } = await withCenter(io, options, async (center) => ({
+    answer: await center.getStatus({}),
+    queues: (await center.listQueues({})).queues,
+  }));
+  await output.document({
+    ...(GetStatusResponse.toJSON(answer) as object),
+    queues: queues.map((queue) => QueueServer.toJSON(queue)),
+  });
   const now = io.clock.now();
-  const shortfall = shortfalls(answer);
+  const silent = silentQueues(queues, now);
+  const shortfall = [...shortfalls(answer), ...silent];
   const well = answer.alerts.length === 0 && shortfall.length === 0;
   await output.line(`site       ${answer.site}`);
   await output.line(
@@ -34,6 +52,8 @@ async function status(io: Io, options: GlobalOptions): Promise<void> {
   await output.line(
     `services   ${answer.instancesRunning} running of ${answer.instancesWanted} wanted, ${answer.instances} in all${answer.instancesUnknown > 0 ? `, ${answer.instancesUnknown} unknown` : ''}`,
   );
+  if (queues.length > 0)
+    await output.line(`queues     ${queues.length - silent.length} of ${queues.length} heard of lately`);
   await output.line(`alerts     ${answer.alerts.length === 0 ? 'none' : String(answer.alerts.length)}`);
   await output.line(`verdict    ${well ? 'all is well' : ['not well', ...shortfall].join('; ')}`);
   if (well) return;

@@ -214,7 +214,8 @@ export class Subscriber<T> implements AsyncIterable<T> {
       this.#options.create !== undefined &&
       !this.#wasOpen &&
       isCode(error, 'not_found') &&
-      error.reason === 'UNKNOWN_SUBSCRIPTION'
+      // A queue that makes topics on first use makes the topic, too.
+      (error.reason === 'UNKNOWN_SUBSCRIPTION' || error.reason === 'UNKNOWN_TOPIC')
     );
   }
 
