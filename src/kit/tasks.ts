@@ -47,6 +47,15 @@ export function aborted(signal: AbortSignal): Promise<void> {
   });
 }
 
+/** Calls `then` when the signal aborts, or now if it has, until the function it answers with is called: for signals that outlive what listens. */
+export function onAbort(signal: AbortSignal | undefined, then: () => void): () => void {
+  if (signal?.aborted === true) then();
+  else signal?.addEventListener('abort', then, { once: true });
+  return () => {
+    signal?.removeEventListener('abort', then);
+  };
+}
+
 /**
  * Runs `work` for one key at a time, in the order asked; different keys run together.
  * Holds no memory for idle keys.

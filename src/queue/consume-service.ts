@@ -6,6 +6,7 @@ import {
   type SubscribeRequest,
 } from '../../generated/muster/v1/queue.js';
 import { MusterError } from '../kit/errors.js';
+import { onAbort } from '../kit/tasks.js';
 import { describePrincipal } from '../rpc/principal.js';
 import { rawResponses } from '../rpc/raw.js';
 import { untilAborted } from '../rpc/streams.js';
@@ -51,8 +52,18 @@ export function consumeHandlers(broker: Broker, pulls: Pulls): Handlers<typeof C
       const maxMessages = Math.min(request.maxMessages || 1, PULL_MESSAGES_MAX);
       const waitMs = Math.min(fromDuration(request.wait) ?? 0, PULL_WAIT_MAX_MS);
       const name = describePrincipal(context.principal);
-      const { runs, expiresMs } = await pulls.pull(delivery, { name, maxMessages, waitMs, signal: context.signal });
-      return { messages: runs.flatMap((run) => pulledMessages(run, expiresMs)) };
+      const stop = new AbortController();
+      const stopWaiting = (): void => {
+        stop.abort();
+      };
+      const forget = [context.signal, context.draining].map((signal) => onAbort(signal, stopWaiting));
+      try {
+        const order = { name, maxMessages, waitMs, signal: stop.signal };
+        const { runs, expiresMs } = await pulls.pull(delivery, order);
+        return { messages: runs.flatMap((run) => pulledMessages(run, expiresMs)) };
+      } finally {
+        for (const each of forget) each();
+      }
     },
 
     async settle(request, context) {

@@ -1,5 +1,6 @@
 import { type PublishStreamResponse, QueueService } from '../../generated/muster/v1/queue.js';
 import { MusterError } from '../kit/errors.js';
+import { onAbort } from '../kit/tasks.js';
 import { rawRequests } from '../rpc/raw.js';
 import type { CallContext, Duplex, Handlers } from '../rpc/types.js';
 import type { Broker } from './broker.js';
@@ -91,15 +92,6 @@ async function takeAll(frames: AsyncIterator<Buffer>, publisher: Publisher): Pro
     else await publisher.take(frame.batch, frame.encoded);
   }
   await publisher.finish();
-}
-
-/** Calls `then` when the signal aborts, or has, unless the function it answers with was called before: the signal outlives many streams. */
-function onAbort(signal: AbortSignal | undefined, then: () => void): () => void {
-  if (signal?.aborted === true) then();
-  signal?.addEventListener('abort', then, { once: true });
-  return () => {
-    signal?.removeEventListener('abort', then);
-  };
 }
 
 function stopping(): MusterError {

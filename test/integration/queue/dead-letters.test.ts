@@ -150,4 +150,12 @@ describe('messages that are pulled', () => {
     await bench.publish('a');
     assert.equal((await pulled).messages.length, 1);
   });
+
+  it('are not waited for in a queue that stops', async (t) => {
+    const bench = await QueueBench.start(t);
+    const pulled = bench.client.pull({ topic, subscription, maxMessages: 1, wait: ms(60_000) }, { timeoutMs: 60_000 });
+    await waitFor('the pull to wait', async () => (await bench.subscriptionStats()).consumers.length === 1);
+    await bench.queue.stop();
+    assert.deepEqual(await pulled, { messages: [] });
+  });
 });
