@@ -1,12 +1,12 @@
 import { Argument, type Command } from 'commander';
-import { ListDeadLettersResponse } from '../../generated/muster/v1/queue.js';
 import { MusterError } from '../kit/errors.js';
 import { countArgument } from './arguments.js';
 import type { Io } from './io.js';
 import { clockTime, Output } from './output.js';
 import { allPages } from './paging.js';
 import { addQueueOption, withQueue, type QueueGlobalOptions } from './queue-connection.js';
-import { payloadText } from './queue-text.js';
+import { storedJson } from './queue-json.js';
+import { counted, payloadText, usage } from './queue-text.js';
 
 interface DeadLettersOptions extends QueueGlobalOptions {
   readonly sequence?: number[];
@@ -27,7 +27,7 @@ async function list(io: Io, options: DeadLettersOptions, names: Names): Promise<
     ),
   );
   const deadLetters = all.filter(({ sequence }) => options.sequence?.includes(sequence) ?? true);
-  await output.document(ListDeadLettersResponse.toJSON({ deadLetters, nextPageToken: '' }));
+  await output.document({ deadLetters: deadLetters.map(storedJson) });
   const now = io.clock.now();
   await output.table(deadLetters, [
     { heading: 'SEQUENCE', text: ({ sequence }) => String(sequence), right: true },
@@ -43,8 +43,19 @@ async function list(io: Io, options: DeadLettersOptions, names: Names): Promise<
 /** Which dead letters a command that changes them is for. @throws invalid when neither some nor all are named */
 function chosen(action: string, { sequence = [], all }: DeadLettersOptions): number[] {
   if (sequence.length > 0 !== (all === true)) return sequence;
-  throw new MusterError('invalid', `say which dead letters to ${action}: --sequence N (may be repeated), or --all`, {
-    reason: 'USAGE',
+  throw usage(`say which dead letters to ${action}: --sequence N (may be repeated), or --all`);
+}
+
+/** @throws not_found when some that were named are no dead letters; the others are done */
+function assertAll(what: string, done: number, sequences: readonly number[], { topic, subscription }: Names): void {
+  const named = [...new Set(sequences)];
+  if (done >= named.length) return;
+  const missing =
+    named.length === 1
+      ? `${subscription} of ${topic} has no dead letter ${String(named[0])}`
+      : `${done} of ${named.length} were ${what}: ${subscription} of ${topic} has no dead letters of the other sequences`;
+  throw new MusterError('not_found', `${missing}: "muster dead-letters ${topic} ${subscription}" lists them`, {
+    reason: 'UNKNOWN_DEAD_LETTER',
   });
 }
 
@@ -52,16 +63,20 @@ async function replay(io: Io, options: DeadLettersOptions, names: Names): Promis
   const output = new Output(io, options);
   const sequences = chosen('replay', options);
   const { replayed } = await withQueue(io, options, (queue) => queue.replayDeadLetters({ ...names, sequences }));
+  assertAll('replayed', replayed, sequences, names);
   await output.document({ ...names, replayed });
-  await output.line(`${replayed} dead letters are delivered to ${names.subscription} again`);
+  await output.line(
+    `${counted(replayed, 'dead letter')} ${replayed === 1 ? 'is' : 'are'} delivered to ${names.subscription} again`,
+  );
 }
 
 async function purge(io: Io, options: DeadLettersOptions, names: Names): Promise<void> {
   const output = new Output(io, options);
   const sequences = chosen('purge', options);
   const { purged } = await withQueue(io, options, (queue) => queue.purgeDeadLetters({ ...names, sequences }));
+  assertAll('purged', purged, sequences, names);
   await output.document({ ...names, purged });
-  await output.line(`${purged} dead letters of ${names.subscription} are gone`);
+  await output.line(`${counted(purged, 'dead letter')} of ${names.subscription} ${purged === 1 ? 'is' : 'are'} gone`);
 }
 
 const ACTIONS = { list, replay, purge } as const;

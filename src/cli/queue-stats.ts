@@ -1,10 +1,5 @@
 import type { Command } from 'commander';
-import {
-  GetStatsResponse,
-  type QueueService,
-  type SubscriptionStats,
-  type TopicStats,
-} from '../../generated/muster/v1/queue.js';
+import type { GetStatsResponse, QueueService, SubscriptionStats, TopicStats } from '../../generated/muster/v1/queue.js';
 import { sleep } from '../kit/clock.js';
 import { formatSize } from '../kit/durations.js';
 import type { Client } from '../rpc/types.js';
@@ -12,7 +7,8 @@ import { inertLine } from './inert.js';
 import type { Io } from './io.js';
 import { ago, clockTime, Output, renderTable, write } from './output.js';
 import { addQueueOption, withQueue, type QueueGlobalOptions } from './queue-connection.js';
-import { rateText } from './queue-text.js';
+import { objectJson } from './queue-json.js';
+import { counted, rateText } from './queue-text.js';
 
 interface StatsOptions extends QueueGlobalOptions {
   readonly once?: boolean;
@@ -41,7 +37,7 @@ function of(pick: (subscription: SubscriptionStats) => string, topic: (topic: To
 
 function stateOf({ paused, damage, consumers }: SubscriptionStats): string {
   if (damage !== '') return `DAMAGED: ${damage}`;
-  const count = `${consumers.length} ${consumers.length === 1 ? 'consumer' : 'consumers'}`;
+  const count = counted(consumers.length, 'consumer');
   return paused ? `paused, ${count}` : count;
 }
 
@@ -84,14 +80,17 @@ function tableOf(topics: readonly TopicStats[], nowMs: number): string {
     },
     { heading: 'DELIVERED', text: of(({ deliveredPerSecond }) => rateText(deliveredPerSecond)), right: true },
     { heading: 'SETTLED', text: of(({ settledPerSecond }) => rateText(settledPerSecond)), right: true },
-    { heading: '', text: of(stateOf, ({ bytes, publishers }) => `${formatSize(bytes)}, ${publishers} publishers`) },
+    {
+      heading: '',
+      text: of(stateOf, ({ bytes, publishers }) => `${formatSize(bytes)}, ${counted(publishers, 'publisher')}`),
+    },
   ]);
 }
 
 /** Everything, as text for people. */
 function render({ topics, diskBytes, started, damage }: GetStatsResponse, nowMs: number): string {
   const lines = [
-    `up ${ago(started, nowMs)}, ${formatSize(diskBytes)} on disk, ${topics.length} ${topics.length === 1 ? 'topic' : 'topics'}`,
+    `up ${ago(started, nowMs)}, ${formatSize(diskBytes)} on disk, ${counted(topics.length, 'topic')}`,
     ...damage.map((what) => `DAMAGED: ${inertLine(what)}`),
   ];
   const table =
@@ -117,7 +116,7 @@ async function stats(io: Io, options: StatsOptions, topic: string): Promise<void
       return;
     }
     const answer = await queue.getStats({ topic });
-    await output.document(GetStatsResponse.toJSON(answer));
+    await output.document(objectJson(answer));
     if (!output.json) await write(io.stdout, render(answer, io.clock.now()));
   });
 }

@@ -4,7 +4,7 @@ import type { Duration } from '../../generated/google/protobuf/duration.js';
 import type { Message, Position } from '../../generated/muster/v1/queue.js';
 import type { Start } from '../client/queue/subscription-settings.js';
 import { formatDuration, parseDuration, parseSize } from '../kit/durations.js';
-import { messageOf, MusterError } from '../kit/errors.js';
+import { isCode, messageOf, MusterError } from '../kit/errors.js';
 import { fromDuration, toDuration } from '../wire/time.js';
 
 /** Words of the queue's commands: what is typed, and what is shown. */
@@ -82,6 +82,30 @@ export function counted(count: number, what: string): string {
 /** What was typed cannot be meant. */
 export function usage(message: string): MusterError {
   return new MusterError('invalid', message, { reason: 'USAGE' });
+}
+
+/** What `read` finds, or undefined where there is no such thing. */
+export async function ifThere<T>(read: Promise<T>): Promise<T | undefined> {
+  try {
+    return await read;
+  } catch (error) {
+    if (isCode(error, 'not_found')) return undefined;
+    throw error;
+  }
+}
+
+/** How to make what is to be removed helps nobody: says what lists them instead. */
+export async function removing<T>(work: Promise<T>, list: string): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!isCode(error, 'not_found')) throw error;
+    const message = error.message.replace(/ To make it: .*$/s, '');
+    throw new MusterError('not_found', `${message} "${list}" lists those there are.`, {
+      ...(error.reason === undefined ? {} : { reason: error.reason }),
+      cause: error,
+    });
+  }
 }
 
 export function rateText(perSecond: number): string {

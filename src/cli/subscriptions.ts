@@ -1,16 +1,31 @@
 import type { Command } from 'commander';
 import {
-  ListSubscriptionsResponse,
-  SeekResponse,
   Subscription,
   type DeepPartial,
+  type Position,
+  type QueueService,
+  type SeekResponse,
+  type SubscriptionStats,
 } from '../../generated/muster/v1/queue.js';
+import { MusterError } from '../kit/errors.js';
+import type { Client } from '../rpc/types.js';
 import { countArgument, durationArgument } from './arguments.js';
 import type { Io } from './io.js';
 import { clockTime, Output } from './output.js';
 import { allPages } from './paging.js';
 import { addQueueOption, withQueue, type QueueGlobalOptions } from './queue-connection.js';
-import { defined, durationText, optionalDuration, positionArgument, type TypedPosition } from './queue-text.js';
+import { objectJson, wholeJson } from './queue-json.js';
+import {
+  counted,
+  defined,
+  durationText,
+  ifThere,
+  optionalDuration,
+  positionArgument,
+  removing,
+  usage,
+  type TypedPosition,
+} from './queue-text.js';
 
 interface SettingsOptions extends QueueGlobalOptions {
   readonly lease?: number;
@@ -26,6 +41,15 @@ interface SettingsOptions extends QueueGlobalOptions {
 interface CreateOptions extends SettingsOptions {
   readonly start?: TypedPosition;
   readonly ordered?: boolean;
+}
+
+interface Names {
+  readonly topic: string;
+  readonly subscription: string;
+}
+
+interface RemoveOptions extends QueueGlobalOptions {
+  readonly force?: boolean;
 }
 
 interface SeekOptions extends QueueGlobalOptions {
@@ -60,7 +84,7 @@ async function list(io: Io, options: QueueGlobalOptions, topic: string): Promise
       (page) => page.subscriptions,
     ),
   );
-  await output.document(ListSubscriptionsResponse.toJSON({ subscriptions, nextPageToken: '' }));
+  await output.document({ subscriptions: wholeJson(subscriptions) });
   await output.table(subscriptions, [
     { heading: 'TOPIC', text: (one) => one.topic },
     { heading: 'SUBSCRIPTION', text: (one) => one.name },
@@ -82,7 +106,7 @@ function backoffText({ backoff }: Subscription): string {
 }
 
 async function showOne(io: Io, output: Output, one: Subscription): Promise<void> {
-  await output.document(Subscription.toJSON(one));
+  await output.document(objectJson(one));
   await output.line(
     `${one.name} of ${one.topic}, created ${clockTime(one.created, io.clock.now())}, revision ${one.revision}`,
   );
@@ -102,7 +126,12 @@ async function create(io: Io, options: CreateOptions, names: { topic: string; na
     start: options.start?.(io.clock.now()),
     ordered: options.ordered === true,
   });
-  await showOne(io, output, await withQueue(io, options, (queue) => queue.createSubscription({ subscription })));
+  const { before, one } = await withQueue(io, options, async (queue) => ({
+    before: await ifThere(queue.getSubscription({ topic: names.topic, subscription: names.name })),
+    one: await queue.createSubscription({ subscription }),
+  }));
+  await showOne(io, output, one);
+  if (before) await output.note(`${names.name} was there already, with these settings: nothing is changed.`);
 }
 
 async function show(io: Io, options: QueueGlobalOptions, topic: string, subscription: string): Promise<void> {
@@ -112,6 +141,12 @@ async function show(io: Io, options: QueueGlobalOptions, topic: string, subscrip
 
 async function update(io: Io, options: SettingsOptions, topic: string, subscription: string): Promise<void> {
   const output = new Output(io, options);
+  if (options.pause === true && options.resume === true) throw usage('give either --pause or --resume, not both');
+  if (Object.keys(settingsOf(options)).length === 0) {
+    throw usage(
+      'nothing to change: give a setting, for example --lease 1m; "muster subscription update --help" lists them',
+    );
+  }
   const changed = await withQueue(io, options, async (queue) => {
     const before = await queue.getSubscription({ topic, subscription });
     return queue.updateSubscription({
@@ -121,21 +156,80 @@ async function update(io: Io, options: SettingsOptions, topic: string, subscript
   await showOne(io, output, changed);
 }
 
-async function remove(io: Io, options: QueueGlobalOptions, topic: string, subscription: string): Promise<void> {
-  const output = new Output(io, options);
-  await withQueue(io, options, (queue) => queue.deleteSubscription({ topic, subscription }));
-  await output.document({ topic, subscription, removed: true });
-  await output.line(`${subscription} of ${topic} is gone, with its place and its dead letters`);
+async function statsOf(
+  queue: Client<typeof QueueService>,
+  { topic, subscription }: Names,
+): Promise<SubscriptionStats | undefined> {
+  const { topics } = await queue.getStats({ topic });
+  return topics[0]?.subscriptions.find((one) => one.subscription === subscription);
 }
 
-async function seek(io: Io, options: SeekOptions, topic: string, subscription: string): Promise<void> {
+/** @throws precondition, reason NOT_EMPTY, when messages would be lost with the subscription */
+function assertEmpty(stats: SubscriptionStats | undefined, { topic, subscription }: Names): void {
+  if (!stats || stats.backlog + stats.dead === 0) return;
+  const { backlog, dead } = stats;
+  throw new MusterError(
+    'precondition',
+    `${subscription} of ${topic} has ${counted(backlog, 'unsettled message')} and ${counted(dead, 'dead letter')}: let them be consumed, or give them up with "muster subscription rm ${topic} ${subscription} --force"`,
+    { reason: 'NOT_EMPTY' },
+  );
+}
+
+async function remove(io: Io, options: RemoveOptions, names: Names): Promise<void> {
+  const output = new Output(io, options);
+  const { topic, subscription } = names;
+  const stats = await removing(
+    withQueue(io, options, async (queue) => {
+      const before = await statsOf(queue, names);
+      if (options.force !== true) assertEmpty(before, names);
+      await queue.deleteSubscription(names);
+      return before;
+    }),
+    `muster subscriptions ${topic}`,
+  );
+  const { backlog = 0, dead = 0 } = stats ?? {};
+  await output.document({ topic, subscription, removed: true, backlog, dead });
+  const lost =
+    backlog + dead === 0 ? '' : ` with ${counted(backlog, 'unsettled message')} and ${counted(dead, 'dead letter')}`;
+  await output.line(`${subscription} of ${topic} is gone${lost}`);
+}
+
+async function seek(io: Io, options: SeekOptions, names: Names): Promise<void> {
   const output = new Output(io, options);
   const dryRun = options.dryRun === true;
   const to = options.to(io.clock.now());
-  const answer = await withQueue(io, options, (queue) => queue.seek({ topic, subscription, to, dryRun }));
-  await output.document(SeekResponse.toJSON(answer));
+  const { answer, end } = await withQueue(io, options, async (queue) => {
+    const { topics } = await queue.getStats({ topic: names.topic });
+    return { end: topics[0]?.nextSequence ?? Infinity, answer: await queue.seek({ ...names, to, dryRun }) };
+  });
+  await output.document(objectJson(answer));
+  const { redelivered, skipped } = answer;
+  const [go, are, count] = dryRun
+    ? ['would go', 'would be', 'would count']
+    : ['goes', areOf(redelivered), countOf(skipped)];
   await output.line(
-    `${subscription} of ${topic} ${dryRun ? 'would go' : 'goes'} on at ${answer.sequence}: ${answer.redelivered} settled messages ${dryRun ? 'would be' : 'are'} delivered again, ${answer.skipped} unsettled ones ${dryRun ? 'would count' : 'count'} as settled`,
+    `${names.subscription} of ${names.topic} ${go} on at ${answer.sequence}: ${counted(redelivered, 'settled message')} ${are} delivered again, ${counted(skipped, 'unsettled message')} ${count} as settled`,
+  );
+  await noteEnd(output, { to, answer, end });
+}
+
+function areOf(count: number): string {
+  return count === 1 ? 'is' : 'are';
+}
+
+function countOf(count: number): string {
+  return count === 1 ? 'counts' : 'count';
+}
+
+/** A mistyped place behind the end skips all that waits. */
+async function noteEnd(
+  output: Output,
+  { to, answer, end }: { readonly to: Position; readonly answer: SeekResponse; readonly end: number },
+): Promise<void> {
+  if (to.at?.$case === 'latest' || answer.sequence < end) return;
+  const newest = end === 1 ? 'nothing was published yet' : `the newest message is ${end - 1}`;
+  await output.note(
+    `That is behind the newest message (${newest}): all that waits is skipped, ${counted(answer.skipped, 'message')}.`,
   );
 }
 
@@ -176,9 +270,11 @@ export function register(program: Command, io: Io): void {
     .action((topic: string, name: string, _options, command: Command) =>
       update(io, command.optsWithGlobals(), topic, name),
     );
-  addQueueOption(subscription.command('rm <topic> <name>').description('remove a subscription')).action(
-    (topic: string, name: string, _options, command: Command) => remove(io, command.optsWithGlobals(), topic, name),
-  );
+  addQueueOption(subscription.command('rm <topic> <name>').description('remove a subscription'))
+    .option('--force', 'even when messages wait or are dead')
+    .action((topic: string, name: string, _options, command: Command) =>
+      remove(io, command.optsWithGlobals(), { topic, subscription: name }),
+    );
   addQueueOption(
     subscription.command('seek <topic> <name>').description('go on elsewhere: again from before, or past what waits'),
   )
@@ -189,6 +285,6 @@ export function register(program: Command, io: Io): void {
     )
     .option('--dry-run', 'say what would happen')
     .action((topic: string, name: string, _options, command: Command) =>
-      seek(io, command.optsWithGlobals(), topic, name),
+      seek(io, command.optsWithGlobals(), { topic, subscription: name }),
     );
 }

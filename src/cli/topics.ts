@@ -7,6 +7,7 @@ import {
   type QueueService,
   type SubscriptionStats,
 } from '../../generated/muster/v1/queue.js';
+import { isCode, MusterError } from '../kit/errors.js';
 import { formatSize } from '../kit/durations.js';
 import type { Client } from '../rpc/types.js';
 import { durationArgument } from './arguments.js';
@@ -14,7 +15,17 @@ import type { Io } from './io.js';
 import { ago, clockTime, enumWord, Output } from './output.js';
 import { allPages } from './paging.js';
 import { addQueueOption, withQueue, type QueueGlobalOptions } from './queue-connection.js';
-import { defined, durationText, namesArgument, optionalDuration, sizeArgument } from './queue-text.js';
+import { objectJson, wholeJson } from './queue-json.js';
+import {
+  defined,
+  durationText,
+  ifThere,
+  namesArgument,
+  optionalDuration,
+  removing,
+  sizeArgument,
+  usage,
+} from './queue-text.js';
 
 interface SettingsOptions extends QueueGlobalOptions {
   readonly minRetention?: number;
@@ -77,7 +88,7 @@ async function list(io: Io, options: QueueGlobalOptions): Promise<void> {
   const output = new Output(io, options);
   const listed = await withQueue(io, options, allTopics);
   await output.document({
-    topics: listed.map(({ topic, stats }) => ({ ...objectOf(Topic.toJSON(topic)), stats: TopicStats.toJSON(stats) })),
+    topics: listed.map(({ topic, stats }) => ({ ...objectJson(topic), stats: wholeJson(stats) })),
   });
   const now = io.clock.now();
   await output.table(listed, [
@@ -93,17 +104,14 @@ async function list(io: Io, options: QueueGlobalOptions): Promise<void> {
   if (listed.length === 0) await output.note('No topics yet: "muster topic create NAME" makes one.');
 }
 
-function objectOf(json: unknown): Record<string, unknown> {
-  return typeof json === 'object' && json !== null ? { ...json } : {};
-}
-
 async function showTopic(io: Io, output: Output, topic: Topic): Promise<void> {
-  await output.document(Topic.toJSON(topic));
+  await output.document(objectJson(topic));
   const now = io.clock.now();
   const onFull =
     enumWord('ON_FULL', topic.onFull) === 'DROP_OLDEST' ? 'the oldest are dropped' : 'publishing is refused';
   await output.line(`${topic.name}, created ${clockTime(topic.created, now)}, revision ${topic.revision}`);
-  await output.line(`  settled messages are kept ${durationText(topic.minRetention, 'not at all')}`);
+  const kept = durationText(topic.minRetention, '');
+  await output.line(`  settled messages are ${kept === '' ? 'not kept' : `kept ${kept}`}`);
   await output.line(
     `  limits       ${topic.maxBytes === 0 ? 'no size' : formatSize(topic.maxBytes)}, ${durationText(topic.maxAge, 'no age')}; over them ${onFull}`,
   );
@@ -115,11 +123,16 @@ async function showTopic(io: Io, output: Output, topic: Topic): Promise<void> {
 async function create(io: Io, options: SettingsOptions, name: string): Promise<void> {
   const output = new Output(io, options);
   const wanted = Topic.create({ ...settingsOf(options), name });
-  const topic = await withQueue(io, options, (queue) => queue.createTopic({ topic: wanted }));
+  const { before, topic } = await withQueue(io, options, async (queue) => ({
+    before: await ifThere(queue.getTopic({ topic: name })),
+    topic: await queue.createTopic({ topic: wanted }),
+  }));
   await showTopic(io, output, topic);
-  await output.note(
-    `Nothing is delivered before there is a subscription: "muster subscription create ${name} NAME" makes one.`,
-  );
+  if (before) await output.note(`${name} was there already, with these settings: nothing is changed.`);
+  else
+    await output.note(
+      `Nothing is delivered before there is a subscription: "muster subscription create ${name} NAME" makes one.`,
+    );
 }
 
 async function show(io: Io, options: QueueGlobalOptions, name: string): Promise<void> {
@@ -132,16 +145,32 @@ async function show(io: Io, options: QueueGlobalOptions, name: string): Promise<
 
 async function update(io: Io, options: SettingsOptions, name: string): Promise<void> {
   const output = new Output(io, options);
+  const changes = settingsOf(options);
+  if (Object.keys(changes).length === 0) {
+    throw usage('nothing to change: give a setting, for example --max-age 7d; "muster topic update --help" lists them');
+  }
   const topic = await withQueue(io, options, async (queue) => {
     const before = await queue.getTopic({ topic: name });
-    return queue.updateTopic({ topic: Topic.create({ ...before, ...settingsOf(options) }) });
+    return queue.updateTopic({ topic: Topic.create({ ...before, ...changes }) });
   });
   await showTopic(io, output, topic);
 }
 
 async function remove(io: Io, options: RemoveOptions, name: string): Promise<void> {
   const output = new Output(io, options);
-  await withQueue(io, options, (queue) => queue.deleteTopic({ topic: name, force: options.force === true }));
+  const force = options.force === true;
+  try {
+    await removing(
+      withQueue(io, options, (queue) => queue.deleteTopic({ topic: name, force })),
+      'muster topics',
+    );
+  } catch (error) {
+    if (!isCode(error, 'precondition') || error.reason !== 'NOT_EMPTY') throw error;
+    throw new MusterError('precondition', `${error.message}: "muster topic rm ${name} --force"`, {
+      reason: 'NOT_EMPTY',
+      cause: error,
+    });
+  }
   await output.document({ topic: name, removed: true });
   await output.line(`${name} is gone, with its subscriptions, messages and dead letters`);
 }

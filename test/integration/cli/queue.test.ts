@@ -51,7 +51,7 @@ describe("the queue's commands", () => {
     const [changed] = await json('topic', 'update', 'mail', '--max-age', '2h', '--publishers', '');
     assert.equal(changed?.['maxBytes'], 2_000_000);
     assert.equal(changed['onFull'], 'ON_FULL_DROP_OLDEST');
-    assert.equal(changed['publishers'], undefined);
+    assert.deepEqual(changed['publishers'], []);
     assert.equal(changed['revision'], 2);
     const { io: shown } = await run(['topic', 'show', 'mail']);
     assert.match(shown.written(), /kept 1h[\s\S]*limits +2.0 MB, 2h; over them the oldest are dropped/);
@@ -62,6 +62,22 @@ describe("the queue's commands", () => {
     const { status, io } = await run(['topic', 'show', 'mail']);
     assert.equal(status, 1);
     assert.match(io.complained(), /no topic "mail"/);
+    const gone = await run(['topic', 'rm', 'mail']);
+    assert.match(gone.io.complained(), /no topic "mail"[^]*"muster topics" lists those there are/);
+    assert.doesNotMatch(gone.io.complained(), /To make it/);
+  });
+
+  it('say that what is to be made is there already, and that nothing is to be changed', async (t) => {
+    const { run } = await start(t);
+    const { io } = await run(['topic', 'create', TOPIC]);
+    assert.match(io.complained(), /orders was there already/);
+    assert.doesNotMatch((await run(['subscription', 'create', TOPIC, 'mail'])).io.complained(), /already/);
+    assert.match((await run(['subscription', 'create', TOPIC, 'mail'])).io.complained(), /mail was there already/);
+    const updated = await run(['topic', 'update', TOPIC]);
+    assert.equal(updated.status, 2);
+    assert.match(updated.io.complained(), /nothing to change/);
+    assert.equal((await run(['subscription', 'update', TOPIC, 'mail'])).status, 2);
+    assert.equal((await run(['subscription', 'update', TOPIC, 'mail', '--pause', '--resume'])).status, 2);
   });
 
   it('refuse to remove a topic in which messages wait, unless forced', async (t) => {
@@ -70,7 +86,9 @@ describe("the queue's commands", () => {
     assert.equal((await run(['publish', TOPIC, 'a'])).status, 0);
     const { status, io } = await run(['topic', 'rm', TOPIC, '--json']);
     assert.equal(status, 1);
-    assert.equal((JSON.parse(io.complained()) as { error: { reason: string } }).error.reason, 'NOT_EMPTY');
+    const { error } = JSON.parse(io.complained()) as { error: { reason: string; message: string } };
+    assert.equal(error.reason, 'NOT_EMPTY');
+    assert.match(error.message, /--force/);
     assert.equal((await run(['topic', 'rm', TOPIC, '--force'])).status, 0);
   });
 
@@ -89,22 +107,28 @@ describe("the queue's commands", () => {
     );
     assert.equal(made?.['ordered'], true);
     const [changed] = await json('subscription', 'update', TOPIC, 'mail', '--max-attempts', '3', '--pause');
-    assert.deepEqual([changed?.['maxAttempts'], changed?.['paused'], changed?.['lease']], [3, true, { seconds: 5 }]);
+    assert.deepEqual([changed?.['maxAttempts'], changed?.['paused'], changed?.['lease']], [3, true, '5s']);
     const { io } = await run(['subscription', 'show', TOPIC, 'mail']);
     assert.match(
       io.written(),
       /lease +5s\n +attempts +3, then a dead letter; 1s to 1m, x2 between them[\s\S]*it is paused/,
     );
     const [resumed] = await json('subscription', 'update', TOPIC, 'mail', '--resume');
-    assert.equal(resumed?.['paused'], undefined);
+    assert.equal(resumed?.['paused'], false);
     await run(['publish', TOPIC, 'a', 'b', 'c']);
     const [would] = await json('subscription', 'seek', TOPIC, 'mail', '--to', 'latest', '--dry-run');
-    assert.deepEqual(would, { sequence: 4, skipped: 3 });
+    assert.deepEqual(would, { sequence: 4, redelivered: 0, skipped: 3 });
+    const beyond = await run(['subscription', 'seek', TOPIC, 'mail', '--to', '3000', '--dry-run']);
+    assert.match(beyond.io.complained(), /behind the newest message \(the newest message is 3\): [^]*3 messages/);
     const [moved] = await json('subscription', 'seek', TOPIC, 'mail', '--to', '3');
-    assert.deepEqual(moved, { sequence: 3, skipped: 2 });
+    assert.deepEqual(moved, { sequence: 3, redelivered: 0, skipped: 2 });
     const { io: listed } = await run(['subscriptions']);
     assert.match(listed.written(), /orders +mail +5s +3 +1s to 1m, x2 +by key +never +no/);
-    assert.equal((await run(['subscription', 'rm', TOPIC, 'mail'])).status, 0);
+    const refused = await run(['subscription', 'rm', TOPIC, 'mail']);
+    assert.equal(refused.status, 1);
+    assert.match(refused.io.complained(), /has 1 unsettled message and 0 dead letters: .*--force/);
+    const removed = await run(['subscription', 'rm', TOPIC, 'mail', '--force']);
+    assert.equal(removed.io.written(), 'mail of orders is gone with 1 unsettled message and 0 dead letters\n');
     assert.equal((await run(['subscription', 'seek', TOPIC, 'mail', '--to', 'noon'])).status, 2);
   });
 
@@ -231,6 +255,10 @@ describe("the queue's commands", () => {
     assert.match(io.written(), /1 +\S+ +\S+ +1 +no good +a/);
     assert.equal((await run(['dead-letters', TOPIC, 'mail', 'purge'])).status, 2);
     assert.equal((await run(['dead-letters', TOPIC, 'mail', 'bury'])).status, 2);
+    const unknown = await run(['dead-letters', TOPIC, 'mail', 'replay', '--sequence', '99']);
+    assert.equal(unknown.status, 1);
+    assert.match(unknown.io.complained(), /mail of orders has no dead letter 99/);
+    assert.deepEqual(await json('dead-letters', TOPIC, 'mail', '--sequence', '99'), [{ deadLetters: [] }]);
     const [replayed] = await json('dead-letters', TOPIC, 'mail', 'replay', '--sequence', '2');
     assert.equal(replayed?.['replayed'], 1);
     await stats('mail', ({ backlog, dead }) => backlog === 1 && dead === 2);
@@ -243,7 +271,8 @@ describe("the queue's commands", () => {
     await subscription('mail');
     await library.publish(TOPIC, ['a', 'b']);
     const [document] = await json('stats');
-    assert.equal((document?.['topics'] as { messages: number }[])[0]?.messages, 2);
+    const [topic] = document?.['topics'] as { messages: number; delayed: number; subscriptions: { dead: number }[] }[];
+    assert.deepEqual([topic?.messages, topic?.delayed, topic?.subscriptions[0]?.dead], [2, 0, 0]);
     const { io } = await run(['stats', TOPIC]);
     assert.match(io.written(), /orders +2[\s\S]*\n {2}mail +2 +0/);
     const stop = new AbortController();
