@@ -95,7 +95,6 @@ export class Topic implements Contributor {
   #closed: MusterError | undefined;
   readonly #gone = new AbortController();
   #trimmed = 0;
-  #dedupeForgotten = 0;
 
   constructor(loaded: LoadedTopic, parts: TopicParts) {
     this.#parts = parts;
@@ -210,8 +209,6 @@ export class Topic implements Contributor {
 
   /** Forgets dedupe ids of windows below. */
   async forgetDedupe(window: number): Promise<void> {
-    if (window <= this.#dedupeForgotten) return;
-    this.#dedupeForgotten = window;
     await this.#parts.log.forgetDedupe(this.id, window);
   }
 

@@ -131,8 +131,8 @@ export class RecordsQueueLog implements QueueLog {
     this.#open.assertOpen();
     const from = this.#forgotten.get(topicId) ?? 0;
     if (window <= from) return;
-    await this.#letGo({ from: dedupeKey(topicId, from, ''), until: dedupeKey(topicId, window, '') });
     this.#forgotten.set(topicId, window);
+    await this.#letGo({ from: dedupeKey(topicId, from, ''), until: dedupeKey(topicId, window, '') });
   }
 
   async delayed(topicId: number, dueMs: number, limit: number): Promise<readonly DelayedRecord[]> {
@@ -236,6 +236,10 @@ export class RecordsQueueLog implements QueueLog {
       this.#delayedCommits += 1;
       const from = this.#noneDueBefore.get(change.topicId);
       if (from !== undefined && change.dueMs < from) this.#noneDueBefore.set(change.topicId, change.dueMs);
+    } else if (change.kind === 'dedupe') {
+      // The wall clock was ahead for a while, and windows were forgotten that come only now.
+      const from = this.#forgotten.get(change.topicId);
+      if (from !== undefined && change.window < from) this.#forgotten.set(change.topicId, change.window);
     }
   }
 
