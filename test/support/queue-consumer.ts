@@ -51,12 +51,17 @@ export class QueueBench {
     t: TestContext,
     { topic = {}, subscription = {} }: { topic?: TopicWishes; subscription?: SubscriptionWishes | false } = {},
   ): Promise<QueueBench> {
+    // Before the queue stops, which waits for streams that are open.
+    let close = (): void => undefined;
+    t.after(() => {
+      close();
+    });
     const queue = await TestQueue.make(t);
     await queue.start();
     const connected = connectQueue(`unix:${queue.ready.socket}`);
-    t.after(() => {
+    close = () => {
       connected.close();
-    });
+    };
     const bench = new QueueBench(queue, connected.client);
     await bench.client.createTopic({ topic: Topic.fromPartial({ name: TOPIC, ...topic }) });
     if (subscription !== false) await bench.subscription(SUBSCRIPTION, subscription);
