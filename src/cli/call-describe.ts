@@ -48,13 +48,23 @@ function describeMethod(schema: Schema, method: DescMethod): string {
     ...comment(method),
     signature(method),
     '',
-    describeMessage(method.input),
-    '',
-    describeMessage(method.output),
-    '',
+    ...messagesOf(method).flatMap((message) => [describeMessage(message), '']),
     'A request to fill in:',
     JSON.stringify(schema.template(method.input), null, 2),
   ].join('\n');
+}
+
+/** The messages of a method, then those in them, each once; those of other packages are known, or have names that say enough. */
+function messagesOf({ input, output, parent }: DescMethod): readonly DescMessage[] {
+  const { package: own } = parent.file.proto;
+  const found = new Set([input, output]);
+  // The set grows while it is walked.
+  for (const message of found) {
+    for (const { message: inner } of message.fields) {
+      if (inner?.file.proto.package === own) found.add(inner);
+    }
+  }
+  return [...found];
 }
 
 function signature({ name, input, output, methodKind }: DescMethod): string {

@@ -130,9 +130,15 @@ export class Schema {
     return toJson(message, fromBinary(message, bytes), { registry: this.registry, alwaysEmitImplicit: true });
   }
 
-  /** A message with all defaults: something to fill in. */
+  /** A message with all defaults, and one of each message that may be repeated: something to fill in. */
   template(message: DescMessage): JsonValue {
-    return toJson(message, create(message), { registry: this.registry, alwaysEmitImplicit: true });
+    const whole = toJson(message, create(message), { registry: this.registry, alwaysEmitImplicit: true });
+    if (typeof whole !== 'object' || whole === null || Array.isArray(whole)) return whole;
+    for (const field of message.fields) {
+      if (field.fieldKind !== 'list' || field.listKind !== 'message' || field.message === message) continue;
+      whole[field.jsonName] = [toJson(field.message, create(field.message), { alwaysEmitImplicit: true })];
+    }
+    return whole;
   }
 }
 
@@ -153,6 +159,9 @@ function fieldHint(message: DescMessage, json: unknown): string {
   if (typeof json !== 'object' || json === null) return '';
   const known = message.fields.flatMap(({ name, jsonName }) => [name, jsonName]);
   const unknown = Object.keys(json).find((key) => !known.includes(key));
-  const near = unknown === undefined ? undefined : nearest(unknown, known);
-  return near === undefined ? '' : ` Did you mean "${near}"?`;
+  if (unknown === undefined) return '';
+  const near = nearest(unknown, known);
+  if (near !== undefined) return ` Did you mean "${near}"?`;
+  const names = message.fields.map(({ jsonName }) => jsonName);
+  return names.length === 0 ? ' It has no fields.' : ` Its fields are ${names.join(', ')}.`;
 }

@@ -290,6 +290,11 @@ describe("the queue's commands", () => {
     const [published] = await json('call', 'Queue/Publish', JSON.stringify(batch));
     assert.equal(published?.['firstSequence'], '1');
     assert.match((await run(['call', '--list', 'Queue'])).io.written(), /muster\.v1\.Queue\/PublishStream/);
+    const described = (await run(['call', '--describe', 'Queue/Publish'])).io.written();
+    assert.match(described, /message muster\.v1\.Message \{[^]*message muster\.v1\.Duplicate \{/);
+    assert.match(described, /"messages": \[\s*\{\s*"payload": ""/);
+    const wrong = await run(['call', 'Queue/GetTopic', '{"subject":"orders"}']);
+    assert.match(wrong.io.complained(), /Its fields are topic\./);
     const named = await run(['--socket', queue.ready.socket, 'call', 'muster.v1.Queue/GetTopic', '{"topic":"none"}']);
     assert.equal(named.status, 1);
     assert.match(named.io.complained(), /no topic "none"/);
