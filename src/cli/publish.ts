@@ -157,6 +157,10 @@ async function noteNobody(io: Io, output: Output, options: PublishOptions, topic
   await output.note(`${topic} has no subscription: what is in it is kept for one that starts "earliest".`);
 }
 
+function isTerminal({ stdin }: Io): boolean {
+  return 'isTTY' in stdin && stdin.isTTY === true;
+}
+
 async function publish(io: Io, options: PublishOptions, topic: string, words: readonly string[]): Promise<void> {
   const output = new Output(io, options);
   if (options.lines === true && options.file === undefined) throw usage('--lines goes with --file');
@@ -166,6 +170,9 @@ async function publish(io: Io, options: PublishOptions, topic: string, words: re
     dedupeId: options.dedupeId,
     deliverAfterMs: options.delay,
   });
+  if (words.length === 0 && options.file === undefined && isTerminal(io)) {
+    await output.note('Each line typed is published as one message; Ctrl-D ends.');
+  }
   const all = payloads(io, options, words);
   const source = options.dedupeId === undefined ? all : onlyOne(all);
   const tally = await withQueueLibrary(io, options, async (queue) =>

@@ -41,8 +41,11 @@ function isSocket(text: string): boolean {
   return text.startsWith('unix:') || text.includes('/');
 }
 
+/** @throws invalid */
 function socketAddress(text: string): string {
-  return `unix:${resolve(text.replace(/^unix:(\/\/)?/, ''))}`;
+  const path = text.replace(/^unix:(\/\/)?/, '');
+  if (path === '') throw new MusterError('invalid', `"${text}" names no socket: write unix:PATH`, USAGE);
+  return `unix:${resolve(path)}`;
 }
 
 /** The socket of a queue that runs on this machine: the machine's own, or of this user's `muster dev`. */
@@ -69,7 +72,7 @@ export async function queuePlace(io: Io, options: QueueGlobalOptions): Promise<Q
 
 /** A queue on the network, as the operator of the context. */
 async function siteQueue(io: Io, options: GlobalOptions, named: string): Promise<QueuePlace> {
-  const target = await someCenter(io, options);
+  const target = await someCenter(io, options, named);
   if (target.kind === 'socket') throw noCertificate(target.path);
   const { openAs } = await import('./operator-identity.js');
   const { channel, identity } = await openAs(io, target);
@@ -80,17 +83,27 @@ async function siteQueue(io: Io, options: GlobalOptions, named: string): Promise
   }
 }
 
-async function someCenter(io: Io, options: GlobalOptions): ReturnType<typeof centerTarget> {
+async function someCenter(io: Io, options: GlobalOptions, named: string): ReturnType<typeof centerTarget> {
   try {
     return await centerTarget(io, options);
   } catch (error) {
     if (!isCode(error, 'not_found')) throw error;
+    if (named !== '') throw notLoggedIn(named, error);
     throw new MusterError(
       'not_found',
       'no queue found on this machine, and no center to ask for one: start one with "muster queue" or "muster dev", name its socket with --queue unix:PATH, or log in to a site with "muster login CENTER --token TOKEN"',
       { cause: error },
     );
   }
+}
+
+function notLoggedIn(named: string, cause: unknown): MusterError {
+  const what = named.includes(':') ? `${named} is on the network` : `"${named}" is a queue that only a center knows`;
+  return new MusterError(
+    'not_found',
+    `${what}, and no center is known here: log in to its site first, with "muster login CENTER --token TOKEN", or name the queue's socket on this machine with --queue unix:PATH`,
+    { cause },
+  );
 }
 
 function noCertificate(path: string): MusterError {
@@ -143,7 +156,18 @@ export function withQueue<T>(
   options: QueueGlobalOptions,
   work: (queue: Client<typeof QueueService>) => Promise<T>,
 ): Promise<T> {
-  return withQueueChannel(io, options, (channel) => work(createClient(QueueService, channel)));
+  return withQueueChannel(io, options, async (channel) => {
+    try {
+      return await work(createClient(QueueService, channel));
+    } catch (error) {
+      if (!isCode(error, 'unimplemented')) throw error;
+      throw new MusterError(
+        'unimplemented',
+        `what answers there is no queue, or one of another version (${error.message}): name the queue's socket with --queue unix:PATH, for example of its queue.sock`,
+        { cause: error },
+      );
+    }
+  });
 }
 
 /**

@@ -37,6 +37,9 @@ interface PeekOptions extends QueueGlobalOptions {
 /** Messages that may be out at once: few enough that others get theirs, many enough for speed. */
 const CREDIT = 1_000;
 
+/** Of one pull; the queue's own bound. */
+const WAIT_MAX_MS = 60_000;
+
 async function print(output: Output, message: Delivery, options: SubscribeOptions): Promise<void> {
   const { sequence, attempt, published, attributes, key, dedupeId, payload } = message;
   await output.document({ sequence, attempt, published, ...messageJson({ payload, attributes, key, dedupeId }) });
@@ -86,6 +89,7 @@ async function subscribe(io: Io, options: SubscribeOptions, topic: string, subsc
 
 async function pull(io: Io, options: PullOptions, topic: string, subscription: string): Promise<void> {
   const output = new Output(io, options);
+  if (options.wait !== undefined && options.wait > WAIT_MAX_MS) throw usage('--wait takes 60s at most');
   const wait = options.wait === undefined ? undefined : toDuration(options.wait);
   if (wait !== undefined) await notePaused(io, output, options, { topic, subscription });
   await withQueue(io, options, async (queue) => {

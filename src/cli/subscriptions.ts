@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { InvalidArgumentError, type Command } from 'commander';
 import {
   Subscription,
   type DeepPartial,
@@ -233,13 +233,20 @@ async function noteEnd(
   );
 }
 
+function factorArgument(text: string): number {
+  const factor = Number(text);
+  if (text.trim() === '' || !Number.isFinite(factor))
+    throw new InvalidArgumentError('expected a number, for example 1.5');
+  return factor;
+}
+
 function addSettings(command: Command): Command {
   return addQueueOption(command)
     .option('--lease <duration>', 'how long a consumer has a message; default 30s', durationArgument)
     .option('--max-attempts <count>', 'then it becomes a dead letter; 0, the default: never', countArgument)
     .option('--backoff-initial <duration>', 'before the second attempt; default 1s', durationArgument)
     .option('--backoff-max <duration>', 'default 5m', durationArgument)
-    .option('--backoff-multiplier <number>', 'default 2', Number)
+    .option('--backoff-multiplier <number>', 'default 2', factorArgument)
     .option(
       '--expire-after-idle <duration>',
       'remove it when nobody consumed for so long; 0s: never',

@@ -151,7 +151,7 @@ export class Muster {
   }
 
   /**
-   * A connection to the site's queue; close() of this one closes it, too. The same as connectQueue() of `muster/queue`.
+   * A connection to the site's queue; close() of this one closes it, too. A promise of what connectQueue() of `muster/queue` gives.
    * @throws precondition, reason NO_AGENT, where nothing says which queue
    */
   async queue(options: QueueOptions = {}): Promise<Queue> {

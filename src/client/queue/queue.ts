@@ -34,7 +34,7 @@ const PUBLISHERS_MAX = 64;
 /**
  * Connects to the site's queue. Without an address it needs an agent, or MUSTER_QUEUE. Nothing is sent until something is published or
  * iterated; an unreachable queue is waited for there.
- * @throws precondition, reason NO_AGENT, where nothing says which queue
+ * @throws precondition, reason NO_AGENT, where nothing says which queue; invalid for what is no address
  */
 export function connectQueue(options: QueueOptions = {}): Queue {
   return new Queue(options, process.env);
@@ -179,6 +179,12 @@ function isEnough(address: string | undefined, identity: IdentitySource | undefi
 }
 
 function noWay(address: string | undefined): MusterError {
+  if (address !== undefined && !/:\d+$/.test(address)) {
+    return new MusterError(
+      'invalid',
+      `"${address}" is no address of a queue: write unix:/path of its socket, or host:port`,
+    );
+  }
   const what =
     address === undefined
       ? 'nothing says where the queue is: run this as a service of an agent (MUSTER_AGENT), or name the socket of a queue on this machine, for example MUSTER_QUEUE=unix:/var/lib/muster/queue/queue.sock'

@@ -239,6 +239,8 @@ describe("the queue's commands", () => {
     assert.match(pulled.io.complained(), /mail of orders is paused/);
     assert.equal((await run(['subscribe', TOPIC, 'mail', '--from', 'earliest'])).status, 2);
     assert.equal((await run(['subscribe', TOPIC, 'mail', '-n', '0'])).status, 2);
+    assert.equal((await run(['pull', TOPIC, 'mail', '--wait', '61s'])).status, 2);
+    assert.equal((await run(['subscription', 'update', TOPIC, 'mail', '--backoff-multiplier', 'x'])).status, 2);
   });
 
   it('list, replay and purge dead letters', async (t) => {
@@ -308,6 +310,16 @@ describe("the queue's commands", () => {
     const away = fakeIo({ home });
     assert.equal(await runCli(['topics', '--queue', `unix:${join(home, 'queue.sock')}`], away), 1);
     assert.match(away.complained(), /queue\.sock/);
+    const misnamed: readonly (readonly [string, RegExp, number])[] = [
+      ['127.0.0.1:7600', /127\.0\.0\.1:7600 is on the network.*muster login/, 1],
+      ['main', /"main" is a queue that only a center knows/, 1],
+      ['unix:', /names no socket/, 2],
+    ];
+    for (const [queue, said, expected] of misnamed) {
+      const io = fakeIo({ home });
+      assert.equal(await runCli(['topics', '--queue', queue], io), expected);
+      assert.match(io.complained(), said);
+    }
     for (const words of [
       ['subscribe', 'orders', 'mail'],
       ['publish', 'orders', 'x'],

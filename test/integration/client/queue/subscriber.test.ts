@@ -259,5 +259,6 @@ describe('the library on a queue', () => {
       (error: unknown) => isCode(error, 'precondition') && error.message.includes('MUSTER_QUEUE'),
     );
     assert.throws(() => new Queue({ address: 'queue.example:7600' }, {}), /no agent/);
+    assert.throws(() => new Queue({ address: 'localhost' }, {}), /"localhost" is no address/);
   });
 });
