@@ -16,6 +16,11 @@ export interface QueueOptions {
   readonly queue?: string;
   /** Proves who this program is on the network. Default: the machine's agent gives the service its certificate, and renews it. */
   readonly identity?: IdentitySource;
+  /**
+   * How long the queue may be out of reach before what publish() was given fails, milliseconds; close() waits no longer either. Default 60 s.
+   * Publishers have their own.
+   */
+  readonly giveUpAfterMs?: number;
 }
 
 /** What became of messages published together. */
@@ -43,6 +48,8 @@ export function connectQueue(options: QueueOptions = {}): Queue {
 /** The connection of a program to a queue. Holds the process alive while it publishes or subscribes, until close(). */
 export class Queue {
   readonly #connection: QueueConnection;
+  /** Of the publishers of publish(). */
+  readonly #options: PublisherOptions;
   /** Of publish(), the one used last at the end. */
   readonly #publishers = new Map<string, Publisher>();
   /** Everything that is to be closed. */
@@ -54,6 +61,7 @@ export class Queue {
     const address = options.address ?? queueAddress(environment);
     const agent = agentAddress(environment);
     if (agent === undefined && !isEnough(address, options.identity)) throw noWay(address);
+    this.#options = options.giveUpAfterMs === undefined ? {} : { giveUpAfterMs: options.giveUpAfterMs };
     this.#connection = new QueueConnection({
       address,
       queue: options.queue,
@@ -128,7 +136,7 @@ export class Queue {
   }
 
   #publisherOf(topic: string): Publisher {
-    const publisher = this.#publishers.get(topic) ?? this.publisher(topic);
+    const publisher = this.#publishers.get(topic) ?? this.publisher(topic, this.#options);
     this.#publishers.delete(topic);
     this.#publishers.set(topic, publisher);
     const [oldest] = this.#publishers;

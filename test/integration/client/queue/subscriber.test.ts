@@ -252,6 +252,14 @@ describe('the library on a queue', () => {
     assert.equal((await stats('mail', ({ consumers }) => consumers.length === 0)).backlog, 9);
   });
 
+  it('gives up on a queue that is away when it is told to, and closes', async () => {
+    const { Queue } = await import('../../../../src/client/queue/queue.js');
+    const away = new Queue({ address: 'unix:/nowhere/queue.sock', giveUpAfterMs: 1 }, {});
+    const failure = failureOf(away.publish(TOPIC, 'a'));
+    await away.close();
+    assert.equal((await failure).reason, 'QUEUE_UNREACHABLE');
+  });
+
   it('needs to know which queue, and says how to tell', async () => {
     const { Queue } = await import('../../../../src/client/queue/queue.js');
     assert.throws(
