@@ -275,7 +275,6 @@ function follow(
     case 'seeking':
       follower.from ??= 0;
       follower.isMoving = true;
-      follower.seen.clear();
       letGo(follower);
       return;
     case 'sought':
@@ -307,7 +306,10 @@ function wrongs(follower: Follower, sequence: number, dead: ReadonlySet<number>)
   return found;
 }
 
-/** After a seek what was settled may come again, and what was on its way may or may not count. */
+/**
+ * After a seek what was settled may come again, and what was on its way may or may not count. It need not come again: what all had settled may
+ * leave the topic in the same moment.
+ */
 function letGo(follower: Follower): void {
   follower.settling.clear();
   follower.done.clear();

@@ -24,7 +24,7 @@ const QUIET_MS: readonly [number, number] = [1900, 2600];
 /** What an emptied log may still have on disk. */
 const EMPTY_BYTES_MAX = 1024 * 1024;
 /** A small buffer, so that tables are written and merged under the kills and not only at each start. */
-const ARGS: readonly string[] = [];
+const ARGS: readonly string[] = ['--write-buffer', '64KiB'];
 
 const SUBSCRIPTIONS: readonly { readonly name: string; readonly mode: Mode }[] = [
   { name: 'workers', mode: 'competing' },
