@@ -124,7 +124,7 @@ export interface Topic {
   /** Stored bytes, encoded. Default: no limit but the disk. */
   maxBytes: number;
   onFull: OnFull;
-  /** How long dedupe ids are remembered. Default 2 minutes. */
+  /** How long dedupe ids are remembered. Default 2 minutes. A change forgets the ids known before it. */
   dedupeWindow:
     | Duration
     | undefined;
@@ -8405,7 +8405,7 @@ export const QueueService = {
   },
   /**
    * One batch, answered when it is on disk (fsynced). All of it is stored, or none.
-   * Errors: RESOURCE_EXHAUSTED, reason TOPIC_FULL (with retry-after) or DISK_ALMOST_FULL; INVALID_ARGUMENT, reason TOO_LARGE.
+   * Errors: RESOURCE_EXHAUSTED, reason TOPIC_FULL or BUSY (with retry-after), or DISK_ALMOST_FULL; INVALID_ARGUMENT, reason TOO_LARGE.
    */
   publish: {
     path: "/muster.v1.Queue/Publish" as const,
@@ -8553,7 +8553,7 @@ export interface QueueServer extends UntypedServiceImplementation {
   deleteSubscription: handleUnaryCall<DeleteSubscriptionRequest, DeleteSubscriptionResponse>;
   /**
    * One batch, answered when it is on disk (fsynced). All of it is stored, or none.
-   * Errors: RESOURCE_EXHAUSTED, reason TOPIC_FULL (with retry-after) or DISK_ALMOST_FULL; INVALID_ARGUMENT, reason TOO_LARGE.
+   * Errors: RESOURCE_EXHAUSTED, reason TOPIC_FULL or BUSY (with retry-after), or DISK_ALMOST_FULL; INVALID_ARGUMENT, reason TOO_LARGE.
    */
   publish: handleUnaryCall<PublishMessagesRequest, PublishMessagesResponse>;
   /**
@@ -8741,7 +8741,7 @@ export interface QueueClient extends Client {
   ): ClientUnaryCall;
   /**
    * One batch, answered when it is on disk (fsynced). All of it is stored, or none.
-   * Errors: RESOURCE_EXHAUSTED, reason TOPIC_FULL (with retry-after) or DISK_ALMOST_FULL; INVALID_ARGUMENT, reason TOO_LARGE.
+   * Errors: RESOURCE_EXHAUSTED, reason TOPIC_FULL or BUSY (with retry-after), or DISK_ALMOST_FULL; INVALID_ARGUMENT, reason TOO_LARGE.
    */
   publish(
     request: PublishMessagesRequest,
