@@ -8421,6 +8421,7 @@ export const QueueService = {
   /**
    * Batches in a pipeline. The first frame is `open`; batches follow and are acknowledged by id, in order, when they are on disk.
    * A batch that is refused is named in the acknowledgement and the stream goes on.
+   * With a producer, the batches behind a refused one are refused, too (reason BATCH_GAP), until its number comes again: none overtakes it.
    */
   publishStream: {
     path: "/muster.v1.Queue/PublishStream" as const,
@@ -8559,6 +8560,7 @@ export interface QueueServer extends UntypedServiceImplementation {
   /**
    * Batches in a pipeline. The first frame is `open`; batches follow and are acknowledged by id, in order, when they are on disk.
    * A batch that is refused is named in the acknowledgement and the stream goes on.
+   * With a producer, the batches behind a refused one are refused, too (reason BATCH_GAP), until its number comes again: none overtakes it.
    */
   publishStream: handleBidiStreamingCall<PublishStreamRequest, PublishStreamResponse>;
   /**
@@ -8761,6 +8763,7 @@ export interface QueueClient extends Client {
   /**
    * Batches in a pipeline. The first frame is `open`; batches follow and are acknowledged by id, in order, when they are on disk.
    * A batch that is refused is named in the acknowledgement and the stream goes on.
+   * With a producer, the batches behind a refused one are refused, too (reason BATCH_GAP), until its number comes again: none overtakes it.
    */
   publishStream(): ClientDuplexStream<PublishStreamRequest, PublishStreamResponse>;
   publishStream(options: Partial<CallOptions>): ClientDuplexStream<PublishStreamRequest, PublishStreamResponse>;
