@@ -107,7 +107,7 @@ function fromSettleRequest({ acks, nacks, extends: extended }: SettleRequest): r
   ];
 }
 
-/** Longer than any settle takes; then what a consumer still has is delivered to others. */
+/** One consumer's stream. Only one that ends without a word counts as failed attempts of what it had. */
 async function subscribe(
   broker: Broker,
   stream: Duplex<Buffer, SubscribeRequest>,

@@ -135,7 +135,8 @@ function answered(producer: Producer, batch: number): Published {
   return { firstSequence, count, duplicates: [], delayed: 0, repeated: true };
 }
 
-function displacedError(name: string): MusterError {
+/** What a stream is told when another one has taken over its producer. */
+export function displacedError(name: string): MusterError {
   return new MusterError(
     'precondition',
     `another stream now publishes as producer ${name}: give each publisher a name of its own`,

@@ -5,6 +5,7 @@ import { rawRequests } from '../rpc/raw.js';
 import type { CallContext, Duplex, Handlers } from '../rpc/types.js';
 import type { Broker } from './broker.js';
 import { topicToPublish } from './entrance.js';
+import { displacedError } from './producers.js';
 import { Publisher } from './publisher.js';
 import { acksFrame, openedFrame, readPublishFrame, readPublishRequest, toPublishResponse } from './wire.js';
 
@@ -58,7 +59,7 @@ async function publishStream(
     onFailure: failed.fail,
   };
   const publisher = new Publisher(parts, broker.clock.now(), () => {
-    failed.fail(displaced(open.producer));
+    failed.fail(displacedError(open.producer));
   });
   /** What was taken is answered, and the stream ends. */
   const end = (reason: MusterError): void => {
@@ -121,12 +122,4 @@ function notOpened(): MusterError {
   return new MusterError('invalid', 'the first frame of the stream must be `open`, with the topic', {
     reason: 'NOT_OPENED',
   });
-}
-
-function displaced(producer: string): MusterError {
-  return new MusterError(
-    'precondition',
-    `another stream now publishes as producer ${producer}: give each publisher a name of its own`,
-    { reason: 'PRODUCER_DISPLACED' },
-  );
 }

@@ -20,6 +20,8 @@ export class TopicHead implements Contributor {
   #wanted: Place | undefined;
   /** The furthest place in the group that is being written. */
   #inGroup: Place | undefined;
+  /** What this contributor itself has put into the group: all that is written when the topic's own part is refused. */
+  #contributed: Place | undefined;
 
   constructor(topicId: number, durable: Place, onMoved: (head: number) => void) {
     this.#topicId = topicId;
@@ -45,19 +47,35 @@ export class TopicHead implements Contributor {
   }
 
   contribute(): readonly Change[] {
-    const { head, offset } = this.further();
-    return head > this.#durable.head ? [{ kind: 'head', topicId: this.#topicId, head, offset }] : [];
+    this.#contributed = this.further();
+    return this.changeTo(this.#contributed);
   }
 
   committed(): void {
-    const moved = this.#inGroup;
-    this.#inGroup = undefined;
-    if (!moved || moved.head === this.#durable.head) return;
-    this.#durable = moved;
-    this.#onMoved(moved.head);
+    if (this.#contributed) this.moved(this.#contributed);
+    this.#contributed = undefined;
   }
 
   refused(): void {
+    this.#contributed = undefined;
+    this.leave();
+  }
+
+  /** What moves the head there, for a part that stores it with changes of its own and then calls moved() or leave(). */
+  changeTo({ head, offset }: Place): readonly Change[] {
+    return head > this.#durable.head ? [{ kind: 'head', topicId: this.#topicId, head, offset }] : [];
+  }
+
+  /** This place is durable. */
+  moved(place: Place): void {
+    this.#inGroup = undefined;
+    if (place.head <= this.#durable.head) return;
+    this.#durable = place;
+    this.#onMoved(place.head);
+  }
+
+  /** What was put into the group is not in it any more. */
+  leave(): void {
     this.#inGroup = undefined;
   }
 }

@@ -49,6 +49,7 @@ interface Writing {
   readonly outcomes: { readonly publication: Publication; readonly published: Published }[];
   readonly views: readonly BatchView[];
   readonly tail: Tail;
+  readonly head: Place;
   readonly publishedMs: number;
   readonly due: number;
   readonly delayed: number;
@@ -256,17 +257,18 @@ export class Topic implements Contributor {
       producers.set(publication.claim.name, record);
     }
     const { batches, changes } = builder.finish();
-    await this.#makeRoom(builder.tail.offset);
+    const head = await this.#makeRoom(builder.tail.offset);
     this.#writing = {
       outcomes,
       views: batches.map((batch) => new BatchView(batch)),
       tail: builder.tail,
+      head,
       publishedMs,
       due: due.length,
       delayed: builder.delayed,
       nextDelayedNumber: builder.nextDelayedNumber,
     };
-    return [...changes, ...producers.values(), ...this.#removals(due), ...this.#head.contribute()];
+    return [...changes, ...producers.values(), ...this.#removals(due), ...this.#head.changeTo(head)];
   }
 
   committed(): void {
@@ -283,7 +285,7 @@ export class Topic implements Contributor {
       nextNumber: writing.nextDelayedNumber,
     };
     for (const view of views) this.#recent.push(view);
-    this.#head.committed();
+    this.#head.moved(writing.head);
     for (const { publication, published } of outcomes) publication.resolve(published);
     if (views.length > 0) for (const subscriber of this.subscribers) subscriber.wake();
     this.#goOn();
@@ -292,7 +294,7 @@ export class Topic implements Contributor {
   refused(error: unknown): void {
     this.producers.undo(this.#claims);
     this.#writing = undefined;
-    this.#head.refused();
+    this.#head.leave();
     for (const publication of this.#answered()) publication.reject(error);
     this.#goOn();
   }
@@ -368,12 +370,12 @@ export class Topic implements Contributor {
     }));
   }
 
-  /** Drops the oldest messages where the group would not fit under max_bytes otherwise. */
-  async #makeRoom(tailOffset: number): Promise<void> {
+  /** Where the head is with this group: the oldest messages are dropped where it would not fit under max_bytes otherwise. */
+  async #makeRoom(tailOffset: number): Promise<Place> {
     const head = this.#head.further();
     const { maxBytes, onFull } = this.#record.settings;
-    if (maxBytes === 0 || onFull !== 'DROP_OLDEST' || tailOffset - head.offset <= maxBytes) return;
-    this.#head.further(await this.#firstWithin(head, tailOffset - maxBytes));
+    if (maxBytes === 0 || onFull !== 'DROP_OLDEST' || tailOffset - head.offset <= maxBytes) return head;
+    return this.#head.further(await this.#firstWithin(head, tailOffset - maxBytes));
   }
 
   /** The first whole batch at or behind `offset`. */
