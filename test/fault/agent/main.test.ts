@@ -5,6 +5,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
+import { TailLogRequest } from '../../../generated/muster/v1/center.js';
 import { joinAgent } from '../../../src/agent/main.js';
 import { errnoOf } from '../../../src/kit/errors.js';
 import { agentData, AgentProcess, declare } from '../../support/agent-process.js';
@@ -118,7 +119,9 @@ test('with a center that is killed and comes back, and an agent that is killed: 
   assert.equal((await second.instance('sleeper', 'RUNNING')).pid, pid);
   assert.equal(await run('ACTION_STOP', 'r-2'), 'OUTCOME_SUCCEEDED');
   const lines: string[] = [];
-  for await (const line of center.operator.tailLog({ machine: 'web-1', service: 'sleeper', lines: 5, follow: false }))
+  for await (const line of center.operator.tailLog(
+    TailLogRequest.fromPartial({ machine: 'web-1', service: 'sleeper', lines: 5 }),
+  ))
     lines.push(line.text);
   await second.end();
   await waitFor('the machine offline', async () => !(await center.operator.getMachine({ machine: 'web-1' })).online);

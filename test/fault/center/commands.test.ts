@@ -7,6 +7,7 @@ import { Table } from '../../../src/center/table.js';
 import { ManualClock } from '../../../src/kit/clock.js';
 import { silentLogger } from '../../../src/kit/logger.js';
 import { freshSeed, randomBetween, seededRandom, type Random } from '../../../src/kit/random.js';
+import { NO_RESULT } from '../../../src/model/command-result.js';
 import { openMemoryStore } from '../../../src/store/memory.js';
 import type { Mutation, Store } from '../../../src/store/port.js';
 
@@ -71,7 +72,14 @@ class ModelAgent {
 
   take({ command }: CommandOrder): void {
     if (this.journal.has(command)) return;
-    this.journal.set(command, { command, outcome: 'STARTED', message: '', startedMs: 1, endedMs: undefined });
+    this.journal.set(command, {
+      command,
+      outcome: 'STARTED',
+      message: '',
+      startedMs: 1,
+      endedMs: undefined,
+      result: NO_RESULT,
+    });
     this.starts.set(command, (this.starts.get(command) ?? 0) + 1);
   }
 

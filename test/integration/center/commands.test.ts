@@ -3,9 +3,10 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import {
+  CommandUpdate,
   RunCommandRequest,
+  TailLogRequest,
   type Command,
-  type CommandUpdate,
   type UploadOutputRequest,
 } from '../../../generated/muster/v1/center.js';
 import type { MusterError } from '../../../src/kit/errors.js';
@@ -38,7 +39,7 @@ function order(fields: Partial<RunCommandRequest> = {}): RunCommandRequest {
 
 function update(command: string, outcome: CommandUpdate['outcome'], message = ''): CommandUpdate {
   const started = outcome === 'OUTCOME_STARTED' ? new Date() : undefined;
-  return { command, outcome, message, started, ended: undefined, action: 'ACTION_RESTART', service: 'orders' };
+  return CommandUpdate.fromPartial({ command, outcome, message, started, action: 'ACTION_RESTART', service: 'orders' });
 }
 
 async function tell(stream: AgentStream, command: string, outcome: CommandUpdate['outcome']): Promise<void> {
@@ -215,13 +216,20 @@ async function all<T>(stream: AsyncIterable<T>): Promise<T[]> {
 }
 
 describe('log relay', () => {
-  const line = (text: string) => ({ machineName: '', service: '', file: 'orders.log', text, notice: false });
+  const line = (text: string) => ({
+    machineName: '',
+    service: '',
+    file: 'orders.log',
+    text,
+    notice: false,
+    position: '',
+  });
 
   async function* upload(command: string, count: number, sent: { count: number }): AsyncGenerator<UploadOutputRequest> {
     await Promise.resolve();
     for (let index = 0; index < count; index += 1) {
       sent.count += 1;
-      yield { command: index === 0 ? command : '', lines: [line(`${index} ${'x'.repeat(1000)}`)], error: '' };
+      yield { command: index === 0 ? command : '', lines: [line(`${index} ${'x'.repeat(1000)}`)], hits: [], error: '' };
     }
   }
 
@@ -229,17 +237,14 @@ describe('log relay', () => {
     const { center, stream, agent } = await fixture(t);
     const texts: string[] = [];
     const reading = (async () => {
-      for await (const { text, machineName } of center.operator.tailLog({
-        machine: 'a',
-        service: 'orders',
-        lines: 5,
-        follow: false,
-      })) {
+      for await (const { text, machineName } of center.operator.tailLog(
+        TailLogRequest.fromPartial({ machine: 'a', service: 'orders', lines: 5 }),
+      )) {
         texts.push(`${machineName} ${text.split(' ')[0] ?? ''}`);
       }
     })();
     const { command, tail } = await stream.awaited('command');
-    assert.deepEqual(tail, { lines: 5, follow: false });
+    assert.deepEqual(tail, { lines: 5, follow: false, position: '', file: '' });
     await agent.client.uploadOutput(upload(command, 3, { count: 0 }));
     await reading;
     assert.deepEqual(texts, ['a 0', 'a 1', 'a 2']);
@@ -249,7 +254,9 @@ describe('log relay', () => {
     const { center, stream, agent } = await fixture(t);
     const controller = new AbortController();
     const lines = center.operator
-      .tailLog({ machine: 'a', service: 'orders', lines: 5, follow: true }, { signal: controller.signal })
+      .tailLog(TailLogRequest.fromPartial({ machine: 'a', service: 'orders', lines: 5, follow: true }), {
+        signal: controller.signal,
+      })
       [Symbol.asyncIterator]();
     const first = lines.next();
     const { command } = await stream.awaited('command');
@@ -276,7 +283,7 @@ describe('log relay', () => {
 
   it('says what the agent says went wrong, and refuses a machine that is away or another machine', async (t) => {
     const { center, stream, agent } = await fixture(t);
-    const wish = { machine: 'a', service: 'orders', lines: 0, follow: false };
+    const wish = TailLogRequest.fromPartial({ machine: 'a', service: 'orders' });
     const reading = failureOf(all(center.operator.tailLog(wish)));
     const { command } = await stream.awaited('command');
     const caPem = await readFile(join(center.data, 'ca', 'ca.pem'), 'utf8');
@@ -289,7 +296,7 @@ describe('log relay', () => {
     await agent.client.uploadOutput(
       (async function* () {
         await Promise.resolve();
-        yield { command, lines: [], error: 'there is no log yet' };
+        yield { command, lines: [], hits: [], error: 'there is no log yet' };
       })(),
     );
     assert.match((await reading).message, /there is no log yet/);

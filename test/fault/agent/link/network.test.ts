@@ -43,6 +43,7 @@ test('a command that was sent into a dying connection runs once, and its outcome
       service: 'orders',
       expiresIn: { seconds: 30, nanos: 0 },
       tail: undefined,
+      search: undefined,
     },
   } as const;
   await first.send(order);

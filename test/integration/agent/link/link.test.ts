@@ -30,7 +30,14 @@ async function site(
 function order(command: string, service = 'orders'): Parameters<Awaited<ReturnType<FakeCenter['session']>>['send']>[0] {
   return {
     $case: 'command',
-    value: { command, action: 'ACTION_RESTART', service, expiresIn: { seconds: 30, nanos: 0 }, tail: undefined },
+    value: {
+      command,
+      action: 'ACTION_RESTART',
+      service,
+      expiresIn: { seconds: 30, nanos: 0 },
+      tail: undefined,
+      search: undefined,
+    },
   };
 }
 
@@ -133,7 +140,14 @@ test('a command runs once however often it is sent, is in the next hello, and is
   assert.match(failed.message, /no service "unheard-of"/);
   await second.send({
     $case: 'command',
-    value: { command: 'c-3', action: 'UNRECOGNIZED', service: 'orders', expiresIn: undefined, tail: undefined },
+    value: {
+      command: 'c-3',
+      action: 'UNRECOGNIZED',
+      service: 'orders',
+      expiresIn: undefined,
+      tail: undefined,
+      search: undefined,
+    },
   });
   const tooOld = await second.awaited(
     'commandUpdate',
@@ -422,7 +436,8 @@ test('a log is sent in a call of its own and ends with its reader', async (t) =>
       action: 'ACTION_UNSPECIFIED',
       service: 'orders',
       expiresIn: undefined,
-      tail: { lines: 5, follow: false },
+      tail: { lines: 5, follow: false, position: '', file: '' },
+      search: undefined,
     },
   });
   await until('the line', () => center.uploads.some(({ lines }) => lines[0]?.text === 'one line'));
@@ -459,7 +474,14 @@ test('a log that cannot be read is answered with why, and one that is cancelled 
   const tail = (command: string, service: string) =>
     session.send({
       $case: 'command',
-      value: { command, action: 'ACTION_UNSPECIFIED', service, expiresIn: undefined, tail: { lines: 5, follow: true } },
+      value: {
+        command,
+        action: 'ACTION_UNSPECIFIED',
+        service,
+        expiresIn: undefined,
+        tail: { lines: 5, follow: true, position: '', file: '' },
+        search: undefined,
+      },
     });
   await tail('t-1', 'web');
   await until('why', () => center.uploads.some(({ error }) => error.includes('no log yet')));

@@ -7,7 +7,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { AgentService } from '../../../../generated/muster/v1/agent.js';
+import { AgentService, TailLocalLogRequest } from '../../../../generated/muster/v1/agent.js';
 import { ConfigService } from '../../../../generated/muster/v1/config.js';
 import { CounterService } from '../../../../generated/muster/v1/counter.js';
 import { LOCAL_ACCESS } from '../../../../src/agent/local/access.js';
@@ -204,7 +204,8 @@ test("a service's socket sees and moves that service alone", async (t) => {
     );
   }
   const tail = async (): Promise<void> => {
-    for await (const line of own.tailLocalLog({ service: 'web', lines: 1, follow: false })) assert.fail(line.text);
+    for await (const line of own.tailLocalLog(TailLocalLogRequest.fromPartial({ service: 'web', lines: 1 })))
+      assert.fail(line.text);
   };
   await assert.rejects(tail(), (error) => isCode(error, 'denied'));
   await assert.rejects(

@@ -5,6 +5,7 @@ import { heartbeatFrame } from '../../../../src/agent/link/frames.js';
 import { FRAMES_WAITING_MAX, type MakeFrame, Outbox, REFRESH_INTERVAL_MS } from '../../../../src/agent/link/outbox.js';
 import { ManualClock } from '../../../../src/kit/clock.js';
 import { isCode } from '../../../../src/kit/errors.js';
+import { NO_RESULT } from '../../../../src/model/command-result.js';
 import type { CheckResult } from '../../../../src/model/instance.js';
 import { FakeServices } from '../../../support/fake-services.js';
 import { RESOURCES } from '../../../support/linked-agent.js';
@@ -33,6 +34,7 @@ function outbox(services = new FakeServices(), clock = new ManualClock()) {
       message: '',
       startedMs: 0,
       endedMs: 0,
+      result: NO_RESULT,
     } as const;
     for (const listener of listeners) listener(status);
   };

@@ -14,6 +14,7 @@ import {
   resumeStep,
   type CommandRecord,
 } from '../../../../src/center/commands/command.js';
+import { NO_RESULT } from '../../../../src/model/command-result.js';
 import { OUTCOMES, isFinal } from '../../../../src/model/instance.js';
 
 const queued: CommandRecord = {
@@ -37,7 +38,8 @@ const queued: CommandRecord = {
 };
 
 function report(outcome: CommandRecord['outcome'], facts: { startedMs?: number; endedMs?: number } = {}) {
-  return { command: 'c-1', outcome, message: 'says the agent', startedMs: facts.startedMs, endedMs: facts.endedMs };
+  const { startedMs, endedMs } = facts;
+  return { command: 'c-1', outcome, message: 'says the agent', startedMs, endedMs, result: NO_RESULT };
 }
 
 const started = reported(delivered(queued, 2000), report('STARTED', { startedMs: 2500 }), 2600);

@@ -216,7 +216,7 @@ describe('gateway', () => {
     const stream = connect({ epoch: 1 });
     for (
       let turns = 0;
-      !gateway.tail('m-1', { command: 't-1', service: 'orders', lines: 1, follow: false });
+      !gateway.tail('m-1', { command: 't-1', service: 'orders', lines: 1, follow: false, position: '', file: '' });
       turns += 1
     ) {
       assert.ok(turns < 10_000, 'it never connected');
