@@ -83,6 +83,8 @@ class ProcessUnit implements Unit {
   readonly #onEnd: () => void;
   readonly #ownUid = process.getuid?.() ?? 0;
   #current: Current | undefined;
+  /** How the last process ended. Told again whenever asked: whoever asked first may not have known yet that it had been started. */
+  #ended: Observation | undefined;
   #launching = false;
   #stopping = false;
   #logOffset = 0;
@@ -121,6 +123,7 @@ class ProcessUnit implements Unit {
     const before = records.get(this.#service)?.start;
     if (before?.bootId === bootId) await this.#sweep(before);
     this.#stopping = false;
+    this.#ended = undefined;
     const { manifest, logDirectory, sharedDirectory, workingDirectory } = this.#subject;
     const user = await chooseUser(clock, manifest.user, this.#options.defaultUser, this.#ownUid);
     const owner = this.#ownUid === 0 ? user : undefined;
@@ -137,8 +140,8 @@ class ProcessUnit implements Unit {
       this.#logOffset = (await log.stat()).size;
       return await this.#launch({ subject: this.#subject, program, user, extra, outputFd: log.fd });
     } finally {
-      this.#launching = false;
       await log.close();
+      this.#launching = false;
     }
   }
 
@@ -153,6 +156,7 @@ class ProcessUnit implements Unit {
   }
 
   async observe(): Promise<Observation> {
+    if (this.#ended) return this.#ended;
     const current = this.#current;
     if (!current || this.#launching) return { kind: 'unclear', reason: 'it is not started yet' };
     const running: Observation = { kind: 'running', running: { pid: current.pid, startedMs: current.startedMs } };
@@ -162,7 +166,8 @@ class ProcessUnit implements Unit {
     if (left.length > 0) signalGroup(current.pid, 'SIGTERM');
     this.#current = undefined;
     const exit = current.exit ?? EXIT_UNKNOWN;
-    return { kind: 'ended', exit, reason: describeExit(exit), rest: false };
+    this.#ended = { kind: 'ended', exit, reason: describeExit(exit), rest: false };
+    return this.#ended;
   }
 
   async lastLines(): Promise<readonly string[]> {

@@ -3,11 +3,16 @@ import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
+import { ProcessDriver } from '../../../../src/agent/services/process-driver.js';
+import { InstanceRecords } from '../../../../src/agent/services/records.js';
 import { groupMembers } from '../../../../src/agent/services/proc.js';
-import { readProcess } from '../../../../src/kit/proc.js';
+import { systemClock } from '../../../../src/kit/clock.js';
+import { createLogger } from '../../../../src/kit/logger.js';
+import { readBootId, readProcess } from '../../../../src/kit/proc.js';
 import { isCode, messageOf } from '../../../../src/kit/errors.js';
 import { parseManifest } from '../../../../src/model/manifest.js';
-import { script, manifestText, Supervised, freePort } from '../../../support/supervised.js';
+import { openMemoryStore } from '../../../../src/store/memory.js';
+import { script, manifestText, openDirectory, Supervised, freePort } from '../../../support/supervised.js';
 import { waitFor } from '../../../support/waiting.js';
 
 const isRoot = process.getuid?.() === 0;
@@ -173,6 +178,35 @@ describe('the process driver', () => {
     assert.deepEqual(await linesOf(s, 'once'), ['done', 'done']);
     await s.again('another-boot');
     await waitFor('its run after a boot', async () => (await linesOf(s, 'once')).length === 3);
+  });
+
+  it('tells the end of a process to everyone who asks, also to who asked before it was known as started', async (t) => {
+    const directory = await openDirectory(t);
+    const store = await openMemoryStore();
+    t.after(() => store.close());
+    const records = new InstanceRecords(store);
+    const driver = new ProcessDriver({
+      records,
+      clock: systemClock,
+      logger: createLogger('silent'),
+      bootId: await readBootId(),
+      defaultUser: 'nobody',
+      environmentOf: () => ({}),
+    });
+    const text = script('brief', 'exit 3');
+    const places = { logDirectory: join(directory, 'logs'), sharedDirectory: join(directory, 'shared') };
+    const unit = driver.unit(
+      { manifest: parseManifest(text), ...places, workingDirectory: directory },
+      () => undefined,
+    );
+    await records.update('brief', () => ({ wanted: true, manifestText: text, folder: '' }));
+    await unit.start();
+    const seen = await waitFor('its end', async () => {
+      const now = await unit.observe();
+      return now.kind === 'ended' && now;
+    });
+    assert.equal(seen.exit.code, 3);
+    assert.deepEqual(await unit.observe(), seen);
   });
 
   it('says what is wrong with a manifest that cannot be run, without trying again', async (t) => {
