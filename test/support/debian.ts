@@ -15,6 +15,7 @@ const NEEDS = {
   nsenter: () => canRun('nsenter', '--version'),
   curl: () => canRun('curl', '--version'),
   nginx: () => existsSync('/etc/init.d/nginx') && existsSync('/usr/sbin/nginx'),
+  journald: () => existsSync('/lib/systemd/systemd-journald') && canRun('journalctl', '--version'),
   'redis-server': () => canRun('redis-server', '--version'),
   systemd: () => existsSync('/lib/systemd/systemd') && existsSync('/sys/fs/cgroup/systemd/cgroup.procs'),
 } as const satisfies Record<string, () => boolean>;
