@@ -22,7 +22,7 @@ import { Gateway } from './gateway/gateway.js';
 import { silenceLimit } from './gateway/pace.js';
 import type { GatewayListeners } from './gateway/parts.js';
 import type { ConfigSource, FleetDirectory } from './ports.js';
-import { LogTails, type CenterParts } from './service.js';
+import { LogOutputs, LogTails, type CenterParts } from './service.js';
 import { Queues } from './queues/queues.js';
 import { openTables, type Tables } from './tables.js';
 
@@ -88,6 +88,7 @@ async function openCore({
 interface Behind {
   readonly catalog: Catalog;
   readonly commands: Commands;
+  readonly outputs: LogOutputs;
   readonly tails: LogTails;
   readonly facts: Facts;
   readonly alerts: Alerts;
@@ -145,12 +146,14 @@ function openBehind(
   { gateway, config }: { gateway: Gateway; config: ConfigSource },
 ): Behind {
   const catalog = new Catalog({ ...tables, machines, courier: gateway, config, clock, logger });
+  const outputs = new LogOutputs();
   const graceMs = (): number => silenceLimit(gateway.intervalMs);
   const facts = new Facts({ machines, instances, catalog, clock, graceMs });
   return {
     catalog,
     commands: new Commands({ table: tables.commands, courier: gateway, clock, logger }),
-    tails: new LogTails(gateway, clock),
+    outputs,
+    tails: new LogTails({ courier: gateway, clock, outputs }),
     facts,
     alerts: new Alerts({
       table: tables.alerts,
@@ -173,9 +176,9 @@ function listenersOf(behind: () => Behind): GatewayListeners {
     commandsHeld: (machine, reports, current) => behind().commands.held(machine, reports, current),
     commandReported: (machine, report, current) => behind().commands.reported(machine, report, current),
     contactLost: async (machine) => {
-      const { facts, tails, dirty, commands } = behind();
+      const { facts, outputs, dirty, commands } = behind();
       facts.contactLost(machine);
-      tails.machineLost(machine);
+      outputs.machineLost(machine);
       dirty.emit(machine);
       await commands.machineLost(machine);
     },

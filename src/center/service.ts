@@ -1,14 +1,14 @@
 import { CenterService } from '../../generated/muster/v1/center.js';
 import { ConfigService } from '../../generated/muster/v1/config.js';
 import { CounterService } from '../../generated/muster/v1/counter.js';
-import type { LogLine } from '../../generated/muster/v1/types.js';
 import { accessHandlers, type AccessParts } from './access/service.js';
 import { alertHandlers } from './alerts/service.js';
 import { catalogHandlers } from './catalog/service.js';
 import { commandHandlers, type CommandParts } from './commands/service.js';
 import { fleetHandlers, type FleetParts } from './fleet/service.js';
 import { gatewayHandlers } from './gateway/service.js';
-import { outputHandlers } from './output/service.js';
+import { outputHandlers, type UploadedBatch } from './output/service.js';
+import { Outputs } from './output/outputs.js';
 import { Tails } from './output/tails.js';
 import { queueHandlers, type QueueParts } from './queues/service.js';
 import { statusHandlers, type StatusParts } from './status-service.js';
@@ -22,9 +22,11 @@ import { configHandlers } from './config/service.js';
 import type { Counters } from './counters/counters.js';
 import { counterHandlers } from './counters/service.js';
 
-/** Log lines on their way from an agent to an operator. */
-export type LogTails = Tails<LogLine>;
-export const LogTails = Tails<LogLine>;
+/** Lines and hits on their way from agents to operators. */
+export type LogOutputs = Outputs<UploadedBatch>;
+export const LogOutputs = Outputs<UploadedBatch>;
+export type LogTails = Tails<UploadedBatch>;
+export const LogTails = Tails<UploadedBatch>;
 
 export type CenterParts = AccessParts &
   FleetParts &
@@ -33,6 +35,7 @@ export type CenterParts = AccessParts &
   QueueParts & {
     readonly catalog: Catalog;
     readonly gateway: Gateway;
+    readonly outputs: LogOutputs;
     readonly tails: LogTails;
     /** Whether the machine shall have the service, or its agent says that it has. */
     readonly hasService: (machine: string, service: string) => boolean;

@@ -1,9 +1,10 @@
 /**
- * Passes items from one producer to one consumer hand to hand: put() resolves when its item was taken, so at most one item is in
- * between. After close() nothing is taken any more and put() resolves at once.
+ * Passes items from producers to one consumer hand to hand: put() resolves when its item was taken, so at most one item of each producer is
+ * in between. Items are taken in the order they were put: no producer is passed over. After close() nothing is taken any more and put()
+ * resolves at once.
  */
 export class Handoff<T> implements AsyncIterable<T> {
-  #item: Given<T> | undefined;
+  #items: Given<T>[] = [];
   #end: { readonly error?: Error } | undefined;
   #wake: () => void = () => undefined;
 
@@ -11,16 +12,22 @@ export class Handoff<T> implements AsyncIterable<T> {
   async put(value: T): Promise<void> {
     if (this.#end) return;
     await new Promise<void>((taken) => {
-      this.#item = { value, taken };
+      this.#items.push({ value, taken });
       this.#wake();
     });
   }
 
-  /** No more items; an item not taken yet is given before the end. With an error, iteration then throws it. */
+  /** No more items; those not taken yet are given before the end. With an error, iteration then throws it. */
   close(error?: Error): void {
     if (this.#end) return;
     this.#end = error ? { error } : {};
     this.#wake();
+  }
+
+  /** The consumer takes no more: items not taken are dropped, and their producers go on. */
+  abandon(): void {
+    this.close();
+    for (const item of this.#items.splice(0)) item.taken();
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<T> {
@@ -31,22 +38,18 @@ export class Handoff<T> implements AsyncIterable<T> {
       }
       if (this.#end?.error) throw this.#end.error;
     } finally {
-      this.close();
-      this.#item?.taken();
-      this.#item = undefined;
+      this.abandon();
     }
   }
 
   /** Undefined: there are no more. */
   async #next(): Promise<Given<T> | undefined> {
-    while (!this.#item && !this.#end) {
+    while (this.#items.length === 0 && !this.#end) {
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
     }
-    const item = this.#item;
-    this.#item = undefined;
-    return item;
+    return this.#items.shift();
   }
 }
 

@@ -1,17 +1,25 @@
 import type { CenterService, UploadOutputRequest } from '../../../generated/muster/v1/center.js';
-import type { LogLine } from '../../../generated/muster/v1/types.js';
+import type { LogHit, LogLine } from '../../../generated/muster/v1/types.js';
 import { MusterError } from '../../kit/errors.js';
 import { untilAborted } from '../../rpc/streams.js';
 import type { Handlers } from '../../rpc/types.js';
 import type { Instances } from '../fleet/instances.js';
 import type { Machines } from '../fleet/machines.js';
 import { callingMachine } from '../principals.js';
+import type { Outputs } from './outputs.js';
 import type { Tails } from './tails.js';
 
 export type OutputHandlers = Pick<Handlers<typeof CenterService>, 'uploadOutput' | 'tailLog'>;
 
+/** What an agent sent in one message. */
+export interface UploadedBatch {
+  readonly lines: readonly LogLine[];
+  readonly hits: readonly LogHit[];
+}
+
 export interface OutputParts {
-  readonly tails: Tails<LogLine>;
+  readonly outputs: Outputs<UploadedBatch>;
+  readonly tails: Tails<UploadedBatch>;
   readonly machines: Machines;
   readonly instances: Instances;
 }
@@ -25,7 +33,7 @@ function linesOf(asked: number): number {
 }
 
 /** Log lines from agents to operators. */
-export function outputHandlers({ tails, machines, instances }: OutputParts): OutputHandlers {
+export function outputHandlers({ outputs, tails, machines, instances }: OutputParts): OutputHandlers {
   return {
     tailLog: async function* (request, { signal }): AsyncGenerator<LogLine> {
       const machine = machines.require(request.machine);
@@ -36,9 +44,11 @@ export function outputHandlers({ tails, machines, instances }: OutputParts): Out
         service: request.service,
         lines: linesOf(request.lines),
         follow: request.follow,
+        position: '',
+        file: request.file,
       };
       for await (const batch of tails.open(wish, signal)) {
-        for (const line of batch) yield { ...line, machineName: name, service: request.service };
+        for (const line of batch.lines) yield { ...line, machineName: name, service: request.service };
       }
     },
     uploadOutput: async (requests, { principal }) => {
@@ -50,7 +60,7 @@ export function outputHandlers({ tails, machines, instances }: OutputParts): Out
           reason: 'COMMAND',
         });
       }
-      await relay(tails, { machine, command: first.value.command, first: first.value, frames });
+      await relay(outputs, { machine, command: first.value.command, first: first.value, frames });
       return {};
     },
   };
@@ -64,8 +74,8 @@ interface Upload {
 }
 
 /** Reads the next message only when the one before was taken: that is what holds a fast agent back. */
-async function relay(tails: Tails<LogLine>, { machine, command, first, frames }: Upload): Promise<void> {
-  const left = tails.begin(machine, command);
+async function relay(outputs: Outputs<UploadedBatch>, { machine, command, first, frames }: Upload): Promise<void> {
+  const left = outputs.begin(machine, command);
   let failure: MusterError | undefined = new MusterError(
     'unavailable',
     'the agent stopped sending: contact with the machine was lost',
@@ -76,8 +86,8 @@ async function relay(tails: Tails<LogLine>, { machine, command, first, frames }:
   try {
     let next: IteratorResult<UploadOutputRequest> = { done: false, value: first };
     while (!next.done) {
-      const { lines, error } = next.value;
-      if (lines.length > 0) await tails.deliver(machine, command, lines);
+      const { lines, hits, error } = next.value;
+      if (lines.length + hits.length > 0) await outputs.deliver(machine, command, { lines, hits });
       if (error !== '') {
         failure = new MusterError('precondition', error, { reason: 'OUTPUT_FAILED' });
         return;
@@ -86,6 +96,6 @@ async function relay(tails: Tails<LogLine>, { machine, command, first, frames }:
     }
     failure = undefined;
   } finally {
-    tails.end(machine, command, failure);
+    outputs.end(machine, command, failure);
   }
 }
