@@ -1,30 +1,30 @@
 import type { Command } from 'commander';
 import type { AgentService } from '../../generated/muster/v1/agent.js';
 import {
-  Command as WireCommand,
   ListCommandsRequest,
   ListCommandsResponse,
-  type CenterService,
+  PlanOperationResponse,
+  type StartOperationRequest,
 } from '../../generated/muster/v1/center.js';
 import { Instance } from '../../generated/muster/v1/types.js';
+import { MusterError } from '../kit/errors.js';
 import { newId } from '../kit/ids.js';
-import { mapBounded } from '../kit/tasks.js';
 import type { Action } from '../model/instance.js';
 import type { Client } from '../rpc/types.js';
 import { toWireAction } from '../wire/instance.js';
-import { toDuration } from '../wire/time.js';
-import { durationArgument } from './arguments.js';
-import { orderAndFollow, type Followed } from './command-following.js';
 import { withAgent, withCenter } from './connection.js';
 import { isLocal } from './context.js';
-import { findInstances, stateText } from './instances.js';
-import { Failed, type GlobalOptions, type Io } from './io.js';
+import { stateText } from './instances.js';
+import type { GlobalOptions, Io } from './io.js';
+import { addStrategyOptions, fleetOption, strategyOf, type StrategyOptions } from './operation-options.js';
+import { runOperation } from './operation-running.js';
+import { outcomeText, stateOf, strategyText, titleOf } from './operation-text.js';
 import { clockTime, enumWord, Output } from './output.js';
 
-interface ActionOptions extends GlobalOptions {
-  readonly on?: string;
-  readonly reason?: string;
-  readonly expiresIn?: number;
+interface ActionOptions extends StrategyOptions {
+  readonly wait?: boolean;
+  readonly dryRun?: boolean;
+  readonly detach?: boolean;
 }
 
 function callLocal(agent: Client<typeof AgentService>, action: Action, service: string, io: Io): Promise<Instance> {
@@ -39,9 +39,6 @@ function callLocal(agent: Client<typeof AgentService>, action: Action, service: 
   }
 }
 
-/** Commands one call of this program has under way at once. */
-const AT_ONCE_MAX = 16;
-
 /** A stop may take its grace time, a start its settle time with retries; the agent bounds both. */
 const LOCAL_DEADLINE_MS = 300_000;
 
@@ -54,70 +51,58 @@ async function runLocal(io: Io, options: ActionOptions, action: Action, service:
   );
 }
 
-function outcomeText(command: WireCommand, nowMs: number): string {
-  const word = enumWord('OUTCOME', command.outcome);
-  return command.unknownSince === undefined ? word : `${word} since ${clockTime(command.unknownSince, nowMs)}`;
+function requestOf(options: ActionOptions, action: Action, service: string): StartOperationRequest {
+  return {
+    action: toWireAction(action),
+    service,
+    selector: options.on ?? '',
+    strategy: strategyOf(options),
+    reason: options.reason ?? '',
+    requestId: newId('r'),
+    wait: options.wait === true,
+  };
 }
 
-/** Says at once what would otherwise show only when the order expires. */
-async function noteAbsent(io: Io, output: Output, instances: readonly Instance[]): Promise<void> {
-  for (const { machineName, unknownSince } of instances) {
-    if (unknownSince === undefined) continue;
-    await output.note(
-      `${machineName} is not connected since ${clockTime(unknownSince, io.clock.now())}: the order waits for it until it expires (Ctrl-C leaves it waiting)`,
+async function plan(io: Io, options: ActionOptions, request: StartOperationRequest): Promise<void> {
+  const output = new Output(io, options);
+  const planned = await withCenter(io, options, (center) => center.planOperation(request));
+  await output.document(PlanOperationResponse.toJSON(planned));
+  const { targets, strategy, holder } = planned;
+  const turns = new Map(targets.map((target, index) => [target, String(index + 1)]));
+  await output.table(targets, [
+    { heading: 'TURN', text: (target) => turns.get(target) ?? '', right: true },
+    { heading: 'MACHINE', text: (target) => target.machineName },
+    { heading: 'WHY', text: (target) => target.why },
+    { heading: 'STATUS', text: (target) => (target.online ? 'online' : 'offline') },
+    { heading: 'STATE', text: (target) => enumWord('SERVICE_STATE', target.state) },
+    { heading: 'CANARY', text: (target) => (target.canary ? 'canary' : '') },
+    { heading: 'PROBLEM', text: (target) => target.problem },
+  ]);
+  const offline = targets.filter(({ online }) => !online).length;
+  const problems = targets.filter(({ problem }) => problem !== '').length;
+  await output.line(
+    `${titleOf(request)}: ${targets.length} targets${offline > 0 ? `, ${offline} not connected` : ''}${problems > 0 ? `, ${problems} that would not run` : ''}; ${strategyText(strategy)}`,
+  );
+  if (holder !== undefined) {
+    await output.line(
+      `now it would be refused: ${holder.id} (${titleOf(holder)}, ${stateOf(holder)}, by ${holder.createdBy}) is under way; with --wait it goes behind that`,
     );
   }
-}
-
-/** Orders one instance's command and says how it ended. True: it succeeded. */
-async function actOn(
-  io: Io,
-  output: Output,
-  center: Client<typeof CenterService>,
-  order: { readonly instance: Instance; readonly action: Action; readonly options: ActionOptions },
-): Promise<boolean> {
-  const { instance, action, options } = order;
-  const { machine, machineName, service } = instance;
-  const followed = await orderAndFollow(io, center, {
-    machine,
-    service,
-    action: toWireAction(action),
-    expiresIn: options.expiresIn === undefined ? undefined : toDuration(options.expiresIn),
-    requestId: newId('r'),
-    reason: options.reason ?? '',
-  });
-  await output.line(`${machineName}  ${service}  ${followedText(followed, io.clock.now())}`);
-  await output.document(
-    'command' in followed
-      ? { ...(WireCommand.toJSON(followed.command) as object), contactLost: followed.kind === 'lost' }
-      : { machineName, service, ordered: followed.kind === 'refused' ? false : null, error: followed.why },
-  );
-  return followed.kind === 'known' && followed.command.outcome === 'OUTCOME_SUCCEEDED';
-}
-
-function followedText(followed: Followed, nowMs: number): string {
-  switch (followed.kind) {
-    case 'known': {
-      const { message } = followed.command;
-      return `${outcomeText(followed.command, nowMs)}${message === '' ? '' : `  ${message}`}`;
-    }
-    case 'lost':
-      return `ordered as ${followed.command.id}, and then the center could not be reached any more: "muster commands" shows how it ends`;
-    case 'unclear':
-      return `not known whether it was ordered (${followed.why}): "muster commands" shows it`;
-    case 'refused':
-      return `not ordered: ${followed.why}`;
-  }
+  await output.note('Nothing was ordered.');
 }
 
 async function runAtCenter(io: Io, options: ActionOptions, action: Action, service: string): Promise<void> {
-  const output = new Output(io, options);
-  const ended = await withCenter(io, options, async (center) => {
-    const instances = await findInstances(center, service, options.on);
-    await noteAbsent(io, output, instances);
-    return mapBounded(instances, AT_ONCE_MAX, (instance) => actOn(io, output, center, { instance, action, options }));
-  });
-  if (ended.includes(false)) throw new Failed();
+  const request = requestOf(options, action, service);
+  if (options.dryRun === true) {
+    await plan(io, options, request);
+    return;
+  }
+  await withCenter(io, options, (center) =>
+    runOperation(io, new Output(io, options), center, {
+      order: () => center.startOperation(request, { signal: io.signal }),
+      detach: options.detach === true,
+    }),
+  );
 }
 
 /** Longest message shown in a listing, in characters. */
@@ -156,18 +141,23 @@ const DESCRIPTIONS: Readonly<Record<Action, string>> = {
   RESTART: 'stop and start a service',
 };
 
+function run(io: Io, action: Action, service: string, command: Command): Promise<void> {
+  const options: ActionOptions = command.optsWithGlobals();
+  if (!isLocal(options)) return runAtCenter(io, options, action, service);
+  const wrong = fleetOption(command);
+  if (wrong === undefined) return runLocal(io, options, action, service);
+  throw new MusterError('invalid', `${wrong} is for the center: with --local there is this machine alone`, {
+    reason: 'USAGE',
+  });
+}
+
 export function register(program: Command, io: Io): void {
   for (const action of ['START', 'STOP', 'RESTART'] as const) {
-    program
-      .command(`${action.toLowerCase()} <service>`)
-      .description(DESCRIPTIONS[action])
-      .option('--on <selector>', 'only on machines that match; default: every machine that has the service')
-      .option('--reason <text>', 'why, for the record')
-      .option('--expires-in <duration>', 'not started by then, it never will be (default 1m)', durationArgument)
-      .action((service: string, _options, command: Command) => {
-        const options: ActionOptions = command.optsWithGlobals();
-        return isLocal(options) ? runLocal(io, options, action, service) : runAtCenter(io, options, action, service);
-      });
+    addStrategyOptions(program.command(`${action.toLowerCase()} <service>`).description(DESCRIPTIONS[action]))
+      .option('--wait', 'go behind operations on the service that are under way, instead of being refused')
+      .option('--dry-run', 'show the targets and why each is one, and do nothing')
+      .option('--detach', 'do not wait for the end: print the id and leave')
+      .action((service: string, _options, command: Command) => run(io, action, service, command));
   }
   program
     .command('commands')

@@ -23,6 +23,7 @@ export const GROUPS: Readonly<Record<string, () => Promise<Group>>> = {
   stop: () => import('./actions.js'),
   restart: () => import('./actions.js'),
   commands: () => import('./actions.js'),
+  ops: () => import('./operations.js'),
   logs: () => import('./logs.js'),
   alerts: () => import('./alerts.js'),
   counters: () => import('./counters.js'),

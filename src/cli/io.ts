@@ -9,8 +9,9 @@ export interface Io {
   readonly stdin: Readable;
   /** Whether standard output is a terminal that may be redrawn. */
   readonly terminal: boolean;
-  /** Width of the terminal in characters. */
-  readonly columns: number;
+  /** Width and height of the terminal in characters, as they are now; undefined where there is none. */
+  readonly columns: number | undefined;
+  readonly rows: number | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly places: PlacesEnvironment;
   readonly clock: Clock;

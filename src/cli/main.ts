@@ -23,7 +23,13 @@ process.exitCode = await runCli(process.argv.slice(2), {
   stderr: process.stderr,
   stdin: process.stdin,
   terminal: process.stdout.isTTY,
-  columns: process.stdout.columns,
+  // A window may be resized meanwhile.
+  get columns() {
+    return process.stdout.columns;
+  },
+  get rows() {
+    return process.stdout.rows;
+  },
   env: process.env,
   places: currentEnvironment(),
   clock: systemClock,

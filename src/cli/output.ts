@@ -83,6 +83,10 @@ const COLOURS: Readonly<Record<string, (text: string) => string>> = {
   WARNING: pc.yellow,
   BACKOFF: pc.yellow,
   UNKNOWN: pc.yellow,
+  PARTIAL: pc.yellow,
+  PAUSED: pc.yellow,
+  WAITING: pc.yellow,
+  EXPIRED: pc.yellow,
   FATAL: pc.red,
   CRITICAL: pc.red,
   FAILED: pc.red,
@@ -91,7 +95,11 @@ const COLOURS: Readonly<Record<string, (text: string) => string>> = {
 };
 
 function colourOf(text: string, heading: string): string {
-  if (!['STATE', 'HEALTH', 'STATUS', 'SEVERITY', 'OUTCOME'].includes(heading)) return text;
+  return ['STATE', 'HEALTH', 'STATUS', 'SEVERITY', 'OUTCOME'].includes(heading) ? coloured(text) : text;
+}
+
+/** In the colour of its first word, where that is a state or an outcome. */
+export function coloured(text: string): string {
   const paint = COLOURS[text.trim().split(' ')[0] ?? ''];
   return paint ? paint(text) : text;
 }

@@ -8,14 +8,19 @@ export interface FakeIo extends Io {
   readonly complained: () => string;
 }
 
-export function fakeIo(options: {
+export interface FakeIoOptions {
   readonly home: string;
   readonly env?: Record<string, string>;
   readonly uid?: number;
   readonly signal?: AbortSignal;
   readonly clock?: Clock;
   readonly input?: string;
-}): FakeIo {
+  readonly terminal?: boolean;
+  readonly columns?: number;
+  readonly rows?: number;
+}
+
+export function fakeIo(options: FakeIoOptions): FakeIo {
   const stdout = new PassThrough();
   const stderr = new PassThrough();
   const stdin = new PassThrough();
@@ -31,8 +36,9 @@ export function fakeIo(options: {
     stdout,
     stderr,
     stdin,
-    terminal: false,
-    columns: 120,
+    terminal: options.terminal ?? false,
+    columns: options.columns ?? 120,
+    rows: options.rows ?? 24,
     env: options.env ?? {},
     places: { uid: options.uid ?? 1000, home: options.home, xdgDataHome: undefined, xdgConfigHome: undefined },
     clock: options.clock ?? systemClock,

@@ -1,0 +1,97 @@
+import { Operation, type CenterService } from '../../generated/muster/v1/center.js';
+import { isCode, MusterError } from '../kit/errors.js';
+import type { Client } from '../rpc/types.js';
+import { Failed, type Io } from './io.js';
+import { followOperation, orderOperation } from './operation-following.js';
+import { linesProgress, objectsProgress, quietProgress, type Progress } from './operation-lines.js';
+import { reportEnd } from './operation-report.js';
+import { screenProgress } from './operation-screen.js';
+import { titleOf } from './operation-text.js';
+import { OperationView } from './operation-view.js';
+import type { Output } from './output.js';
+
+/** Ordering an operation, and showing it until it has ended. */
+
+const SILENT: Progress = {
+  changed: () => undefined,
+  away: () => undefined,
+  back: () => undefined,
+  close: () => Promise.resolve(),
+};
+
+function progressOf(io: Io, output: Output, view: OperationView, stream: boolean): Progress {
+  if (output.json) return stream ? objectsProgress(output, view) : SILENT;
+  if (io.terminal) return screenProgress(io, view);
+  return view.total === 1 ? quietProgress(io, output, view) : linesProgress(io, output, view);
+}
+
+export interface Shown {
+  readonly operation: Operation;
+  /** In JSON: an object for each change, before the document at the end. */
+  readonly stream?: boolean;
+}
+
+/**
+ * Shows an operation until it has ended, the user gives up, or the center cannot be reached any more, and says which.
+ * @throws Failed unless the operation succeeded
+ */
+export async function showToEnd(
+  io: Io,
+  output: Output,
+  center: Client<typeof CenterService>,
+  { operation, stream = false }: Shown,
+): Promise<void> {
+  const view = new OperationView(operation);
+  const progress = progressOf(io, output, view, stream);
+  const end = await followOperation(io, center, view, progress).finally(() => progress.close());
+  if (!(await reportEnd(io, output, view, end))) throw new Failed();
+}
+
+/** A refusal because of another operation, with what can be done about it. */
+function explained(error: unknown): unknown {
+  if (!isCode(error, 'conflict') || error.reason !== 'OPERATION_HELD' || error.message.includes('--wait')) return error;
+  const { code, message, fields, metadata } = error;
+  return new MusterError(code, `${message.replace(/[.\s]*$/, '')}. To go behind it: --wait. "muster ops" shows both.`, {
+    reason: error.reason,
+    fields,
+    metadata,
+    cause: error,
+  });
+}
+
+export interface Running {
+  /** Sends the order; called again, under the same request id, when the answer was lost. */
+  readonly order: () => Promise<Operation>;
+  /** Do not follow it. */
+  readonly detach: boolean;
+}
+
+/**
+ * Orders an operation and follows it.
+ * @throws the center's refusal; Failed when it did not succeed, or it is not known whether it was ordered
+ */
+export async function runOperation(
+  io: Io,
+  output: Output,
+  center: Client<typeof CenterService>,
+  { order, detach }: Running,
+): Promise<void> {
+  const ordered = await orderOperation(io, order).catch((error: unknown) => {
+    throw explained(error);
+  });
+  if (ordered.kind === 'unclear') {
+    await output.line(`not known whether it was ordered (${ordered.why}): "muster ops" shows it`);
+    await output.document({ ordered: null, error: ordered.why });
+    throw new Failed();
+  }
+  const { operation } = ordered;
+  if (!detach) {
+    await showToEnd(io, output, center, { operation });
+    return;
+  }
+  await output.document({ operation: Operation.toJSON(operation) });
+  await output.line(`${operation.id}  ${titleOf(operation)}`);
+  await output.note(
+    `"muster ops watch ${operation.id}" shows how it goes, "muster ops cancel ${operation.id}" ends it.`,
+  );
+}

@@ -1,0 +1,113 @@
+import type { Command, Operation, OperationCounts, Strategy } from '../../generated/muster/v1/center.js';
+import { formatDuration, formatSize } from '../kit/durations.js';
+import { fromDuration } from '../wire/time.js';
+import { clockTime, enumWord } from './output.js';
+
+/** Operations, targets and commands in words. */
+
+/** `SUCCEEDED`; what is unknown with since when. */
+export function outcomeText(command: Pick<Command, 'outcome' | 'unknownSince'>, nowMs: number): string {
+  const word = enumWord('OUTCOME', command.outcome);
+  return command.unknownSince === undefined ? word : `${word} since ${clockTime(command.unknownSince, nowMs)}`;
+}
+
+export function stateOf(operation: Operation): string {
+  return enumWord('OPERATION_STATE', operation.state);
+}
+
+/** `restart of orders`. */
+export function titleOf({ action, service }: Pick<Operation, 'action' | 'service'>): string {
+  const word = enumWord('ACTION', action).toLowerCase();
+  return word === 'search' ? `search of the logs of ${service}` : `${word} of ${service}`;
+}
+
+/** Outcomes that people have to look at, in the order they are told of. */
+const TROUBLES = ['failed', 'unknown', 'expired', 'cancelled'] as const;
+
+function troublesOf(counts: OperationCounts): string[] {
+  return TROUBLES.filter((name) => counts[name] > 0).map((name) => `${counts[name]} ${name}`);
+}
+
+/** Succeeded of all, and what went wrong: `7/10, 1 failed`. */
+export function progressText(counts: OperationCounts | undefined): string {
+  if (counts === undefined || counts.total === 0) return '-';
+  return [`${counts.succeeded}/${counts.total}`, ...troublesOf(counts)].join(', ');
+}
+
+/** Every count that is not zero: `7 succeeded, 1 failed, 2 to come`. */
+export function countsText(counts: OperationCounts): string {
+  const { succeeded, started, delivered, queued, pending } = counts;
+  const some = (count: number, text: string): string[] => (count > 0 ? [`${count} ${text}`] : []);
+  return [
+    ...some(succeeded, 'succeeded'),
+    ...troublesOf(counts),
+    ...some(started + delivered, 'under way'),
+    ...some(queued, 'not connected'),
+    ...some(pending, 'to come'),
+  ].join(', ');
+}
+
+/** From the start of its run to its end; undefined where one of them is not known. */
+export function tookMs({ started, ended }: Pick<Command, 'started' | 'ended'>): number | undefined {
+  const ms = started && ended && ended.getTime() - started.getTime();
+  return ms === undefined || ms < 0 ? undefined : ms;
+}
+
+export function tookText(times: Pick<Command, 'started' | 'ended'>): string {
+  const ms = tookMs(times);
+  return ms === undefined ? '' : formatDuration(ms);
+}
+
+/** Whole seconds, for what is counted on while one looks. */
+export function elapsedText(ms: number): string {
+  return ms < 1000 ? '0s' : formatDuration(Math.floor(ms / 1000) * 1000);
+}
+
+function searchText({ search }: Command): string {
+  if (search === undefined) return '';
+  const { hits, files, filesTotal, bytes, limits } = search;
+  const cut = limits.map((limit) => enumWord('SEARCH_LIMIT', limit).toLowerCase()).join(', ');
+  return `${hits} found in ${files} of ${filesTotal} files, ${formatSize(bytes)}${cut === '' ? '' : `; cut short: ${cut}`}`;
+}
+
+/** What is said of a target beside its outcome. */
+export function messageText(target: Command): string {
+  const { exitCode, message } = target;
+  const code =
+    exitCode === undefined || exitCode === 0 || message.includes(`code ${exitCode}`) ? '' : `exit code ${exitCode}`;
+  return [searchText(target), code, message].filter((part) => part !== '').join(': ');
+}
+
+function durationOf(name: string, duration: Strategy['bake']): string[] {
+  const ms = fromDuration(duration);
+  return ms === undefined || ms === 0 ? [] : [`${name} ${formatDuration(ms)}`];
+}
+
+/** `batch 3, budget 0, ...`: what is set, in the words of the options. */
+export function strategyText(strategy: Strategy | undefined): string {
+  if (strategy === undefined) return '-';
+  const word = (name: string, text: string): string[] => (text === '' ? [] : [`${name} ${text}`]);
+  return [
+    ...word('batch', strategy.batch),
+    ...word('canary', strategy.canary > 0 ? String(strategy.canary) : ''),
+    ...durationOf('bake', strategy.bake),
+    ...word('budget', strategy.budget),
+    ...word('unreachable budget', strategy.unreachableBudget),
+    ...word('order', strategy.order),
+    ...durationOf('target timeout', strategy.targetTimeout),
+    ...durationOf('timeout', strategy.timeout),
+    ...durationOf('queue for', strategy.queueFor),
+  ].join(', ');
+}
+
+/** Lines shown of what a service printed before it failed. */
+const OUTPUT_LINES_SHOWN = 10;
+
+/** The last lines a failed target printed; empty where there are none, or its message holds them. */
+export function outputLines({ output, message }: Pick<Command, 'output' | 'message'>): string[] {
+  const text = output.trimEnd();
+  if (text === '' || message.includes(text)) return [];
+  const lines = text.split('\n');
+  const cut = lines.length - OUTPUT_LINES_SHOWN;
+  return [...(cut > 0 ? [`(${cut} lines before)`] : []), ...lines.slice(-OUTPUT_LINES_SHOWN)];
+}
