@@ -1,6 +1,7 @@
 import type { Clock } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
 import type { Logger } from '../kit/logger.js';
+import { systemRandom } from '../kit/random.js';
 import type { Task } from '../kit/tasks.js';
 import { VERSION } from '../model/version.js';
 import type { Principal } from '../rpc/principal.js';
@@ -19,10 +20,13 @@ import { Directory } from './fleet/directory.js';
 import { instanceId, Instances } from './fleet/instances.js';
 import { Machines, type Machine } from './fleet/machines.js';
 import { Gateway } from './gateway/gateway.js';
-import { silenceLimit } from './gateway/pace.js';
+import { returnWithin, silenceLimit } from './gateway/pace.js';
 import type { GatewayListeners } from './gateway/parts.js';
 import type { ConfigSource, FleetDirectory } from './ports.js';
 import { LogOutputs, LogTails, type CenterParts } from './service.js';
+import { targetFleet } from './operations/fleet.js';
+import { Operations } from './operations/operations.js';
+import { clipUploaded, LogSearches } from './operations/service.js';
 import { Queues } from './queues/queues.js';
 import { openTables, type Tables } from './tables.js';
 
@@ -84,10 +88,15 @@ async function openCore({
   return { tables, machines, instances, revocations, queues, tokens };
 }
 
+/** How long, beside the time a whole fleet takes to return, a lost contact is waited for before its target counts as out of reach. */
+const CONTACT_PATIENCE_MS = 30_000;
+
 /** The parts behind the gateway. */
 interface Behind {
   readonly catalog: Catalog;
   readonly commands: Commands;
+  readonly operations: Operations;
+  readonly searches: LogSearches;
   readonly outputs: LogOutputs;
   readonly tails: LogTails;
   readonly facts: Facts;
@@ -111,7 +120,7 @@ export async function openCenter<C extends ConfigSource>(options: CenterOptions<
   });
   const directory: Directory = new Directory(machines, instances, () => behind.catalog.names());
   const config = await options.config(directory);
-  const behind = openBehind(options, core, { gateway, config });
+  const behind = openBehind(options, core, { gateway, config, directory });
   followChanges(core, behind, config);
   return {
     parts: partsOf(options, core, { ...behind, gateway, directory }),
@@ -126,10 +135,12 @@ export async function openCenter<C extends ConfigSource>(options: CenterOptions<
       (signal) => gateway.run(signal),
       (signal) => machines.run(signal),
       (signal) => behind.commands.watchOver(signal),
+      (signal) => behind.operations.run(signal),
       (signal) => behind.alerts.run(behind.dirty.watch(signal), signal),
     ],
     resume: async () => {
       await behind.commands.resume();
+      await behind.operations.resume();
       await behind.catalog.resume();
       await options.forgetRemoved();
     },
@@ -143,15 +154,39 @@ export async function openCenter<C extends ConfigSource>(options: CenterOptions<
 function openBehind(
   { clock, logger }: CenterOptions,
   { tables, machines, instances }: Core,
-  { gateway, config }: { gateway: Gateway; config: ConfigSource },
+  { gateway, config, directory }: { gateway: Gateway; config: ConfigSource; directory: Directory },
 ): Behind {
   const catalog = new Catalog({ ...tables, machines, courier: gateway, config, clock, logger });
   const outputs = new LogOutputs();
   const graceMs = (): number => silenceLimit(gateway.intervalMs);
   const facts = new Facts({ machines, instances, catalog, clock, graceMs });
+  const commands = new Commands({
+    table: tables.commands,
+    courier: gateway,
+    clock,
+    logger,
+    searchOf: ({ turn }) => (turn ? tables.operations.get(turn.operation)?.search : undefined),
+  });
+  const operations = new Operations({
+    table: tables.operations,
+    commands,
+    fleet: targetFleet({
+      machines,
+      instances,
+      isAssigned: (machine, service) => catalog.isAssigned(machine, service),
+      serviceNames: () => directory.serviceNames(),
+    }),
+    connected: (machine) => gateway.connected(machine),
+    patienceMs: () => CONTACT_PATIENCE_MS + returnWithin(machines.size),
+    clock,
+    random: systemRandom,
+    logger,
+  });
   return {
     catalog,
-    commands: new Commands({ table: tables.commands, courier: gateway, clock, logger }),
+    commands,
+    operations,
+    searches: new LogSearches({ operations, outputs, clip: clipUploaded }),
     outputs,
     tails: new LogTails({ courier: gateway, clock, outputs }),
     facts,
@@ -173,14 +208,18 @@ function listenersOf(behind: () => Behind): GatewayListeners {
       behind().catalog.applied(machine, applied);
       behind().dirty.emit(machine);
     },
-    commandsHeld: (machine, reports, current) => behind().commands.held(machine, reports, current),
+    commandsHeld: async (machine, reports, current) => {
+      await behind().commands.held(machine, reports, current);
+      behind().operations.poke();
+    },
     commandReported: (machine, report, current) => behind().commands.reported(machine, report, current),
     contactLost: async (machine) => {
-      const { facts, outputs, dirty, commands } = behind();
+      const { operations, facts, outputs, dirty, commands } = behind();
       facts.contactLost(machine);
       outputs.machineLost(machine);
       dirty.emit(machine);
       await commands.machineLost(machine);
+      operations.poke();
     },
     duplicate: (machine, _refusal, address) => {
       behind().facts.duplicate(machine, address);
@@ -223,6 +262,7 @@ function partsOf(options: CenterOptions, core: Core, joined: Joined): CenterPart
     labelsChanged: (machine) => catalog.machineChanged(machine),
     isAssigned: (machine, service) => catalog.isAssigned(machine, service),
     hasService: hasServiceBy(catalog, instances),
+    clock,
     site: authority.site,
     version: VERSION,
     startedMs: clock.now(),
@@ -276,13 +316,18 @@ function hasServiceBy(catalog: Catalog, instances: Instances): (machine: string,
 }
 
 /** What one part's change means to another. */
-function followChanges({ machines, instances }: Core, { catalog, dirty, facts }: Behind, config: ConfigSource): void {
+function followChanges(
+  { machines, instances }: Core,
+  { catalog, dirty, facts, operations }: Behind,
+  config: ConfigSource,
+): void {
   machines.changes.listen((id) => {
     if (facts.contactChanged(id)) dirty.emit(id);
   });
   instances.changes.listen((id) => {
     const [machine = '', service = ''] = id.split('/');
     dirty.emit(machine);
+    operations.poke(service);
     const instance = instances.get(id);
     if (!instance) catalog.instanceGone(machine, service);
     else if (instance.unknownSinceMs === undefined) catalog.instanceReported(instance);

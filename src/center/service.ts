@@ -7,6 +7,7 @@ import { catalogHandlers } from './catalog/service.js';
 import { commandHandlers, type CommandParts } from './commands/service.js';
 import { fleetHandlers, type FleetParts } from './fleet/service.js';
 import { gatewayHandlers } from './gateway/service.js';
+import { operationHandlers, type OperationParts } from './operations/service.js';
 import { outputHandlers, type UploadedBatch } from './output/service.js';
 import { Outputs } from './output/outputs.js';
 import { Tails } from './output/tails.js';
@@ -32,7 +33,8 @@ export type CenterParts = AccessParts &
   FleetParts &
   CommandParts &
   StatusParts &
-  QueueParts & {
+  QueueParts &
+  OperationParts & {
     readonly catalog: Catalog;
     readonly gateway: Gateway;
     readonly outputs: LogOutputs;
@@ -51,6 +53,7 @@ export function centerHandlers(parts: CenterParts): Handlers<typeof CenterServic
     ...catalogHandlers(parts.catalog),
     ...alertHandlers(parts.alerts),
     ...commandHandlers(parts),
+    ...operationHandlers(parts),
     ...outputHandlers(parts),
     ...statusHandlers(parts),
   };

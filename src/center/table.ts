@@ -107,9 +107,13 @@ export class Table<T> {
   }
 
   /** Stores documents together; the caller sees to it that nobody saves one of them meanwhile. Resolves once durable. */
-  async putAll(entries: readonly (readonly [id: string, value: T])[]): Promise<void> {
-    const revision = await this.#store.write(entries.map(([id, value]) => this.#documents.putting(id, value)));
+  async putAll(entries: readonly (readonly [id: string, value: T])[], also: readonly Mutation[] = []): Promise<number> {
+    const revision = await this.#store.write([
+      ...entries.map(([id, value]) => this.#documents.putting(id, value)),
+      ...also,
+    ]);
     for (const [id, value] of entries) this.#apply(id, value, revision);
+    return revision;
   }
 
   /** The change that a put makes, for a batch of someone else; call applied() once it is durable. */

@@ -10,6 +10,7 @@ import type { AssignmentRecord, Definition } from './catalog/plan.js';
 import type { CommandRecord } from './commands/command.js';
 import type { InstanceRecord } from './fleet/instances.js';
 import type { MachineRecord } from './fleet/machines.js';
+import type { OperationRecord } from './operations/operation.js';
 import type { QueueRecord } from './queues/queues.js';
 import { Table } from './table.js';
 
@@ -23,6 +24,7 @@ export interface Tables {
   readonly applied: Table<AppliedRecord>;
   readonly alerts: Table<AlertRecord>;
   readonly commands: Table<CommandRecord>;
+  readonly operations: Table<OperationRecord>;
   readonly tokens: Table<TokenRecord>;
   readonly revoked: Table<Revocation>;
   readonly queues: Table<QueueRecord>;
@@ -40,6 +42,7 @@ export async function openTables(store: Store, clock: Clock, logger: Logger): Pr
     applied: await open<AppliedRecord>('applied/'),
     alerts: await open<AlertRecord>('alert/'),
     commands: await open<CommandRecord>('command/'),
+    operations: await open<OperationRecord>('operation/'),
     tokens: await open<TokenRecord>('token/'),
     revoked: await open<Revocation>('revoked/'),
     queues: await open<QueueRecord>('queue/'),

@@ -12,7 +12,12 @@ export type Driver = (typeof DRIVERS)[number];
 export const ACTIONS = ['START', 'STOP', 'RESTART'] as const;
 export type Action = (typeof ACTIONS)[number];
 
+/** What a command can be: an action on the instance, or a search in its logs. */
+export const COMMAND_KINDS = [...ACTIONS, 'SEARCH'] as const;
+export type CommandKind = (typeof COMMAND_KINDS)[number];
+
 export const OUTCOMES = [
+  'PENDING',
   'QUEUED',
   'DELIVERED',
   'STARTED',
@@ -66,6 +71,9 @@ export interface InstanceReport {
   readonly logDirectory: string;
   readonly startedMs: number | undefined;
 }
+
+/** An instance as a command left it. */
+export type InstanceSummary = Pick<InstanceReport, 'state' | 'pid' | 'version' | 'health'>;
 
 /** Worst first: the health of an instance is the worst of its checks. */
 const WORST_FIRST: readonly Health[] = ['CRITICAL', 'UNKNOWN', 'WARNING', 'PASSING'];

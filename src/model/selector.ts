@@ -179,6 +179,17 @@ export function matches(selector: Selector, machine: Selectable): boolean {
   return selector.terms.every((term) => holds(term, machine));
 }
 
+/** What of a machine made each term hold: `role=web, zone=a, no canary`. Empty for a selector without terms. */
+export function explain(selector: Selector, machine: Selectable): string {
+  return selector.terms.map((term) => explainTerm(term, machine)).join(', ');
+}
+
+function explainTerm({ key }: Term, machine: Selectable): string {
+  if (key === MACHINE_KEY) return `machine=${machine.name}`;
+  const [value] = labelValues(machine, key);
+  return value === undefined ? `no ${key}` : `${key}=${value}`;
+}
+
 /**
  * For a selector that a person typed to look at what is there: a label or machine that nothing has is said, with the nearest one.
  * @throws not_found

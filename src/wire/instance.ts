@@ -6,18 +6,22 @@ import type {
   Outcome as WireOutcome,
   ServiceState as WireState,
 } from '../../generated/muster/v1/types.js';
+import type { InstanceSummary as WireSummary } from '../../generated/muster/v1/center.js';
 import { Instance } from '../../generated/muster/v1/types.js';
 import {
   ACTIONS,
+  COMMAND_KINDS,
   DRIVERS,
   HEALTHS,
   OUTCOMES,
   SERVICE_STATES,
   type Action,
   type CheckResult,
+  type CommandKind,
   type Driver,
   type Health,
   type InstanceReport,
+  type InstanceSummary,
   type Outcome,
   type ServiceState,
 } from '../model/instance.js';
@@ -32,7 +36,7 @@ function word<W extends string>(words: readonly W[], prefix: string, wire: strin
 
 export const toWireState = (state: ServiceState): WireState => `SERVICE_STATE_${state}`;
 export const toWireHealth = (health: Health): WireHealth => `HEALTH_${health}`;
-export const toWireAction = (action: Action): WireAction => `ACTION_${action}`;
+export const toWireAction = (action: CommandKind): WireAction => `ACTION_${action}`;
 export const toWireOutcome = (outcome: Outcome): WireOutcome => `OUTCOME_${outcome}`;
 
 export function toWireDriver(driver: Driver): WireDriver {
@@ -47,6 +51,27 @@ export const fromWireDriver = (wire: WireDriver): Driver => word(DRIVERS, 'DRIVE
 /** Undefined for an action this version does not know: it must be refused, never guessed. */
 export function fromWireAction(wire: WireAction): Action | undefined {
   return ACTIONS.find((action) => toWireAction(action) === wire);
+}
+
+/** Like fromWireAction, for what a command can be. */
+export function fromWireCommandKind(wire: WireAction): CommandKind | undefined {
+  return COMMAND_KINDS.find((kind) => toWireAction(kind) === wire);
+}
+
+export function toWireSummary({ state, pid, version, health }: InstanceSummary): WireSummary {
+  return { state: toWireState(state), pid, version, health: toWireHealth(health) };
+}
+
+/** Of a version a peer tells of. */
+const VERSION_CHARACTERS_MAX = 200;
+
+export function fromWireSummary({ state, pid, version, health }: WireSummary): InstanceSummary {
+  return {
+    state: fromWireState(state),
+    pid,
+    version: version.slice(0, VERSION_CHARACTERS_MAX),
+    health: fromWireHealth(health),
+  };
 }
 
 const CHECK_KINDS: readonly CheckResult['kind'][] = ['tcp', 'http', 'grpc', 'exec', 'ttl'];

@@ -28,9 +28,12 @@ import {
   healthToJSON,
   healthToNumber,
   Instance,
+  LogHit,
   LogLine,
+  LogSearch,
   QueueServer,
   Resources,
+  SearchReport,
 } from "./types.js";
 
 export const protobufPackage = "muster.v1";
@@ -110,6 +113,21 @@ export interface TailLocalLogRequest {
   service: string;
   lines: number;
   follow: boolean;
+  /** Name of the log; empty: what the service prints. */
+  file: string;
+  /** Go on behind this position instead of beginning with the last lines. */
+  position: string;
+}
+
+export interface SearchLocalLogsRequest {
+  service: string;
+  search: LogSearch | undefined;
+}
+
+export interface SearchLocalLogsResponse {
+  hits: LogHit[];
+  /** The last message. */
+  report: SearchReport | undefined;
 }
 
 export interface ReportHealthRequest {
@@ -1102,7 +1120,7 @@ export const RestartServiceRequest: MessageFns<RestartServiceRequest> = {
 };
 
 function createBaseTailLocalLogRequest(): TailLocalLogRequest {
-  return { service: "", lines: 0, follow: false };
+  return { service: "", lines: 0, follow: false, file: "", position: "" };
 }
 
 export const TailLocalLogRequest: MessageFns<TailLocalLogRequest> = {
@@ -1115,6 +1133,12 @@ export const TailLocalLogRequest: MessageFns<TailLocalLogRequest> = {
     }
     if (message.follow !== false) {
       writer.uint32(24).bool(message.follow);
+    }
+    if (message.file !== "") {
+      writer.uint32(34).string(message.file);
+    }
+    if (message.position !== "") {
+      writer.uint32(42).string(message.position);
     }
     return writer;
   },
@@ -1156,6 +1180,22 @@ export const TailLocalLogRequest: MessageFns<TailLocalLogRequest> = {
             message.follow = reader.bool();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.position = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1173,6 +1213,8 @@ export const TailLocalLogRequest: MessageFns<TailLocalLogRequest> = {
       service: isSet(object.service) ? globalThis.String(object.service) : "",
       lines: isSet(object.lines) ? globalThis.Number(object.lines) : 0,
       follow: isSet(object.follow) ? globalThis.Boolean(object.follow) : false,
+      file: isSet(object.file) ? globalThis.String(object.file) : "",
+      position: isSet(object.position) ? globalThis.String(object.position) : "",
     };
   },
 
@@ -1187,6 +1229,12 @@ export const TailLocalLogRequest: MessageFns<TailLocalLogRequest> = {
     if (message.follow !== false) {
       obj.follow = message.follow;
     }
+    if (message.file !== "") {
+      obj.file = message.file;
+    }
+    if (message.position !== "") {
+      obj.position = message.position;
+    }
     return obj;
   },
 
@@ -1198,6 +1246,182 @@ export const TailLocalLogRequest: MessageFns<TailLocalLogRequest> = {
     message.service = object.service ?? "";
     message.lines = object.lines ?? 0;
     message.follow = object.follow ?? false;
+    message.file = object.file ?? "";
+    message.position = object.position ?? "";
+    return message;
+  },
+};
+
+function createBaseSearchLocalLogsRequest(): SearchLocalLogsRequest {
+  return { service: "", search: undefined };
+}
+
+export const SearchLocalLogsRequest: MessageFns<SearchLocalLogsRequest> = {
+  encode(message: SearchLocalLogsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.service !== "") {
+      writer.uint32(10).string(message.service);
+    }
+    if (message.search !== undefined) {
+      LogSearch.encode(message.search, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SearchLocalLogsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSearchLocalLogsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.search = LogSearch.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SearchLocalLogsRequest {
+    return {
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      search: isSet(object.search) ? LogSearch.fromJSON(object.search) : undefined,
+    };
+  },
+
+  toJSON(message: SearchLocalLogsRequest): unknown {
+    const obj: any = {};
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.search !== undefined) {
+      obj.search = LogSearch.toJSON(message.search);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SearchLocalLogsRequest>): SearchLocalLogsRequest {
+    return SearchLocalLogsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SearchLocalLogsRequest>): SearchLocalLogsRequest {
+    const message = createBaseSearchLocalLogsRequest();
+    message.service = object.service ?? "";
+    message.search = (object.search !== undefined && object.search !== null)
+      ? LogSearch.fromPartial(object.search)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSearchLocalLogsResponse(): SearchLocalLogsResponse {
+  return { hits: [], report: undefined };
+}
+
+export const SearchLocalLogsResponse: MessageFns<SearchLocalLogsResponse> = {
+  encode(message: SearchLocalLogsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.hits) {
+      LogHit.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.report !== undefined) {
+      SearchReport.encode(message.report, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SearchLocalLogsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSearchLocalLogsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.hits.push(LogHit.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.report = SearchReport.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SearchLocalLogsResponse {
+    return {
+      hits: globalThis.Array.isArray(object?.hits) ? object.hits.map((e: any) => LogHit.fromJSON(e)) : [],
+      report: isSet(object.report) ? SearchReport.fromJSON(object.report) : undefined,
+    };
+  },
+
+  toJSON(message: SearchLocalLogsResponse): unknown {
+    const obj: any = {};
+    if (message.hits?.length) {
+      obj.hits = message.hits.map((e) => LogHit.toJSON(e));
+    }
+    if (message.report !== undefined) {
+      obj.report = SearchReport.toJSON(message.report);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SearchLocalLogsResponse>): SearchLocalLogsResponse {
+    return SearchLocalLogsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SearchLocalLogsResponse>): SearchLocalLogsResponse {
+    const message = createBaseSearchLocalLogsResponse();
+    message.hits = object.hits?.map((e) => LogHit.fromPartial(e)) || [];
+    message.report = (object.report !== undefined && object.report !== null)
+      ? SearchReport.fromPartial(object.report)
+      : undefined;
     return message;
   },
 };
@@ -1768,6 +1992,21 @@ export const AgentService = {
     responseSerialize: (value: LogLine): Buffer => Buffer.from(LogLine.encode(value).finish()),
     responseDeserialize: (value: Buffer): LogLine => LogLine.decode(value),
   },
+  /**
+   * Searches a service's logs on this machine: hits as they are found, and last what was looked at. Leaving the call ends the search.
+   * Errors: NOT_FOUND for a service or file that is not here; INVALID_ARGUMENT for a pattern or limit that cannot be used.
+   */
+  searchLocalLogs: {
+    path: "/muster.v1.Agent/SearchLocalLogs" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: SearchLocalLogsRequest): Buffer =>
+      Buffer.from(SearchLocalLogsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SearchLocalLogsRequest => SearchLocalLogsRequest.decode(value),
+    responseSerialize: (value: SearchLocalLogsResponse): Buffer =>
+      Buffer.from(SearchLocalLogsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SearchLocalLogsResponse => SearchLocalLogsResponse.decode(value),
+  },
   /** For a service with a ttl ping: says how it is; silence for longer than the ttl is a failure. */
   reportHealth: {
     path: "/muster.v1.Agent/ReportHealth" as const,
@@ -1816,6 +2055,11 @@ export interface AgentServer extends UntypedServiceImplementation {
   restartService: handleUnaryCall<RestartServiceRequest, Instance>;
   /** The last lines of a service's log, and with follow each new one. */
   tailLocalLog: handleServerStreamingCall<TailLocalLogRequest, LogLine>;
+  /**
+   * Searches a service's logs on this machine: hits as they are found, and last what was looked at. Leaving the call ends the search.
+   * Errors: NOT_FOUND for a service or file that is not here; INVALID_ARGUMENT for a pattern or limit that cannot be used.
+   */
+  searchLocalLogs: handleServerStreamingCall<SearchLocalLogsRequest, SearchLocalLogsResponse>;
   /** For a service with a ttl ping: says how it is; silence for longer than the ttl is a failure. */
   reportHealth: handleUnaryCall<ReportHealthRequest, ReportHealthResponse>;
   /** For a service: a certificate and key for its own name, for mTLS with other services and the queue. Made anew before it ends. */
@@ -1934,6 +2178,19 @@ export interface AgentClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<LogLine>;
+  /**
+   * Searches a service's logs on this machine: hits as they are found, and last what was looked at. Leaving the call ends the search.
+   * Errors: NOT_FOUND for a service or file that is not here; INVALID_ARGUMENT for a pattern or limit that cannot be used.
+   */
+  searchLocalLogs(
+    request: SearchLocalLogsRequest,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<SearchLocalLogsResponse>;
+  searchLocalLogs(
+    request: SearchLocalLogsRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<SearchLocalLogsResponse>;
   /** For a service with a ttl ping: says how it is; silence for longer than the ttl is a failure. */
   reportHealth(
     request: ReportHealthRequest,

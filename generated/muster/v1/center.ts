@@ -32,9 +32,15 @@ import {
   actionToJSON,
   actionToNumber,
   Alert,
+  Health,
+  healthFromJSON,
+  healthToJSON,
+  healthToNumber,
   Instance,
   Inventory,
+  LogHit,
   LogLine,
+  LogSearch,
   Machine,
   Outcome,
   outcomeFromJSON,
@@ -42,6 +48,15 @@ import {
   outcomeToNumber,
   QueueServer,
   Resources,
+  SearchLimit,
+  searchLimitFromJSON,
+  searchLimitToJSON,
+  searchLimitToNumber,
+  SearchReport,
+  ServiceState,
+  serviceStateFromJSON,
+  serviceStateToJSON,
+  serviceStateToNumber,
 } from "./types.js";
 
 export const protobufPackage = "muster.v1";
@@ -117,6 +132,128 @@ export function tokenKindToNumber(object: TokenKind): number {
     case TokenKind.QUEUE:
       return 3;
     case TokenKind.UNRECOGNIZED:
+    default:
+      return -1;
+  }
+}
+
+/** How far an operation is. */
+export const OperationState = {
+  UNSPECIFIED: "OPERATION_STATE_UNSPECIFIED",
+  /** WAITING - Another operation on the service goes first. */
+  WAITING: "OPERATION_STATE_WAITING",
+  RUNNING: "OPERATION_STATE_RUNNING",
+  PAUSED: "OPERATION_STATE_PAUSED",
+  /** STOPPING - Stopped by a person or by its budget; targets that had started still run. */
+  STOPPING: "OPERATION_STATE_STOPPING",
+  /** SUCCEEDED - Every target succeeded. */
+  SUCCEEDED: "OPERATION_STATE_SUCCEEDED",
+  /** PARTIAL - Every target had its turn; more failed or were out of reach than none, and not more than the budget allows. */
+  PARTIAL: "OPERATION_STATE_PARTIAL",
+  /** FAILED - Stopped by its budget, a canary or a deadline. */
+  FAILED: "OPERATION_STATE_FAILED",
+  CANCELLED: "OPERATION_STATE_CANCELLED",
+  UNRECOGNIZED: "UNRECOGNIZED",
+} as const;
+
+export type OperationState = typeof OperationState[keyof typeof OperationState];
+
+export namespace OperationState {
+  export type UNSPECIFIED = typeof OperationState.UNSPECIFIED;
+  export type WAITING = typeof OperationState.WAITING;
+  export type RUNNING = typeof OperationState.RUNNING;
+  export type PAUSED = typeof OperationState.PAUSED;
+  export type STOPPING = typeof OperationState.STOPPING;
+  export type SUCCEEDED = typeof OperationState.SUCCEEDED;
+  export type PARTIAL = typeof OperationState.PARTIAL;
+  export type FAILED = typeof OperationState.FAILED;
+  export type CANCELLED = typeof OperationState.CANCELLED;
+  export type UNRECOGNIZED = typeof OperationState.UNRECOGNIZED;
+}
+
+export function operationStateFromJSON(object: any): OperationState {
+  switch (object) {
+    case 0:
+    case "OPERATION_STATE_UNSPECIFIED":
+      return OperationState.UNSPECIFIED;
+    case 1:
+    case "OPERATION_STATE_WAITING":
+      return OperationState.WAITING;
+    case 2:
+    case "OPERATION_STATE_RUNNING":
+      return OperationState.RUNNING;
+    case 3:
+    case "OPERATION_STATE_PAUSED":
+      return OperationState.PAUSED;
+    case 4:
+    case "OPERATION_STATE_STOPPING":
+      return OperationState.STOPPING;
+    case 5:
+    case "OPERATION_STATE_SUCCEEDED":
+      return OperationState.SUCCEEDED;
+    case 6:
+    case "OPERATION_STATE_PARTIAL":
+      return OperationState.PARTIAL;
+    case 7:
+    case "OPERATION_STATE_FAILED":
+      return OperationState.FAILED;
+    case 8:
+    case "OPERATION_STATE_CANCELLED":
+      return OperationState.CANCELLED;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return OperationState.UNRECOGNIZED;
+  }
+}
+
+export function operationStateToJSON(object: OperationState): string {
+  switch (object) {
+    case OperationState.UNSPECIFIED:
+      return "OPERATION_STATE_UNSPECIFIED";
+    case OperationState.WAITING:
+      return "OPERATION_STATE_WAITING";
+    case OperationState.RUNNING:
+      return "OPERATION_STATE_RUNNING";
+    case OperationState.PAUSED:
+      return "OPERATION_STATE_PAUSED";
+    case OperationState.STOPPING:
+      return "OPERATION_STATE_STOPPING";
+    case OperationState.SUCCEEDED:
+      return "OPERATION_STATE_SUCCEEDED";
+    case OperationState.PARTIAL:
+      return "OPERATION_STATE_PARTIAL";
+    case OperationState.FAILED:
+      return "OPERATION_STATE_FAILED";
+    case OperationState.CANCELLED:
+      return "OPERATION_STATE_CANCELLED";
+    case OperationState.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+export function operationStateToNumber(object: OperationState): number {
+  switch (object) {
+    case OperationState.UNSPECIFIED:
+      return 0;
+    case OperationState.WAITING:
+      return 1;
+    case OperationState.RUNNING:
+      return 2;
+    case OperationState.PAUSED:
+      return 3;
+    case OperationState.STOPPING:
+      return 4;
+    case OperationState.SUCCEEDED:
+      return 5;
+    case OperationState.PARTIAL:
+      return 6;
+    case OperationState.FAILED:
+      return 7;
+    case OperationState.CANCELLED:
+      return 8;
+    case OperationState.UNRECOGNIZED:
     default:
       return -1;
   }
@@ -320,6 +457,26 @@ export interface CommandUpdate {
   ended: Date | undefined;
   action: Action;
   service: string;
+  /** Of the program that ended the command or the service; absent where there was none. */
+  exitCode?:
+    | number
+    | undefined;
+  /** The end of what the service printed meanwhile, where the command failed; at most 4 KiB. */
+  output: string;
+  /** The instance after the command. */
+  instance:
+    | InstanceSummary
+    | undefined;
+  /** What a search looked at. */
+  search: SearchReport | undefined;
+}
+
+/** An instance as a command left it. */
+export interface InstanceSummary {
+  state: ServiceState;
+  pid: number;
+  version: string;
+  health: Health;
 }
 
 /** The agent ends this session on purpose. */
@@ -385,12 +542,20 @@ export interface CommandOrder {
     | Duration
     | undefined;
   /** Set for a tail: the agent answers with UploadOutput instead of CommandUpdate. */
-  tail: TailOrder | undefined;
+  tail:
+    | TailOrder
+    | undefined;
+  /** With ACTION_SEARCH: hits go up with UploadOutput, the end with CommandUpdate. */
+  search: LogSearch | undefined;
 }
 
 export interface TailOrder {
   lines: number;
   follow: boolean;
+  /** Go on behind this position instead of beginning with the last lines. */
+  position: string;
+  /** Name of the log; empty: what the service prints. */
+  file: string;
 }
 
 export interface CancelOrder {
@@ -417,6 +582,7 @@ export interface UploadOutputRequest {
   lines: LogLine[];
   /** Set on the last message of an output that could not be given. */
   error: string;
+  hits: LogHit[];
 }
 
 export interface UploadOutputResponse {
@@ -706,6 +872,16 @@ export interface Command {
   unknownSince: Date | undefined;
   createdBy: string;
   reason: string;
+  /** The operation it is a target of; empty for one ordered by itself. */
+  operation: string;
+  /** Its turn in the operation, from 0. */
+  position: number;
+  /** One of the first, which the others wait for. */
+  canary: boolean;
+  exitCode?: number | undefined;
+  output: string;
+  instance: InstanceSummary | undefined;
+  search: SearchReport | undefined;
 }
 
 export interface GetCommandRequest {
@@ -734,11 +910,247 @@ export interface CancelCommandRequest {
 }
 
 export interface TailLogRequest {
+  /** Id or name of one machine; empty: every machine with the service that `selector` matches, at most 100. */
   machine: string;
   service: string;
-  /** Lines from the end to begin with. Default 10, at most 10,000. */
+  /** Lines from the end of each log to begin with. Default 10, at most 10,000. */
   lines: number;
   follow: boolean;
+  selector: string;
+  /** Name of the log in the service's log directory; empty: what the service prints. */
+  file: string;
+  /** By machine name, the position of the last line that was had from it: go on behind that. */
+  positions: { [key: string]: string };
+}
+
+export interface TailLogRequest_PositionsEntry {
+  key: string;
+  value: string;
+}
+
+/** In which order and how fast targets have their turns. An amount is a count (`3`) or a share of the targets (`25%`, rounded up for batch, down for budgets). */
+export interface Strategy {
+  /** Targets under way at once: as one ends, the next has its turn. Default 10. */
+  batch: string;
+  /** So many connected targets go first; the others wait until all of them succeeded. One that does not ends the operation. Default 0. */
+  canary: number;
+  /** How long the canaries are looked at before the others: one that leaves RUNNING or whose health is critical ends the operation. Default 0. */
+  bake:
+    | Duration
+    | undefined;
+  /** Failed targets the operation bears; one more ends it. Default 0. */
+  budget: string;
+  /** Targets out of reach (expired or unknown) the operation bears. Default 100%. */
+  unreachableBudget: string;
+  /** `name` (default), `random`, or `label:KEY`: by the value of a label, for example zone after zone. */
+  order: string;
+  /** A target that takes longer is given up: its outcome is unknown until its agent says more. Default 10 minutes, at most 1 day. */
+  targetTimeout:
+    | Duration
+    | undefined;
+  /** The whole operation; then no more targets are ordered. Default 1 day, at most 7 days. */
+  timeout:
+    | Duration
+    | undefined;
+  /** How long a target waits for a machine that is not connected when its turn comes. Default 1 minute, at most 7 days. */
+  queueFor: Duration | undefined;
+}
+
+export interface OperationCounts {
+  total: number;
+  pending: number;
+  queued: number;
+  delivered: number;
+  started: number;
+  succeeded: number;
+  failed: number;
+  expired: number;
+  cancelled: number;
+  unknown: number;
+}
+
+/** An action over a frozen list of targets. Each target is a Command. */
+export interface Operation {
+  id: string;
+  action: Action;
+  service: string;
+  selector: string;
+  /** With every default filled in. */
+  strategy: Strategy | undefined;
+  state: OperationState;
+  /** Why it is in this state, for people: who paused it, what it waits for, what stopped it. */
+  message: string;
+  created:
+    | Date
+    | undefined;
+  /** When the targets were frozen; absent while it waits for another operation. */
+  started: Date | undefined;
+  ended:
+    | Date
+    | undefined;
+  /** While the canaries bake. */
+  bakeUntil: Date | undefined;
+  createdBy: string;
+  /** The address it was asked from. */
+  createdFrom: string;
+  reason: string;
+  counts:
+    | OperationCounts
+    | undefined;
+  /** The operation whose targets it tries again. */
+  retryOf: string;
+  /** With ACTION_SEARCH. */
+  search: LogSearch | undefined;
+}
+
+export interface StartOperationRequest {
+  /** ACTION_START, ACTION_STOP or ACTION_RESTART; a search is begun with SearchLogs. */
+  action: Action;
+  service: string;
+  /** Empty: every machine that has the service. */
+  selector: string;
+  strategy: Strategy | undefined;
+  reason: string;
+  requestId: string;
+  /** Wait for operations on the service that are under way instead of being refused. Targets are frozen when the turn comes. */
+  wait: boolean;
+}
+
+/** A target as it would be. */
+export interface PlannedTarget {
+  machine: string;
+  machineName: string;
+  /** What of the machine the selector matched, for example `role=web`; for an empty selector that it has the service. */
+  why: string;
+  online: boolean;
+  canary: boolean;
+  state: ServiceState;
+  /** Why it would not run, for example that the agent is too old; empty: it would. */
+  problem: string;
+}
+
+export interface PlanOperationResponse {
+  /** In the order of their turns. */
+  targets: PlannedTarget[];
+  strategy:
+    | Strategy
+    | undefined;
+  /** The operation that is under way on the service, if there is one. */
+  holder: Operation | undefined;
+}
+
+export interface GetOperationRequest {
+  id: string;
+}
+
+export interface ListOperationsRequest {
+  /** Default 100, at most 1,000. */
+  pageSize: number;
+  pageToken: string;
+  service: string;
+  /** Only those that have not ended. */
+  openOnly: boolean;
+}
+
+export interface ListOperationsResponse {
+  operations: Operation[];
+  nextPageToken: string;
+}
+
+export interface ListTargetsRequest {
+  operation: string;
+  pageSize: number;
+  pageToken: string;
+  /** Only targets with one of these outcomes. */
+  outcomes: Outcome[];
+}
+
+export interface ListTargetsResponse {
+  targets: Command[];
+  nextPageToken: string;
+}
+
+export interface WatchOperationRequest {
+  id: string;
+}
+
+/**
+ * The first one has `snapshot` set and begins the list of all targets; where that is long it goes on in the next ones. A later one holds
+ * what changed. One without targets is a bookmark.
+ */
+export interface WatchOperationResponse {
+  snapshot: boolean;
+  operation: Operation | undefined;
+  targets: Command[];
+}
+
+export interface PauseOperationRequest {
+  id: string;
+}
+
+export interface ResumeOperationRequest {
+  id: string;
+}
+
+export interface CancelOperationRequest {
+  id: string;
+}
+
+export interface RetryOperationRequest {
+  id: string;
+  reason: string;
+  requestId: string;
+  wait: boolean;
+  /** Targets that were cancelled before they started too: what a stopped operation never came to. */
+  includeCancelled: boolean;
+}
+
+export interface SearchLogsRequest {
+  service: string;
+  selector: string;
+  search:
+    | LogSearch
+    | undefined;
+  /** Default batch 50, budget 100%. */
+  strategy: Strategy | undefined;
+  reason: string;
+}
+
+export interface SearchLogsResponse {
+  /** The first message: the search as it began. */
+  operation: Operation | undefined;
+  hits: LogHit[];
+  /** Targets that have ended, with what each looked at. */
+  ended: Command[];
+  /** The last message. */
+  coverage: SearchCoverage | undefined;
+}
+
+/** What a search saw of what it was asked for. */
+export interface SearchCoverage {
+  /** Machines that have the service and match. */
+  machines: number;
+  /** Machines that were searched as far as asked. */
+  machinesComplete: number;
+  /** Machines that were searched and cut short, by whichever limit. */
+  machinesPartial: number;
+  files: number;
+  bytes: number;
+  /** Matching lines that were sent. */
+  hits: number;
+  first: Date | undefined;
+  last:
+    | Date
+    | undefined;
+  /** Every machine that is not complete, and why. */
+  gaps: SearchGap[];
+}
+
+export interface SearchGap {
+  machineName: string;
+  outcome: Outcome;
+  limits: SearchLimit[];
+  message: string;
 }
 
 function createBaseJoinRequest(): JoinRequest {
@@ -2338,6 +2750,10 @@ function createBaseCommandUpdate(): CommandUpdate {
     ended: undefined,
     action: Action.UNSPECIFIED,
     service: "",
+    exitCode: undefined,
+    output: "",
+    instance: undefined,
+    search: undefined,
   };
 }
 
@@ -2363,6 +2779,18 @@ export const CommandUpdate: MessageFns<CommandUpdate> = {
     }
     if (message.service !== "") {
       writer.uint32(58).string(message.service);
+    }
+    if (message.exitCode !== undefined) {
+      writer.uint32(64).int32(message.exitCode);
+    }
+    if (message.output !== "") {
+      writer.uint32(74).string(message.output);
+    }
+    if (message.instance !== undefined) {
+      InstanceSummary.encode(message.instance, writer.uint32(82).fork()).join();
+    }
+    if (message.search !== undefined) {
+      SearchReport.encode(message.search, writer.uint32(90).fork()).join();
     }
     return writer;
   },
@@ -2436,6 +2864,38 @@ export const CommandUpdate: MessageFns<CommandUpdate> = {
             message.service = reader.string();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.exitCode = reader.int32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.output = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.instance = InstanceSummary.decode(reader, reader.uint32());
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.search = SearchReport.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2457,6 +2917,14 @@ export const CommandUpdate: MessageFns<CommandUpdate> = {
       ended: isSet(object.ended) ? fromJsonTimestamp(object.ended) : undefined,
       action: isSet(object.action) ? actionFromJSON(object.action) : Action.UNSPECIFIED,
       service: isSet(object.service) ? globalThis.String(object.service) : "",
+      exitCode: isSet(object.exitCode)
+        ? globalThis.Number(object.exitCode)
+        : isSet(object.exit_code)
+        ? globalThis.Number(object.exit_code)
+        : undefined,
+      output: isSet(object.output) ? globalThis.String(object.output) : "",
+      instance: isSet(object.instance) ? InstanceSummary.fromJSON(object.instance) : undefined,
+      search: isSet(object.search) ? SearchReport.fromJSON(object.search) : undefined,
     };
   },
 
@@ -2483,6 +2951,18 @@ export const CommandUpdate: MessageFns<CommandUpdate> = {
     if (message.service !== "") {
       obj.service = message.service;
     }
+    if (message.exitCode !== undefined) {
+      obj.exitCode = Math.round(message.exitCode);
+    }
+    if (message.output !== "") {
+      obj.output = message.output;
+    }
+    if (message.instance !== undefined) {
+      obj.instance = InstanceSummary.toJSON(message.instance);
+    }
+    if (message.search !== undefined) {
+      obj.search = SearchReport.toJSON(message.search);
+    }
     return obj;
   },
 
@@ -2498,6 +2978,131 @@ export const CommandUpdate: MessageFns<CommandUpdate> = {
     message.ended = object.ended ?? undefined;
     message.action = object.action ?? Action.UNSPECIFIED;
     message.service = object.service ?? "";
+    message.exitCode = object.exitCode ?? undefined;
+    message.output = object.output ?? "";
+    message.instance = (object.instance !== undefined && object.instance !== null)
+      ? InstanceSummary.fromPartial(object.instance)
+      : undefined;
+    message.search = (object.search !== undefined && object.search !== null)
+      ? SearchReport.fromPartial(object.search)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseInstanceSummary(): InstanceSummary {
+  return { state: ServiceState.UNSPECIFIED, pid: 0, version: "", health: Health.UNSPECIFIED };
+}
+
+export const InstanceSummary: MessageFns<InstanceSummary> = {
+  encode(message: InstanceSummary, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.state !== ServiceState.UNSPECIFIED) {
+      writer.uint32(8).int32(serviceStateToNumber(message.state));
+    }
+    if (message.pid !== 0) {
+      writer.uint32(16).int32(message.pid);
+    }
+    if (message.version !== "") {
+      writer.uint32(26).string(message.version);
+    }
+    if (message.health !== Health.UNSPECIFIED) {
+      writer.uint32(32).int32(healthToNumber(message.health));
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): InstanceSummary {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInstanceSummary();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.state = serviceStateFromJSON(reader.int32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pid = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.health = healthFromJSON(reader.int32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): InstanceSummary {
+    return {
+      state: isSet(object.state) ? serviceStateFromJSON(object.state) : ServiceState.UNSPECIFIED,
+      pid: isSet(object.pid) ? globalThis.Number(object.pid) : 0,
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+      health: isSet(object.health) ? healthFromJSON(object.health) : Health.UNSPECIFIED,
+    };
+  },
+
+  toJSON(message: InstanceSummary): unknown {
+    const obj: any = {};
+    if (message.state !== ServiceState.UNSPECIFIED) {
+      obj.state = serviceStateToJSON(message.state);
+    }
+    if (message.pid !== 0) {
+      obj.pid = Math.round(message.pid);
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    if (message.health !== Health.UNSPECIFIED) {
+      obj.health = healthToJSON(message.health);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<InstanceSummary>): InstanceSummary {
+    return InstanceSummary.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<InstanceSummary>): InstanceSummary {
+    const message = createBaseInstanceSummary();
+    message.state = object.state ?? ServiceState.UNSPECIFIED;
+    message.pid = object.pid ?? 0;
+    message.version = object.version ?? "";
+    message.health = object.health ?? Health.UNSPECIFIED;
     return message;
   },
 };
@@ -3236,7 +3841,14 @@ export const Assignment: MessageFns<Assignment> = {
 };
 
 function createBaseCommandOrder(): CommandOrder {
-  return { command: "", action: Action.UNSPECIFIED, service: "", expiresIn: undefined, tail: undefined };
+  return {
+    command: "",
+    action: Action.UNSPECIFIED,
+    service: "",
+    expiresIn: undefined,
+    tail: undefined,
+    search: undefined,
+  };
 }
 
 export const CommandOrder: MessageFns<CommandOrder> = {
@@ -3255,6 +3867,9 @@ export const CommandOrder: MessageFns<CommandOrder> = {
     }
     if (message.tail !== undefined) {
       TailOrder.encode(message.tail, writer.uint32(42).fork()).join();
+    }
+    if (message.search !== undefined) {
+      LogSearch.encode(message.search, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -3312,6 +3927,14 @@ export const CommandOrder: MessageFns<CommandOrder> = {
             message.tail = TailOrder.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.search = LogSearch.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3335,6 +3958,7 @@ export const CommandOrder: MessageFns<CommandOrder> = {
         ? Duration.fromJSON(object.expires_in)
         : undefined,
       tail: isSet(object.tail) ? TailOrder.fromJSON(object.tail) : undefined,
+      search: isSet(object.search) ? LogSearch.fromJSON(object.search) : undefined,
     };
   },
 
@@ -3355,6 +3979,9 @@ export const CommandOrder: MessageFns<CommandOrder> = {
     if (message.tail !== undefined) {
       obj.tail = TailOrder.toJSON(message.tail);
     }
+    if (message.search !== undefined) {
+      obj.search = LogSearch.toJSON(message.search);
+    }
     return obj;
   },
 
@@ -3370,12 +3997,15 @@ export const CommandOrder: MessageFns<CommandOrder> = {
       ? Duration.fromPartial(object.expiresIn)
       : undefined;
     message.tail = (object.tail !== undefined && object.tail !== null) ? TailOrder.fromPartial(object.tail) : undefined;
+    message.search = (object.search !== undefined && object.search !== null)
+      ? LogSearch.fromPartial(object.search)
+      : undefined;
     return message;
   },
 };
 
 function createBaseTailOrder(): TailOrder {
-  return { lines: 0, follow: false };
+  return { lines: 0, follow: false, position: "", file: "" };
 }
 
 export const TailOrder: MessageFns<TailOrder> = {
@@ -3385,6 +4015,12 @@ export const TailOrder: MessageFns<TailOrder> = {
     }
     if (message.follow !== false) {
       writer.uint32(16).bool(message.follow);
+    }
+    if (message.position !== "") {
+      writer.uint32(26).string(message.position);
+    }
+    if (message.file !== "") {
+      writer.uint32(34).string(message.file);
     }
     return writer;
   },
@@ -3418,6 +4054,22 @@ export const TailOrder: MessageFns<TailOrder> = {
             message.follow = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.position = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3434,6 +4086,8 @@ export const TailOrder: MessageFns<TailOrder> = {
     return {
       lines: isSet(object.lines) ? globalThis.Number(object.lines) : 0,
       follow: isSet(object.follow) ? globalThis.Boolean(object.follow) : false,
+      position: isSet(object.position) ? globalThis.String(object.position) : "",
+      file: isSet(object.file) ? globalThis.String(object.file) : "",
     };
   },
 
@@ -3445,6 +4099,12 @@ export const TailOrder: MessageFns<TailOrder> = {
     if (message.follow !== false) {
       obj.follow = message.follow;
     }
+    if (message.position !== "") {
+      obj.position = message.position;
+    }
+    if (message.file !== "") {
+      obj.file = message.file;
+    }
     return obj;
   },
 
@@ -3455,6 +4115,8 @@ export const TailOrder: MessageFns<TailOrder> = {
     const message = createBaseTailOrder();
     message.lines = object.lines ?? 0;
     message.follow = object.follow ?? false;
+    message.position = object.position ?? "";
+    message.file = object.file ?? "";
     return message;
   },
 };
@@ -3713,7 +4375,7 @@ export const Redirect: MessageFns<Redirect> = {
 };
 
 function createBaseUploadOutputRequest(): UploadOutputRequest {
-  return { command: "", lines: [], error: "" };
+  return { command: "", lines: [], error: "", hits: [] };
 }
 
 export const UploadOutputRequest: MessageFns<UploadOutputRequest> = {
@@ -3726,6 +4388,9 @@ export const UploadOutputRequest: MessageFns<UploadOutputRequest> = {
     }
     if (message.error !== "") {
       writer.uint32(26).string(message.error);
+    }
+    for (const v of message.hits) {
+      LogHit.encode(v!, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -3767,6 +4432,14 @@ export const UploadOutputRequest: MessageFns<UploadOutputRequest> = {
             message.error = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.hits.push(LogHit.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3784,6 +4457,7 @@ export const UploadOutputRequest: MessageFns<UploadOutputRequest> = {
       command: isSet(object.command) ? globalThis.String(object.command) : "",
       lines: globalThis.Array.isArray(object?.lines) ? object.lines.map((e: any) => LogLine.fromJSON(e)) : [],
       error: isSet(object.error) ? globalThis.String(object.error) : "",
+      hits: globalThis.Array.isArray(object?.hits) ? object.hits.map((e: any) => LogHit.fromJSON(e)) : [],
     };
   },
 
@@ -3798,6 +4472,9 @@ export const UploadOutputRequest: MessageFns<UploadOutputRequest> = {
     if (message.error !== "") {
       obj.error = message.error;
     }
+    if (message.hits?.length) {
+      obj.hits = message.hits.map((e) => LogHit.toJSON(e));
+    }
     return obj;
   },
 
@@ -3809,6 +4486,7 @@ export const UploadOutputRequest: MessageFns<UploadOutputRequest> = {
     message.command = object.command ?? "";
     message.lines = object.lines?.map((e) => LogLine.fromPartial(e)) || [];
     message.error = object.error ?? "";
+    message.hits = object.hits?.map((e) => LogHit.fromPartial(e)) || [];
     return message;
   },
 };
@@ -7848,6 +8526,13 @@ function createBaseCommand(): Command {
     unknownSince: undefined,
     createdBy: "",
     reason: "",
+    operation: "",
+    position: 0,
+    canary: false,
+    exitCode: undefined,
+    output: "",
+    instance: undefined,
+    search: undefined,
   };
 }
 
@@ -7897,6 +8582,27 @@ export const Command: MessageFns<Command> = {
     }
     if (message.reason !== "") {
       writer.uint32(122).string(message.reason);
+    }
+    if (message.operation !== "") {
+      writer.uint32(130).string(message.operation);
+    }
+    if (message.position !== 0) {
+      writer.uint32(136).int32(message.position);
+    }
+    if (message.canary !== false) {
+      writer.uint32(144).bool(message.canary);
+    }
+    if (message.exitCode !== undefined) {
+      writer.uint32(152).int32(message.exitCode);
+    }
+    if (message.output !== "") {
+      writer.uint32(162).string(message.output);
+    }
+    if (message.instance !== undefined) {
+      InstanceSummary.encode(message.instance, writer.uint32(170).fork()).join();
+    }
+    if (message.search !== undefined) {
+      SearchReport.encode(message.search, writer.uint32(178).fork()).join();
     }
     return writer;
   },
@@ -8034,6 +8740,62 @@ export const Command: MessageFns<Command> = {
             message.reason = reader.string();
             continue;
           }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.operation = reader.string();
+            continue;
+          }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.position = reader.int32();
+            continue;
+          }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.canary = reader.bool();
+            continue;
+          }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.exitCode = reader.int32();
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.output = reader.string();
+            continue;
+          }
+          case 21: {
+            if (tag !== 170) {
+              break;
+            }
+
+            message.instance = InstanceSummary.decode(reader, reader.uint32());
+            continue;
+          }
+          case 22: {
+            if (tag !== 178) {
+              break;
+            }
+
+            message.search = SearchReport.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -8075,6 +8837,17 @@ export const Command: MessageFns<Command> = {
         ? globalThis.String(object.created_by)
         : "",
       reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      operation: isSet(object.operation) ? globalThis.String(object.operation) : "",
+      position: isSet(object.position) ? globalThis.Number(object.position) : 0,
+      canary: isSet(object.canary) ? globalThis.Boolean(object.canary) : false,
+      exitCode: isSet(object.exitCode)
+        ? globalThis.Number(object.exitCode)
+        : isSet(object.exit_code)
+        ? globalThis.Number(object.exit_code)
+        : undefined,
+      output: isSet(object.output) ? globalThis.String(object.output) : "",
+      instance: isSet(object.instance) ? InstanceSummary.fromJSON(object.instance) : undefined,
+      search: isSet(object.search) ? SearchReport.fromJSON(object.search) : undefined,
     };
   },
 
@@ -8125,6 +8898,27 @@ export const Command: MessageFns<Command> = {
     if (message.reason !== "") {
       obj.reason = message.reason;
     }
+    if (message.operation !== "") {
+      obj.operation = message.operation;
+    }
+    if (message.position !== 0) {
+      obj.position = Math.round(message.position);
+    }
+    if (message.canary !== false) {
+      obj.canary = message.canary;
+    }
+    if (message.exitCode !== undefined) {
+      obj.exitCode = Math.round(message.exitCode);
+    }
+    if (message.output !== "") {
+      obj.output = message.output;
+    }
+    if (message.instance !== undefined) {
+      obj.instance = InstanceSummary.toJSON(message.instance);
+    }
+    if (message.search !== undefined) {
+      obj.search = SearchReport.toJSON(message.search);
+    }
     return obj;
   },
 
@@ -8148,6 +8942,17 @@ export const Command: MessageFns<Command> = {
     message.unknownSince = object.unknownSince ?? undefined;
     message.createdBy = object.createdBy ?? "";
     message.reason = object.reason ?? "";
+    message.operation = object.operation ?? "";
+    message.position = object.position ?? 0;
+    message.canary = object.canary ?? false;
+    message.exitCode = object.exitCode ?? undefined;
+    message.output = object.output ?? "";
+    message.instance = (object.instance !== undefined && object.instance !== null)
+      ? InstanceSummary.fromPartial(object.instance)
+      : undefined;
+    message.search = (object.search !== undefined && object.search !== null)
+      ? SearchReport.fromPartial(object.search)
+      : undefined;
     return message;
   },
 };
@@ -8568,7 +9373,7 @@ export const CancelCommandRequest: MessageFns<CancelCommandRequest> = {
 };
 
 function createBaseTailLogRequest(): TailLogRequest {
-  return { machine: "", service: "", lines: 0, follow: false };
+  return { machine: "", service: "", lines: 0, follow: false, selector: "", file: "", positions: {} };
 }
 
 export const TailLogRequest: MessageFns<TailLogRequest> = {
@@ -8585,6 +9390,15 @@ export const TailLogRequest: MessageFns<TailLogRequest> = {
     if (message.follow !== false) {
       writer.uint32(32).bool(message.follow);
     }
+    if (message.selector !== "") {
+      writer.uint32(42).string(message.selector);
+    }
+    if (message.file !== "") {
+      writer.uint32(50).string(message.file);
+    }
+    globalThis.Object.entries(message.positions).forEach(([key, value]: [string, string]) => {
+      TailLogRequest_PositionsEntry.encode({ key: key as any, value }, writer.uint32(58).fork()).join();
+    });
     return writer;
   },
 
@@ -8633,6 +9447,33 @@ export const TailLogRequest: MessageFns<TailLogRequest> = {
             message.follow = reader.bool();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.selector = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            const entry7 = TailLogRequest_PositionsEntry.decode(reader, reader.uint32());
+            if (entry7.value !== undefined) {
+              message.positions[entry7.key] = entry7.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -8651,6 +9492,22 @@ export const TailLogRequest: MessageFns<TailLogRequest> = {
       service: isSet(object.service) ? globalThis.String(object.service) : "",
       lines: isSet(object.lines) ? globalThis.Number(object.lines) : 0,
       follow: isSet(object.follow) ? globalThis.Boolean(object.follow) : false,
+      selector: isSet(object.selector) ? globalThis.String(object.selector) : "",
+      file: isSet(object.file) ? globalThis.String(object.file) : "",
+      positions: isObject(object.positions)
+        ? (globalThis.Object.entries(object.positions) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
     };
   },
 
@@ -8668,6 +9525,21 @@ export const TailLogRequest: MessageFns<TailLogRequest> = {
     if (message.follow !== false) {
       obj.follow = message.follow;
     }
+    if (message.selector !== "") {
+      obj.selector = message.selector;
+    }
+    if (message.file !== "") {
+      obj.file = message.file;
+    }
+    if (message.positions) {
+      const entries = globalThis.Object.entries(message.positions) as [string, string][];
+      if (entries.length > 0) {
+        obj.positions = {};
+        entries.forEach(([k, v]) => {
+          obj.positions[k] = v;
+        });
+      }
+    }
     return obj;
   },
 
@@ -8680,6 +9552,3014 @@ export const TailLogRequest: MessageFns<TailLogRequest> = {
     message.service = object.service ?? "";
     message.lines = object.lines ?? 0;
     message.follow = object.follow ?? false;
+    message.selector = object.selector ?? "";
+    message.file = object.file ?? "";
+    message.positions = (globalThis.Object.entries(object.positions ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseTailLogRequest_PositionsEntry(): TailLogRequest_PositionsEntry {
+  return { key: "", value: "" };
+}
+
+export const TailLogRequest_PositionsEntry: MessageFns<TailLogRequest_PositionsEntry> = {
+  encode(message: TailLogRequest_PositionsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TailLogRequest_PositionsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTailLogRequest_PositionsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TailLogRequest_PositionsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: TailLogRequest_PositionsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TailLogRequest_PositionsEntry>): TailLogRequest_PositionsEntry {
+    return TailLogRequest_PositionsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TailLogRequest_PositionsEntry>): TailLogRequest_PositionsEntry {
+    const message = createBaseTailLogRequest_PositionsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseStrategy(): Strategy {
+  return {
+    batch: "",
+    canary: 0,
+    bake: undefined,
+    budget: "",
+    unreachableBudget: "",
+    order: "",
+    targetTimeout: undefined,
+    timeout: undefined,
+    queueFor: undefined,
+  };
+}
+
+export const Strategy: MessageFns<Strategy> = {
+  encode(message: Strategy, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.batch !== "") {
+      writer.uint32(10).string(message.batch);
+    }
+    if (message.canary !== 0) {
+      writer.uint32(16).int32(message.canary);
+    }
+    if (message.bake !== undefined) {
+      Duration.encode(message.bake, writer.uint32(26).fork()).join();
+    }
+    if (message.budget !== "") {
+      writer.uint32(34).string(message.budget);
+    }
+    if (message.unreachableBudget !== "") {
+      writer.uint32(42).string(message.unreachableBudget);
+    }
+    if (message.order !== "") {
+      writer.uint32(50).string(message.order);
+    }
+    if (message.targetTimeout !== undefined) {
+      Duration.encode(message.targetTimeout, writer.uint32(58).fork()).join();
+    }
+    if (message.timeout !== undefined) {
+      Duration.encode(message.timeout, writer.uint32(66).fork()).join();
+    }
+    if (message.queueFor !== undefined) {
+      Duration.encode(message.queueFor, writer.uint32(74).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Strategy {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStrategy();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.batch = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.canary = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.bake = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.budget = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.unreachableBudget = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.order = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.targetTimeout = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.timeout = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.queueFor = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Strategy {
+    return {
+      batch: isSet(object.batch) ? globalThis.String(object.batch) : "",
+      canary: isSet(object.canary) ? globalThis.Number(object.canary) : 0,
+      bake: isSet(object.bake) ? Duration.fromJSON(object.bake) : undefined,
+      budget: isSet(object.budget) ? globalThis.String(object.budget) : "",
+      unreachableBudget: isSet(object.unreachableBudget)
+        ? globalThis.String(object.unreachableBudget)
+        : isSet(object.unreachable_budget)
+        ? globalThis.String(object.unreachable_budget)
+        : "",
+      order: isSet(object.order) ? globalThis.String(object.order) : "",
+      targetTimeout: isSet(object.targetTimeout)
+        ? Duration.fromJSON(object.targetTimeout)
+        : isSet(object.target_timeout)
+        ? Duration.fromJSON(object.target_timeout)
+        : undefined,
+      timeout: isSet(object.timeout) ? Duration.fromJSON(object.timeout) : undefined,
+      queueFor: isSet(object.queueFor)
+        ? Duration.fromJSON(object.queueFor)
+        : isSet(object.queue_for)
+        ? Duration.fromJSON(object.queue_for)
+        : undefined,
+    };
+  },
+
+  toJSON(message: Strategy): unknown {
+    const obj: any = {};
+    if (message.batch !== "") {
+      obj.batch = message.batch;
+    }
+    if (message.canary !== 0) {
+      obj.canary = Math.round(message.canary);
+    }
+    if (message.bake !== undefined) {
+      obj.bake = Duration.toJSON(message.bake);
+    }
+    if (message.budget !== "") {
+      obj.budget = message.budget;
+    }
+    if (message.unreachableBudget !== "") {
+      obj.unreachableBudget = message.unreachableBudget;
+    }
+    if (message.order !== "") {
+      obj.order = message.order;
+    }
+    if (message.targetTimeout !== undefined) {
+      obj.targetTimeout = Duration.toJSON(message.targetTimeout);
+    }
+    if (message.timeout !== undefined) {
+      obj.timeout = Duration.toJSON(message.timeout);
+    }
+    if (message.queueFor !== undefined) {
+      obj.queueFor = Duration.toJSON(message.queueFor);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Strategy>): Strategy {
+    return Strategy.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Strategy>): Strategy {
+    const message = createBaseStrategy();
+    message.batch = object.batch ?? "";
+    message.canary = object.canary ?? 0;
+    message.bake = (object.bake !== undefined && object.bake !== null) ? Duration.fromPartial(object.bake) : undefined;
+    message.budget = object.budget ?? "";
+    message.unreachableBudget = object.unreachableBudget ?? "";
+    message.order = object.order ?? "";
+    message.targetTimeout = (object.targetTimeout !== undefined && object.targetTimeout !== null)
+      ? Duration.fromPartial(object.targetTimeout)
+      : undefined;
+    message.timeout = (object.timeout !== undefined && object.timeout !== null)
+      ? Duration.fromPartial(object.timeout)
+      : undefined;
+    message.queueFor = (object.queueFor !== undefined && object.queueFor !== null)
+      ? Duration.fromPartial(object.queueFor)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseOperationCounts(): OperationCounts {
+  return {
+    total: 0,
+    pending: 0,
+    queued: 0,
+    delivered: 0,
+    started: 0,
+    succeeded: 0,
+    failed: 0,
+    expired: 0,
+    cancelled: 0,
+    unknown: 0,
+  };
+}
+
+export const OperationCounts: MessageFns<OperationCounts> = {
+  encode(message: OperationCounts, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.total !== 0) {
+      writer.uint32(8).int32(message.total);
+    }
+    if (message.pending !== 0) {
+      writer.uint32(16).int32(message.pending);
+    }
+    if (message.queued !== 0) {
+      writer.uint32(24).int32(message.queued);
+    }
+    if (message.delivered !== 0) {
+      writer.uint32(32).int32(message.delivered);
+    }
+    if (message.started !== 0) {
+      writer.uint32(40).int32(message.started);
+    }
+    if (message.succeeded !== 0) {
+      writer.uint32(48).int32(message.succeeded);
+    }
+    if (message.failed !== 0) {
+      writer.uint32(56).int32(message.failed);
+    }
+    if (message.expired !== 0) {
+      writer.uint32(64).int32(message.expired);
+    }
+    if (message.cancelled !== 0) {
+      writer.uint32(72).int32(message.cancelled);
+    }
+    if (message.unknown !== 0) {
+      writer.uint32(80).int32(message.unknown);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OperationCounts {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOperationCounts();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.total = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pending = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.queued = reader.int32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.delivered = reader.int32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.started = reader.int32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.succeeded = reader.int32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.failed = reader.int32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.expired = reader.int32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.cancelled = reader.int32();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.unknown = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): OperationCounts {
+    return {
+      total: isSet(object.total) ? globalThis.Number(object.total) : 0,
+      pending: isSet(object.pending) ? globalThis.Number(object.pending) : 0,
+      queued: isSet(object.queued) ? globalThis.Number(object.queued) : 0,
+      delivered: isSet(object.delivered) ? globalThis.Number(object.delivered) : 0,
+      started: isSet(object.started) ? globalThis.Number(object.started) : 0,
+      succeeded: isSet(object.succeeded) ? globalThis.Number(object.succeeded) : 0,
+      failed: isSet(object.failed) ? globalThis.Number(object.failed) : 0,
+      expired: isSet(object.expired) ? globalThis.Number(object.expired) : 0,
+      cancelled: isSet(object.cancelled) ? globalThis.Number(object.cancelled) : 0,
+      unknown: isSet(object.unknown) ? globalThis.Number(object.unknown) : 0,
+    };
+  },
+
+  toJSON(message: OperationCounts): unknown {
+    const obj: any = {};
+    if (message.total !== 0) {
+      obj.total = Math.round(message.total);
+    }
+    if (message.pending !== 0) {
+      obj.pending = Math.round(message.pending);
+    }
+    if (message.queued !== 0) {
+      obj.queued = Math.round(message.queued);
+    }
+    if (message.delivered !== 0) {
+      obj.delivered = Math.round(message.delivered);
+    }
+    if (message.started !== 0) {
+      obj.started = Math.round(message.started);
+    }
+    if (message.succeeded !== 0) {
+      obj.succeeded = Math.round(message.succeeded);
+    }
+    if (message.failed !== 0) {
+      obj.failed = Math.round(message.failed);
+    }
+    if (message.expired !== 0) {
+      obj.expired = Math.round(message.expired);
+    }
+    if (message.cancelled !== 0) {
+      obj.cancelled = Math.round(message.cancelled);
+    }
+    if (message.unknown !== 0) {
+      obj.unknown = Math.round(message.unknown);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<OperationCounts>): OperationCounts {
+    return OperationCounts.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<OperationCounts>): OperationCounts {
+    const message = createBaseOperationCounts();
+    message.total = object.total ?? 0;
+    message.pending = object.pending ?? 0;
+    message.queued = object.queued ?? 0;
+    message.delivered = object.delivered ?? 0;
+    message.started = object.started ?? 0;
+    message.succeeded = object.succeeded ?? 0;
+    message.failed = object.failed ?? 0;
+    message.expired = object.expired ?? 0;
+    message.cancelled = object.cancelled ?? 0;
+    message.unknown = object.unknown ?? 0;
+    return message;
+  },
+};
+
+function createBaseOperation(): Operation {
+  return {
+    id: "",
+    action: Action.UNSPECIFIED,
+    service: "",
+    selector: "",
+    strategy: undefined,
+    state: OperationState.UNSPECIFIED,
+    message: "",
+    created: undefined,
+    started: undefined,
+    ended: undefined,
+    bakeUntil: undefined,
+    createdBy: "",
+    createdFrom: "",
+    reason: "",
+    counts: undefined,
+    retryOf: "",
+    search: undefined,
+  };
+}
+
+export const Operation: MessageFns<Operation> = {
+  encode(message: Operation, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.action !== Action.UNSPECIFIED) {
+      writer.uint32(16).int32(actionToNumber(message.action));
+    }
+    if (message.service !== "") {
+      writer.uint32(26).string(message.service);
+    }
+    if (message.selector !== "") {
+      writer.uint32(34).string(message.selector);
+    }
+    if (message.strategy !== undefined) {
+      Strategy.encode(message.strategy, writer.uint32(42).fork()).join();
+    }
+    if (message.state !== OperationState.UNSPECIFIED) {
+      writer.uint32(48).int32(operationStateToNumber(message.state));
+    }
+    if (message.message !== "") {
+      writer.uint32(58).string(message.message);
+    }
+    if (message.created !== undefined) {
+      Timestamp.encode(toTimestamp(message.created), writer.uint32(66).fork()).join();
+    }
+    if (message.started !== undefined) {
+      Timestamp.encode(toTimestamp(message.started), writer.uint32(74).fork()).join();
+    }
+    if (message.ended !== undefined) {
+      Timestamp.encode(toTimestamp(message.ended), writer.uint32(82).fork()).join();
+    }
+    if (message.bakeUntil !== undefined) {
+      Timestamp.encode(toTimestamp(message.bakeUntil), writer.uint32(90).fork()).join();
+    }
+    if (message.createdBy !== "") {
+      writer.uint32(98).string(message.createdBy);
+    }
+    if (message.createdFrom !== "") {
+      writer.uint32(106).string(message.createdFrom);
+    }
+    if (message.reason !== "") {
+      writer.uint32(114).string(message.reason);
+    }
+    if (message.counts !== undefined) {
+      OperationCounts.encode(message.counts, writer.uint32(122).fork()).join();
+    }
+    if (message.retryOf !== "") {
+      writer.uint32(130).string(message.retryOf);
+    }
+    if (message.search !== undefined) {
+      LogSearch.encode(message.search, writer.uint32(138).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Operation {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOperation();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.action = actionFromJSON(reader.int32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.selector = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.strategy = Strategy.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.state = operationStateFromJSON(reader.int32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.created = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.started = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.ended = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.bakeUntil = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.createdBy = reader.string();
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.createdFrom = reader.string();
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.counts = OperationCounts.decode(reader, reader.uint32());
+            continue;
+          }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.retryOf = reader.string();
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.search = LogSearch.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Operation {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      action: isSet(object.action) ? actionFromJSON(object.action) : Action.UNSPECIFIED,
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      selector: isSet(object.selector) ? globalThis.String(object.selector) : "",
+      strategy: isSet(object.strategy) ? Strategy.fromJSON(object.strategy) : undefined,
+      state: isSet(object.state) ? operationStateFromJSON(object.state) : OperationState.UNSPECIFIED,
+      message: isSet(object.message) ? globalThis.String(object.message) : "",
+      created: isSet(object.created) ? fromJsonTimestamp(object.created) : undefined,
+      started: isSet(object.started) ? fromJsonTimestamp(object.started) : undefined,
+      ended: isSet(object.ended) ? fromJsonTimestamp(object.ended) : undefined,
+      bakeUntil: isSet(object.bakeUntil)
+        ? fromJsonTimestamp(object.bakeUntil)
+        : isSet(object.bake_until)
+        ? fromJsonTimestamp(object.bake_until)
+        : undefined,
+      createdBy: isSet(object.createdBy)
+        ? globalThis.String(object.createdBy)
+        : isSet(object.created_by)
+        ? globalThis.String(object.created_by)
+        : "",
+      createdFrom: isSet(object.createdFrom)
+        ? globalThis.String(object.createdFrom)
+        : isSet(object.created_from)
+        ? globalThis.String(object.created_from)
+        : "",
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      counts: isSet(object.counts) ? OperationCounts.fromJSON(object.counts) : undefined,
+      retryOf: isSet(object.retryOf)
+        ? globalThis.String(object.retryOf)
+        : isSet(object.retry_of)
+        ? globalThis.String(object.retry_of)
+        : "",
+      search: isSet(object.search) ? LogSearch.fromJSON(object.search) : undefined,
+    };
+  },
+
+  toJSON(message: Operation): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.action !== Action.UNSPECIFIED) {
+      obj.action = actionToJSON(message.action);
+    }
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.selector !== "") {
+      obj.selector = message.selector;
+    }
+    if (message.strategy !== undefined) {
+      obj.strategy = Strategy.toJSON(message.strategy);
+    }
+    if (message.state !== OperationState.UNSPECIFIED) {
+      obj.state = operationStateToJSON(message.state);
+    }
+    if (message.message !== "") {
+      obj.message = message.message;
+    }
+    if (message.created !== undefined) {
+      obj.created = message.created.toISOString();
+    }
+    if (message.started !== undefined) {
+      obj.started = message.started.toISOString();
+    }
+    if (message.ended !== undefined) {
+      obj.ended = message.ended.toISOString();
+    }
+    if (message.bakeUntil !== undefined) {
+      obj.bakeUntil = message.bakeUntil.toISOString();
+    }
+    if (message.createdBy !== "") {
+      obj.createdBy = message.createdBy;
+    }
+    if (message.createdFrom !== "") {
+      obj.createdFrom = message.createdFrom;
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    if (message.counts !== undefined) {
+      obj.counts = OperationCounts.toJSON(message.counts);
+    }
+    if (message.retryOf !== "") {
+      obj.retryOf = message.retryOf;
+    }
+    if (message.search !== undefined) {
+      obj.search = LogSearch.toJSON(message.search);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Operation>): Operation {
+    return Operation.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Operation>): Operation {
+    const message = createBaseOperation();
+    message.id = object.id ?? "";
+    message.action = object.action ?? Action.UNSPECIFIED;
+    message.service = object.service ?? "";
+    message.selector = object.selector ?? "";
+    message.strategy = (object.strategy !== undefined && object.strategy !== null)
+      ? Strategy.fromPartial(object.strategy)
+      : undefined;
+    message.state = object.state ?? OperationState.UNSPECIFIED;
+    message.message = object.message ?? "";
+    message.created = object.created ?? undefined;
+    message.started = object.started ?? undefined;
+    message.ended = object.ended ?? undefined;
+    message.bakeUntil = object.bakeUntil ?? undefined;
+    message.createdBy = object.createdBy ?? "";
+    message.createdFrom = object.createdFrom ?? "";
+    message.reason = object.reason ?? "";
+    message.counts = (object.counts !== undefined && object.counts !== null)
+      ? OperationCounts.fromPartial(object.counts)
+      : undefined;
+    message.retryOf = object.retryOf ?? "";
+    message.search = (object.search !== undefined && object.search !== null)
+      ? LogSearch.fromPartial(object.search)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseStartOperationRequest(): StartOperationRequest {
+  return {
+    action: Action.UNSPECIFIED,
+    service: "",
+    selector: "",
+    strategy: undefined,
+    reason: "",
+    requestId: "",
+    wait: false,
+  };
+}
+
+export const StartOperationRequest: MessageFns<StartOperationRequest> = {
+  encode(message: StartOperationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.action !== Action.UNSPECIFIED) {
+      writer.uint32(8).int32(actionToNumber(message.action));
+    }
+    if (message.service !== "") {
+      writer.uint32(18).string(message.service);
+    }
+    if (message.selector !== "") {
+      writer.uint32(26).string(message.selector);
+    }
+    if (message.strategy !== undefined) {
+      Strategy.encode(message.strategy, writer.uint32(34).fork()).join();
+    }
+    if (message.reason !== "") {
+      writer.uint32(42).string(message.reason);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(50).string(message.requestId);
+    }
+    if (message.wait !== false) {
+      writer.uint32(56).bool(message.wait);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StartOperationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStartOperationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.action = actionFromJSON(reader.int32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.selector = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.strategy = Strategy.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.wait = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StartOperationRequest {
+    return {
+      action: isSet(object.action) ? actionFromJSON(object.action) : Action.UNSPECIFIED,
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      selector: isSet(object.selector) ? globalThis.String(object.selector) : "",
+      strategy: isSet(object.strategy) ? Strategy.fromJSON(object.strategy) : undefined,
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      wait: isSet(object.wait) ? globalThis.Boolean(object.wait) : false,
+    };
+  },
+
+  toJSON(message: StartOperationRequest): unknown {
+    const obj: any = {};
+    if (message.action !== Action.UNSPECIFIED) {
+      obj.action = actionToJSON(message.action);
+    }
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.selector !== "") {
+      obj.selector = message.selector;
+    }
+    if (message.strategy !== undefined) {
+      obj.strategy = Strategy.toJSON(message.strategy);
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.wait !== false) {
+      obj.wait = message.wait;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<StartOperationRequest>): StartOperationRequest {
+    return StartOperationRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StartOperationRequest>): StartOperationRequest {
+    const message = createBaseStartOperationRequest();
+    message.action = object.action ?? Action.UNSPECIFIED;
+    message.service = object.service ?? "";
+    message.selector = object.selector ?? "";
+    message.strategy = (object.strategy !== undefined && object.strategy !== null)
+      ? Strategy.fromPartial(object.strategy)
+      : undefined;
+    message.reason = object.reason ?? "";
+    message.requestId = object.requestId ?? "";
+    message.wait = object.wait ?? false;
+    return message;
+  },
+};
+
+function createBasePlannedTarget(): PlannedTarget {
+  return {
+    machine: "",
+    machineName: "",
+    why: "",
+    online: false,
+    canary: false,
+    state: ServiceState.UNSPECIFIED,
+    problem: "",
+  };
+}
+
+export const PlannedTarget: MessageFns<PlannedTarget> = {
+  encode(message: PlannedTarget, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.machine !== "") {
+      writer.uint32(10).string(message.machine);
+    }
+    if (message.machineName !== "") {
+      writer.uint32(18).string(message.machineName);
+    }
+    if (message.why !== "") {
+      writer.uint32(26).string(message.why);
+    }
+    if (message.online !== false) {
+      writer.uint32(32).bool(message.online);
+    }
+    if (message.canary !== false) {
+      writer.uint32(40).bool(message.canary);
+    }
+    if (message.state !== ServiceState.UNSPECIFIED) {
+      writer.uint32(48).int32(serviceStateToNumber(message.state));
+    }
+    if (message.problem !== "") {
+      writer.uint32(58).string(message.problem);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PlannedTarget {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePlannedTarget();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.machine = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.machineName = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.why = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.online = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.canary = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.state = serviceStateFromJSON(reader.int32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.problem = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PlannedTarget {
+    return {
+      machine: isSet(object.machine) ? globalThis.String(object.machine) : "",
+      machineName: isSet(object.machineName)
+        ? globalThis.String(object.machineName)
+        : isSet(object.machine_name)
+        ? globalThis.String(object.machine_name)
+        : "",
+      why: isSet(object.why) ? globalThis.String(object.why) : "",
+      online: isSet(object.online) ? globalThis.Boolean(object.online) : false,
+      canary: isSet(object.canary) ? globalThis.Boolean(object.canary) : false,
+      state: isSet(object.state) ? serviceStateFromJSON(object.state) : ServiceState.UNSPECIFIED,
+      problem: isSet(object.problem) ? globalThis.String(object.problem) : "",
+    };
+  },
+
+  toJSON(message: PlannedTarget): unknown {
+    const obj: any = {};
+    if (message.machine !== "") {
+      obj.machine = message.machine;
+    }
+    if (message.machineName !== "") {
+      obj.machineName = message.machineName;
+    }
+    if (message.why !== "") {
+      obj.why = message.why;
+    }
+    if (message.online !== false) {
+      obj.online = message.online;
+    }
+    if (message.canary !== false) {
+      obj.canary = message.canary;
+    }
+    if (message.state !== ServiceState.UNSPECIFIED) {
+      obj.state = serviceStateToJSON(message.state);
+    }
+    if (message.problem !== "") {
+      obj.problem = message.problem;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PlannedTarget>): PlannedTarget {
+    return PlannedTarget.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PlannedTarget>): PlannedTarget {
+    const message = createBasePlannedTarget();
+    message.machine = object.machine ?? "";
+    message.machineName = object.machineName ?? "";
+    message.why = object.why ?? "";
+    message.online = object.online ?? false;
+    message.canary = object.canary ?? false;
+    message.state = object.state ?? ServiceState.UNSPECIFIED;
+    message.problem = object.problem ?? "";
+    return message;
+  },
+};
+
+function createBasePlanOperationResponse(): PlanOperationResponse {
+  return { targets: [], strategy: undefined, holder: undefined };
+}
+
+export const PlanOperationResponse: MessageFns<PlanOperationResponse> = {
+  encode(message: PlanOperationResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.targets) {
+      PlannedTarget.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.strategy !== undefined) {
+      Strategy.encode(message.strategy, writer.uint32(18).fork()).join();
+    }
+    if (message.holder !== undefined) {
+      Operation.encode(message.holder, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PlanOperationResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePlanOperationResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.targets.push(PlannedTarget.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.strategy = Strategy.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.holder = Operation.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PlanOperationResponse {
+    return {
+      targets: globalThis.Array.isArray(object?.targets)
+        ? object.targets.map((e: any) => PlannedTarget.fromJSON(e))
+        : [],
+      strategy: isSet(object.strategy) ? Strategy.fromJSON(object.strategy) : undefined,
+      holder: isSet(object.holder) ? Operation.fromJSON(object.holder) : undefined,
+    };
+  },
+
+  toJSON(message: PlanOperationResponse): unknown {
+    const obj: any = {};
+    if (message.targets?.length) {
+      obj.targets = message.targets.map((e) => PlannedTarget.toJSON(e));
+    }
+    if (message.strategy !== undefined) {
+      obj.strategy = Strategy.toJSON(message.strategy);
+    }
+    if (message.holder !== undefined) {
+      obj.holder = Operation.toJSON(message.holder);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PlanOperationResponse>): PlanOperationResponse {
+    return PlanOperationResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PlanOperationResponse>): PlanOperationResponse {
+    const message = createBasePlanOperationResponse();
+    message.targets = object.targets?.map((e) => PlannedTarget.fromPartial(e)) || [];
+    message.strategy = (object.strategy !== undefined && object.strategy !== null)
+      ? Strategy.fromPartial(object.strategy)
+      : undefined;
+    message.holder = (object.holder !== undefined && object.holder !== null)
+      ? Operation.fromPartial(object.holder)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseGetOperationRequest(): GetOperationRequest {
+  return { id: "" };
+}
+
+export const GetOperationRequest: MessageFns<GetOperationRequest> = {
+  encode(message: GetOperationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetOperationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetOperationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetOperationRequest {
+    return { id: isSet(object.id) ? globalThis.String(object.id) : "" };
+  },
+
+  toJSON(message: GetOperationRequest): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetOperationRequest>): GetOperationRequest {
+    return GetOperationRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetOperationRequest>): GetOperationRequest {
+    const message = createBaseGetOperationRequest();
+    message.id = object.id ?? "";
+    return message;
+  },
+};
+
+function createBaseListOperationsRequest(): ListOperationsRequest {
+  return { pageSize: 0, pageToken: "", service: "", openOnly: false };
+}
+
+export const ListOperationsRequest: MessageFns<ListOperationsRequest> = {
+  encode(message: ListOperationsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pageSize !== 0) {
+      writer.uint32(8).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(18).string(message.pageToken);
+    }
+    if (message.service !== "") {
+      writer.uint32(26).string(message.service);
+    }
+    if (message.openOnly !== false) {
+      writer.uint32(32).bool(message.openOnly);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListOperationsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListOperationsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.openOnly = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListOperationsRequest {
+    return {
+      pageSize: isSet(object.pageSize)
+        ? globalThis.Number(object.pageSize)
+        : isSet(object.page_size)
+        ? globalThis.Number(object.page_size)
+        : 0,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      openOnly: isSet(object.openOnly)
+        ? globalThis.Boolean(object.openOnly)
+        : isSet(object.open_only)
+        ? globalThis.Boolean(object.open_only)
+        : false,
+    };
+  },
+
+  toJSON(message: ListOperationsRequest): unknown {
+    const obj: any = {};
+    if (message.pageSize !== 0) {
+      obj.pageSize = Math.round(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      obj.pageToken = message.pageToken;
+    }
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.openOnly !== false) {
+      obj.openOnly = message.openOnly;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListOperationsRequest>): ListOperationsRequest {
+    return ListOperationsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListOperationsRequest>): ListOperationsRequest {
+    const message = createBaseListOperationsRequest();
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    message.service = object.service ?? "";
+    message.openOnly = object.openOnly ?? false;
+    return message;
+  },
+};
+
+function createBaseListOperationsResponse(): ListOperationsResponse {
+  return { operations: [], nextPageToken: "" };
+}
+
+export const ListOperationsResponse: MessageFns<ListOperationsResponse> = {
+  encode(message: ListOperationsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.operations) {
+      Operation.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListOperationsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListOperationsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.operations.push(Operation.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListOperationsResponse {
+    return {
+      operations: globalThis.Array.isArray(object?.operations)
+        ? object.operations.map((e: any) => Operation.fromJSON(e))
+        : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListOperationsResponse): unknown {
+    const obj: any = {};
+    if (message.operations?.length) {
+      obj.operations = message.operations.map((e) => Operation.toJSON(e));
+    }
+    if (message.nextPageToken !== "") {
+      obj.nextPageToken = message.nextPageToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListOperationsResponse>): ListOperationsResponse {
+    return ListOperationsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListOperationsResponse>): ListOperationsResponse {
+    const message = createBaseListOperationsResponse();
+    message.operations = object.operations?.map((e) => Operation.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseListTargetsRequest(): ListTargetsRequest {
+  return { operation: "", pageSize: 0, pageToken: "", outcomes: [] };
+}
+
+export const ListTargetsRequest: MessageFns<ListTargetsRequest> = {
+  encode(message: ListTargetsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.operation !== "") {
+      writer.uint32(10).string(message.operation);
+    }
+    if (message.pageSize !== 0) {
+      writer.uint32(16).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(26).string(message.pageToken);
+    }
+    if (message.outcomes.length !== 0) {
+      writer.uint32(34).fork();
+      for (const v of message.outcomes) {
+        writer.int32(outcomeToNumber(v));
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListTargetsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListTargetsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.operation = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag === 32) {
+              message.outcomes.push(outcomeFromJSON(reader.int32()));
+
+              continue;
+            }
+
+            if (tag === 34) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.outcomes.push(outcomeFromJSON(reader.int32()));
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListTargetsRequest {
+    return {
+      operation: isSet(object.operation) ? globalThis.String(object.operation) : "",
+      pageSize: isSet(object.pageSize)
+        ? globalThis.Number(object.pageSize)
+        : isSet(object.page_size)
+        ? globalThis.Number(object.page_size)
+        : 0,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
+      outcomes: globalThis.Array.isArray(object?.outcomes) ? object.outcomes.map((e: any) => outcomeFromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: ListTargetsRequest): unknown {
+    const obj: any = {};
+    if (message.operation !== "") {
+      obj.operation = message.operation;
+    }
+    if (message.pageSize !== 0) {
+      obj.pageSize = Math.round(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      obj.pageToken = message.pageToken;
+    }
+    if (message.outcomes?.length) {
+      obj.outcomes = message.outcomes.map((e) => outcomeToJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListTargetsRequest>): ListTargetsRequest {
+    return ListTargetsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListTargetsRequest>): ListTargetsRequest {
+    const message = createBaseListTargetsRequest();
+    message.operation = object.operation ?? "";
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    message.outcomes = object.outcomes?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseListTargetsResponse(): ListTargetsResponse {
+  return { targets: [], nextPageToken: "" };
+}
+
+export const ListTargetsResponse: MessageFns<ListTargetsResponse> = {
+  encode(message: ListTargetsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.targets) {
+      Command.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListTargetsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListTargetsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.targets.push(Command.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListTargetsResponse {
+    return {
+      targets: globalThis.Array.isArray(object?.targets) ? object.targets.map((e: any) => Command.fromJSON(e)) : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListTargetsResponse): unknown {
+    const obj: any = {};
+    if (message.targets?.length) {
+      obj.targets = message.targets.map((e) => Command.toJSON(e));
+    }
+    if (message.nextPageToken !== "") {
+      obj.nextPageToken = message.nextPageToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListTargetsResponse>): ListTargetsResponse {
+    return ListTargetsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListTargetsResponse>): ListTargetsResponse {
+    const message = createBaseListTargetsResponse();
+    message.targets = object.targets?.map((e) => Command.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseWatchOperationRequest(): WatchOperationRequest {
+  return { id: "" };
+}
+
+export const WatchOperationRequest: MessageFns<WatchOperationRequest> = {
+  encode(message: WatchOperationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchOperationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchOperationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WatchOperationRequest {
+    return { id: isSet(object.id) ? globalThis.String(object.id) : "" };
+  },
+
+  toJSON(message: WatchOperationRequest): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<WatchOperationRequest>): WatchOperationRequest {
+    return WatchOperationRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WatchOperationRequest>): WatchOperationRequest {
+    const message = createBaseWatchOperationRequest();
+    message.id = object.id ?? "";
+    return message;
+  },
+};
+
+function createBaseWatchOperationResponse(): WatchOperationResponse {
+  return { snapshot: false, operation: undefined, targets: [] };
+}
+
+export const WatchOperationResponse: MessageFns<WatchOperationResponse> = {
+  encode(message: WatchOperationResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.snapshot !== false) {
+      writer.uint32(8).bool(message.snapshot);
+    }
+    if (message.operation !== undefined) {
+      Operation.encode(message.operation, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.targets) {
+      Command.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchOperationResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchOperationResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.snapshot = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.operation = Operation.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.targets.push(Command.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WatchOperationResponse {
+    return {
+      snapshot: isSet(object.snapshot) ? globalThis.Boolean(object.snapshot) : false,
+      operation: isSet(object.operation) ? Operation.fromJSON(object.operation) : undefined,
+      targets: globalThis.Array.isArray(object?.targets) ? object.targets.map((e: any) => Command.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: WatchOperationResponse): unknown {
+    const obj: any = {};
+    if (message.snapshot !== false) {
+      obj.snapshot = message.snapshot;
+    }
+    if (message.operation !== undefined) {
+      obj.operation = Operation.toJSON(message.operation);
+    }
+    if (message.targets?.length) {
+      obj.targets = message.targets.map((e) => Command.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<WatchOperationResponse>): WatchOperationResponse {
+    return WatchOperationResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WatchOperationResponse>): WatchOperationResponse {
+    const message = createBaseWatchOperationResponse();
+    message.snapshot = object.snapshot ?? false;
+    message.operation = (object.operation !== undefined && object.operation !== null)
+      ? Operation.fromPartial(object.operation)
+      : undefined;
+    message.targets = object.targets?.map((e) => Command.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBasePauseOperationRequest(): PauseOperationRequest {
+  return { id: "" };
+}
+
+export const PauseOperationRequest: MessageFns<PauseOperationRequest> = {
+  encode(message: PauseOperationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PauseOperationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePauseOperationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PauseOperationRequest {
+    return { id: isSet(object.id) ? globalThis.String(object.id) : "" };
+  },
+
+  toJSON(message: PauseOperationRequest): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PauseOperationRequest>): PauseOperationRequest {
+    return PauseOperationRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PauseOperationRequest>): PauseOperationRequest {
+    const message = createBasePauseOperationRequest();
+    message.id = object.id ?? "";
+    return message;
+  },
+};
+
+function createBaseResumeOperationRequest(): ResumeOperationRequest {
+  return { id: "" };
+}
+
+export const ResumeOperationRequest: MessageFns<ResumeOperationRequest> = {
+  encode(message: ResumeOperationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResumeOperationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResumeOperationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ResumeOperationRequest {
+    return { id: isSet(object.id) ? globalThis.String(object.id) : "" };
+  },
+
+  toJSON(message: ResumeOperationRequest): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ResumeOperationRequest>): ResumeOperationRequest {
+    return ResumeOperationRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ResumeOperationRequest>): ResumeOperationRequest {
+    const message = createBaseResumeOperationRequest();
+    message.id = object.id ?? "";
+    return message;
+  },
+};
+
+function createBaseCancelOperationRequest(): CancelOperationRequest {
+  return { id: "" };
+}
+
+export const CancelOperationRequest: MessageFns<CancelOperationRequest> = {
+  encode(message: CancelOperationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CancelOperationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCancelOperationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CancelOperationRequest {
+    return { id: isSet(object.id) ? globalThis.String(object.id) : "" };
+  },
+
+  toJSON(message: CancelOperationRequest): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CancelOperationRequest>): CancelOperationRequest {
+    return CancelOperationRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CancelOperationRequest>): CancelOperationRequest {
+    const message = createBaseCancelOperationRequest();
+    message.id = object.id ?? "";
+    return message;
+  },
+};
+
+function createBaseRetryOperationRequest(): RetryOperationRequest {
+  return { id: "", reason: "", requestId: "", wait: false, includeCancelled: false };
+}
+
+export const RetryOperationRequest: MessageFns<RetryOperationRequest> = {
+  encode(message: RetryOperationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.reason !== "") {
+      writer.uint32(18).string(message.reason);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(26).string(message.requestId);
+    }
+    if (message.wait !== false) {
+      writer.uint32(32).bool(message.wait);
+    }
+    if (message.includeCancelled !== false) {
+      writer.uint32(40).bool(message.includeCancelled);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RetryOperationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRetryOperationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.wait = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.includeCancelled = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RetryOperationRequest {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      wait: isSet(object.wait) ? globalThis.Boolean(object.wait) : false,
+      includeCancelled: isSet(object.includeCancelled)
+        ? globalThis.Boolean(object.includeCancelled)
+        : isSet(object.include_cancelled)
+        ? globalThis.Boolean(object.include_cancelled)
+        : false,
+    };
+  },
+
+  toJSON(message: RetryOperationRequest): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.wait !== false) {
+      obj.wait = message.wait;
+    }
+    if (message.includeCancelled !== false) {
+      obj.includeCancelled = message.includeCancelled;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RetryOperationRequest>): RetryOperationRequest {
+    return RetryOperationRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RetryOperationRequest>): RetryOperationRequest {
+    const message = createBaseRetryOperationRequest();
+    message.id = object.id ?? "";
+    message.reason = object.reason ?? "";
+    message.requestId = object.requestId ?? "";
+    message.wait = object.wait ?? false;
+    message.includeCancelled = object.includeCancelled ?? false;
+    return message;
+  },
+};
+
+function createBaseSearchLogsRequest(): SearchLogsRequest {
+  return { service: "", selector: "", search: undefined, strategy: undefined, reason: "" };
+}
+
+export const SearchLogsRequest: MessageFns<SearchLogsRequest> = {
+  encode(message: SearchLogsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.service !== "") {
+      writer.uint32(10).string(message.service);
+    }
+    if (message.selector !== "") {
+      writer.uint32(18).string(message.selector);
+    }
+    if (message.search !== undefined) {
+      LogSearch.encode(message.search, writer.uint32(26).fork()).join();
+    }
+    if (message.strategy !== undefined) {
+      Strategy.encode(message.strategy, writer.uint32(34).fork()).join();
+    }
+    if (message.reason !== "") {
+      writer.uint32(42).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SearchLogsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSearchLogsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.selector = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.search = LogSearch.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.strategy = Strategy.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SearchLogsRequest {
+    return {
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      selector: isSet(object.selector) ? globalThis.String(object.selector) : "",
+      search: isSet(object.search) ? LogSearch.fromJSON(object.search) : undefined,
+      strategy: isSet(object.strategy) ? Strategy.fromJSON(object.strategy) : undefined,
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+    };
+  },
+
+  toJSON(message: SearchLogsRequest): unknown {
+    const obj: any = {};
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.selector !== "") {
+      obj.selector = message.selector;
+    }
+    if (message.search !== undefined) {
+      obj.search = LogSearch.toJSON(message.search);
+    }
+    if (message.strategy !== undefined) {
+      obj.strategy = Strategy.toJSON(message.strategy);
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SearchLogsRequest>): SearchLogsRequest {
+    return SearchLogsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SearchLogsRequest>): SearchLogsRequest {
+    const message = createBaseSearchLogsRequest();
+    message.service = object.service ?? "";
+    message.selector = object.selector ?? "";
+    message.search = (object.search !== undefined && object.search !== null)
+      ? LogSearch.fromPartial(object.search)
+      : undefined;
+    message.strategy = (object.strategy !== undefined && object.strategy !== null)
+      ? Strategy.fromPartial(object.strategy)
+      : undefined;
+    message.reason = object.reason ?? "";
+    return message;
+  },
+};
+
+function createBaseSearchLogsResponse(): SearchLogsResponse {
+  return { operation: undefined, hits: [], ended: [], coverage: undefined };
+}
+
+export const SearchLogsResponse: MessageFns<SearchLogsResponse> = {
+  encode(message: SearchLogsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.operation !== undefined) {
+      Operation.encode(message.operation, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.hits) {
+      LogHit.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.ended) {
+      Command.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.coverage !== undefined) {
+      SearchCoverage.encode(message.coverage, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SearchLogsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSearchLogsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.operation = Operation.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.hits.push(LogHit.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.ended.push(Command.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.coverage = SearchCoverage.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SearchLogsResponse {
+    return {
+      operation: isSet(object.operation) ? Operation.fromJSON(object.operation) : undefined,
+      hits: globalThis.Array.isArray(object?.hits) ? object.hits.map((e: any) => LogHit.fromJSON(e)) : [],
+      ended: globalThis.Array.isArray(object?.ended) ? object.ended.map((e: any) => Command.fromJSON(e)) : [],
+      coverage: isSet(object.coverage) ? SearchCoverage.fromJSON(object.coverage) : undefined,
+    };
+  },
+
+  toJSON(message: SearchLogsResponse): unknown {
+    const obj: any = {};
+    if (message.operation !== undefined) {
+      obj.operation = Operation.toJSON(message.operation);
+    }
+    if (message.hits?.length) {
+      obj.hits = message.hits.map((e) => LogHit.toJSON(e));
+    }
+    if (message.ended?.length) {
+      obj.ended = message.ended.map((e) => Command.toJSON(e));
+    }
+    if (message.coverage !== undefined) {
+      obj.coverage = SearchCoverage.toJSON(message.coverage);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SearchLogsResponse>): SearchLogsResponse {
+    return SearchLogsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SearchLogsResponse>): SearchLogsResponse {
+    const message = createBaseSearchLogsResponse();
+    message.operation = (object.operation !== undefined && object.operation !== null)
+      ? Operation.fromPartial(object.operation)
+      : undefined;
+    message.hits = object.hits?.map((e) => LogHit.fromPartial(e)) || [];
+    message.ended = object.ended?.map((e) => Command.fromPartial(e)) || [];
+    message.coverage = (object.coverage !== undefined && object.coverage !== null)
+      ? SearchCoverage.fromPartial(object.coverage)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSearchCoverage(): SearchCoverage {
+  return {
+    machines: 0,
+    machinesComplete: 0,
+    machinesPartial: 0,
+    files: 0,
+    bytes: 0,
+    hits: 0,
+    first: undefined,
+    last: undefined,
+    gaps: [],
+  };
+}
+
+export const SearchCoverage: MessageFns<SearchCoverage> = {
+  encode(message: SearchCoverage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.machines !== 0) {
+      writer.uint32(8).int32(message.machines);
+    }
+    if (message.machinesComplete !== 0) {
+      writer.uint32(16).int32(message.machinesComplete);
+    }
+    if (message.machinesPartial !== 0) {
+      writer.uint32(24).int32(message.machinesPartial);
+    }
+    if (message.files !== 0) {
+      writer.uint32(32).int32(message.files);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(40).int64(message.bytes);
+    }
+    if (message.hits !== 0) {
+      writer.uint32(48).int64(message.hits);
+    }
+    if (message.first !== undefined) {
+      Timestamp.encode(toTimestamp(message.first), writer.uint32(58).fork()).join();
+    }
+    if (message.last !== undefined) {
+      Timestamp.encode(toTimestamp(message.last), writer.uint32(66).fork()).join();
+    }
+    for (const v of message.gaps) {
+      SearchGap.encode(v!, writer.uint32(74).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SearchCoverage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSearchCoverage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.machines = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.machinesComplete = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.machinesPartial = reader.int32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.files = reader.int32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.hits = longToNumber(reader.int64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.first = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.last = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.gaps.push(SearchGap.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SearchCoverage {
+    return {
+      machines: isSet(object.machines) ? globalThis.Number(object.machines) : 0,
+      machinesComplete: isSet(object.machinesComplete)
+        ? globalThis.Number(object.machinesComplete)
+        : isSet(object.machines_complete)
+        ? globalThis.Number(object.machines_complete)
+        : 0,
+      machinesPartial: isSet(object.machinesPartial)
+        ? globalThis.Number(object.machinesPartial)
+        : isSet(object.machines_partial)
+        ? globalThis.Number(object.machines_partial)
+        : 0,
+      files: isSet(object.files) ? globalThis.Number(object.files) : 0,
+      bytes: isSet(object.bytes) ? globalThis.Number(object.bytes) : 0,
+      hits: isSet(object.hits) ? globalThis.Number(object.hits) : 0,
+      first: isSet(object.first) ? fromJsonTimestamp(object.first) : undefined,
+      last: isSet(object.last) ? fromJsonTimestamp(object.last) : undefined,
+      gaps: globalThis.Array.isArray(object?.gaps) ? object.gaps.map((e: any) => SearchGap.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: SearchCoverage): unknown {
+    const obj: any = {};
+    if (message.machines !== 0) {
+      obj.machines = Math.round(message.machines);
+    }
+    if (message.machinesComplete !== 0) {
+      obj.machinesComplete = Math.round(message.machinesComplete);
+    }
+    if (message.machinesPartial !== 0) {
+      obj.machinesPartial = Math.round(message.machinesPartial);
+    }
+    if (message.files !== 0) {
+      obj.files = Math.round(message.files);
+    }
+    if (message.bytes !== 0) {
+      obj.bytes = Math.round(message.bytes);
+    }
+    if (message.hits !== 0) {
+      obj.hits = Math.round(message.hits);
+    }
+    if (message.first !== undefined) {
+      obj.first = message.first.toISOString();
+    }
+    if (message.last !== undefined) {
+      obj.last = message.last.toISOString();
+    }
+    if (message.gaps?.length) {
+      obj.gaps = message.gaps.map((e) => SearchGap.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SearchCoverage>): SearchCoverage {
+    return SearchCoverage.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SearchCoverage>): SearchCoverage {
+    const message = createBaseSearchCoverage();
+    message.machines = object.machines ?? 0;
+    message.machinesComplete = object.machinesComplete ?? 0;
+    message.machinesPartial = object.machinesPartial ?? 0;
+    message.files = object.files ?? 0;
+    message.bytes = object.bytes ?? 0;
+    message.hits = object.hits ?? 0;
+    message.first = object.first ?? undefined;
+    message.last = object.last ?? undefined;
+    message.gaps = object.gaps?.map((e) => SearchGap.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseSearchGap(): SearchGap {
+  return { machineName: "", outcome: Outcome.UNSPECIFIED, limits: [], message: "" };
+}
+
+export const SearchGap: MessageFns<SearchGap> = {
+  encode(message: SearchGap, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.machineName !== "") {
+      writer.uint32(10).string(message.machineName);
+    }
+    if (message.outcome !== Outcome.UNSPECIFIED) {
+      writer.uint32(16).int32(outcomeToNumber(message.outcome));
+    }
+    if (message.limits.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.limits) {
+        writer.int32(searchLimitToNumber(v));
+      }
+      writer.join();
+    }
+    if (message.message !== "") {
+      writer.uint32(34).string(message.message);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SearchGap {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSearchGap();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.machineName = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.outcome = outcomeFromJSON(reader.int32());
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.limits.push(searchLimitFromJSON(reader.int32()));
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.limits.push(searchLimitFromJSON(reader.int32()));
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SearchGap {
+    return {
+      machineName: isSet(object.machineName)
+        ? globalThis.String(object.machineName)
+        : isSet(object.machine_name)
+        ? globalThis.String(object.machine_name)
+        : "",
+      outcome: isSet(object.outcome) ? outcomeFromJSON(object.outcome) : Outcome.UNSPECIFIED,
+      limits: globalThis.Array.isArray(object?.limits) ? object.limits.map((e: any) => searchLimitFromJSON(e)) : [],
+      message: isSet(object.message) ? globalThis.String(object.message) : "",
+    };
+  },
+
+  toJSON(message: SearchGap): unknown {
+    const obj: any = {};
+    if (message.machineName !== "") {
+      obj.machineName = message.machineName;
+    }
+    if (message.outcome !== Outcome.UNSPECIFIED) {
+      obj.outcome = outcomeToJSON(message.outcome);
+    }
+    if (message.limits?.length) {
+      obj.limits = message.limits.map((e) => searchLimitToJSON(e));
+    }
+    if (message.message !== "") {
+      obj.message = message.message;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SearchGap>): SearchGap {
+    return SearchGap.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SearchGap>): SearchGap {
+    const message = createBaseSearchGap();
+    message.machineName = object.machineName ?? "";
+    message.outcome = object.outcome ?? Outcome.UNSPECIFIED;
+    message.limits = object.limits?.map((e) => e) || [];
+    message.message = object.message ?? "";
     return message;
   },
 };
@@ -8734,7 +12614,7 @@ export const CenterService = {
     responseSerialize: (value: ConnectResponse): Buffer => Buffer.from(ConnectResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ConnectResponse => ConnectResponse.decode(value),
   },
-  /** For agents: the output a command asked for (lines of a log), pushed to whoever waits for it at the center. */
+  /** For agents: the output a command asked for (lines of a log, hits of a search), pushed to whoever waits for it at the center. */
   uploadOutput: {
     path: "/muster.v1.Center/UploadOutput" as const,
     requestStream: true as const,
@@ -9014,7 +12894,140 @@ export const CenterService = {
     responseSerialize: (value: Command): Buffer => Buffer.from(Command.encode(value).finish()),
     responseDeserialize: (value: Buffer): Command => Command.decode(value),
   },
-  /** The last lines of a service's log on one machine, and with follow each new one. */
+  /**
+   * Acts on a service on every machine that a selector matches: the targets are frozen, then ordered as the strategy says. Answers as soon
+   * as the operation is stored; follow it with WatchOperation. A repeated request_id answers with the first operation.
+   * Errors: NOT_FOUND when no machine with the service matches, naming the nearest label or service; INVALID_ARGUMENT for a selector (with the
+   * column) or a strategy that cannot be read; ABORTED with reason OPERATION_HELD, naming the operation that is under way on the service, unless `wait` is set.
+   */
+  startOperation: {
+    path: "/muster.v1.Center/StartOperation" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: StartOperationRequest): Buffer =>
+      Buffer.from(StartOperationRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): StartOperationRequest => StartOperationRequest.decode(value),
+    responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
+  },
+  /** What StartOperation would do: every target and why it is one. Nothing is stored. */
+  planOperation: {
+    path: "/muster.v1.Center/PlanOperation" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: StartOperationRequest): Buffer =>
+      Buffer.from(StartOperationRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): StartOperationRequest => StartOperationRequest.decode(value),
+    responseSerialize: (value: PlanOperationResponse): Buffer =>
+      Buffer.from(PlanOperationResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PlanOperationResponse => PlanOperationResponse.decode(value),
+  },
+  getOperation: {
+    path: "/muster.v1.Center/GetOperation" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetOperationRequest): Buffer => Buffer.from(GetOperationRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetOperationRequest => GetOperationRequest.decode(value),
+    responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
+  },
+  /** Newest first. */
+  listOperations: {
+    path: "/muster.v1.Center/ListOperations" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListOperationsRequest): Buffer =>
+      Buffer.from(ListOperationsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListOperationsRequest => ListOperationsRequest.decode(value),
+    responseSerialize: (value: ListOperationsResponse): Buffer =>
+      Buffer.from(ListOperationsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListOperationsResponse => ListOperationsResponse.decode(value),
+  },
+  /** The targets of an operation with their outcomes, in the order of their turns. */
+  listTargets: {
+    path: "/muster.v1.Center/ListTargets" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListTargetsRequest): Buffer => Buffer.from(ListTargetsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListTargetsRequest => ListTargetsRequest.decode(value),
+    responseSerialize: (value: ListTargetsResponse): Buffer => Buffer.from(ListTargetsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListTargetsResponse => ListTargetsResponse.decode(value),
+  },
+  /**
+   * The operation and its targets as they are, then what changes. Ends when the operation has ended and every outcome is settled, or, where
+   * an outcome is unknown, some seconds after the operation has ended.
+   */
+  watchOperation: {
+    path: "/muster.v1.Center/WatchOperation" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: WatchOperationRequest): Buffer =>
+      Buffer.from(WatchOperationRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): WatchOperationRequest => WatchOperationRequest.decode(value),
+    responseSerialize: (value: WatchOperationResponse): Buffer =>
+      Buffer.from(WatchOperationResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): WatchOperationResponse => WatchOperationResponse.decode(value),
+  },
+  /** No more targets are ordered until it is resumed; what is under way runs to its end. */
+  pauseOperation: {
+    path: "/muster.v1.Center/PauseOperation" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: PauseOperationRequest): Buffer =>
+      Buffer.from(PauseOperationRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PauseOperationRequest => PauseOperationRequest.decode(value),
+    responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
+  },
+  resumeOperation: {
+    path: "/muster.v1.Center/ResumeOperation" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ResumeOperationRequest): Buffer =>
+      Buffer.from(ResumeOperationRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ResumeOperationRequest => ResumeOperationRequest.decode(value),
+    responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
+  },
+  /** No more targets are ordered, those not started are cancelled; what has started runs to its end. */
+  cancelOperation: {
+    path: "/muster.v1.Center/CancelOperation" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: CancelOperationRequest): Buffer =>
+      Buffer.from(CancelOperationRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): CancelOperationRequest => CancelOperationRequest.decode(value),
+    responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
+  },
+  /** A new operation over the failed, expired and unknown targets of one that has ended. */
+  retryOperation: {
+    path: "/muster.v1.Center/RetryOperation" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RetryOperationRequest): Buffer =>
+      Buffer.from(RetryOperationRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RetryOperationRequest => RetryOperationRequest.decode(value),
+    responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
+  },
+  /**
+   * Searches the logs of a service on many machines, as an operation: first the operation, then hits and ended targets as they come, last
+   * the coverage. Leaving the call cancels the search.
+   */
+  searchLogs: {
+    path: "/muster.v1.Center/SearchLogs" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: SearchLogsRequest): Buffer => Buffer.from(SearchLogsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SearchLogsRequest => SearchLogsRequest.decode(value),
+    responseSerialize: (value: SearchLogsResponse): Buffer => Buffer.from(SearchLogsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SearchLogsResponse => SearchLogsResponse.decode(value),
+  },
+  /**
+   * The last lines of a service's log, and with follow each new one: of one machine, or of every machine that a selector matches. Lines of
+   * one machine come in their order. With follow a machine that goes away is said in a notice, and read on from the same place when it is back.
+   */
   tailLog: {
     path: "/muster.v1.Center/TailLog" as const,
     requestStream: false as const,
@@ -9039,7 +13052,7 @@ export interface CenterServer extends UntypedServiceImplementation {
   signServiceCertificate: handleUnaryCall<SignServiceCertificateRequest, SignServiceCertificateResponse>;
   /** The agents' stream: small frames only, one live stream per machine. */
   connect: handleBidiStreamingCall<ConnectRequest, ConnectResponse>;
-  /** For agents: the output a command asked for (lines of a log), pushed to whoever waits for it at the center. */
+  /** For agents: the output a command asked for (lines of a log, hits of a search), pushed to whoever waits for it at the center. */
   uploadOutput: handleClientStreamingCall<UploadOutputRequest, UploadOutputResponse>;
   /** Is everything well, in one answer. */
   getStatus: handleUnaryCall<GetStatusRequest, GetStatusResponse>;
@@ -9092,7 +13105,41 @@ export interface CenterServer extends UntypedServiceImplementation {
   watchCommand: handleServerStreamingCall<WatchCommandRequest, Command>;
   /** Cancels a command that has not started. */
   cancelCommand: handleUnaryCall<CancelCommandRequest, Command>;
-  /** The last lines of a service's log on one machine, and with follow each new one. */
+  /**
+   * Acts on a service on every machine that a selector matches: the targets are frozen, then ordered as the strategy says. Answers as soon
+   * as the operation is stored; follow it with WatchOperation. A repeated request_id answers with the first operation.
+   * Errors: NOT_FOUND when no machine with the service matches, naming the nearest label or service; INVALID_ARGUMENT for a selector (with the
+   * column) or a strategy that cannot be read; ABORTED with reason OPERATION_HELD, naming the operation that is under way on the service, unless `wait` is set.
+   */
+  startOperation: handleUnaryCall<StartOperationRequest, Operation>;
+  /** What StartOperation would do: every target and why it is one. Nothing is stored. */
+  planOperation: handleUnaryCall<StartOperationRequest, PlanOperationResponse>;
+  getOperation: handleUnaryCall<GetOperationRequest, Operation>;
+  /** Newest first. */
+  listOperations: handleUnaryCall<ListOperationsRequest, ListOperationsResponse>;
+  /** The targets of an operation with their outcomes, in the order of their turns. */
+  listTargets: handleUnaryCall<ListTargetsRequest, ListTargetsResponse>;
+  /**
+   * The operation and its targets as they are, then what changes. Ends when the operation has ended and every outcome is settled, or, where
+   * an outcome is unknown, some seconds after the operation has ended.
+   */
+  watchOperation: handleServerStreamingCall<WatchOperationRequest, WatchOperationResponse>;
+  /** No more targets are ordered until it is resumed; what is under way runs to its end. */
+  pauseOperation: handleUnaryCall<PauseOperationRequest, Operation>;
+  resumeOperation: handleUnaryCall<ResumeOperationRequest, Operation>;
+  /** No more targets are ordered, those not started are cancelled; what has started runs to its end. */
+  cancelOperation: handleUnaryCall<CancelOperationRequest, Operation>;
+  /** A new operation over the failed, expired and unknown targets of one that has ended. */
+  retryOperation: handleUnaryCall<RetryOperationRequest, Operation>;
+  /**
+   * Searches the logs of a service on many machines, as an operation: first the operation, then hits and ended targets as they come, last
+   * the coverage. Leaving the call cancels the search.
+   */
+  searchLogs: handleServerStreamingCall<SearchLogsRequest, SearchLogsResponse>;
+  /**
+   * The last lines of a service's log, and with follow each new one: of one machine, or of every machine that a selector matches. Lines of
+   * one machine come in their order. With follow a machine that goes away is said in a notice, and read on from the same place when it is back.
+   */
   tailLog: handleServerStreamingCall<TailLogRequest, LogLine>;
 }
 
@@ -9150,7 +13197,7 @@ export interface CenterClient extends Client {
   connect(): ClientDuplexStream<ConnectRequest, ConnectResponse>;
   connect(options: Partial<CallOptions>): ClientDuplexStream<ConnectRequest, ConnectResponse>;
   connect(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<ConnectRequest, ConnectResponse>;
-  /** For agents: the output a command asked for (lines of a log), pushed to whoever waits for it at the center. */
+  /** For agents: the output a command asked for (lines of a log, hits of a search), pushed to whoever waits for it at the center. */
   uploadOutput(
     callback: (error: ServiceError | null, response: UploadOutputResponse) => void,
   ): ClientWritableStream<UploadOutputRequest>;
@@ -9552,7 +13599,180 @@ export interface CenterClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Command) => void,
   ): ClientUnaryCall;
-  /** The last lines of a service's log on one machine, and with follow each new one. */
+  /**
+   * Acts on a service on every machine that a selector matches: the targets are frozen, then ordered as the strategy says. Answers as soon
+   * as the operation is stored; follow it with WatchOperation. A repeated request_id answers with the first operation.
+   * Errors: NOT_FOUND when no machine with the service matches, naming the nearest label or service; INVALID_ARGUMENT for a selector (with the
+   * column) or a strategy that cannot be read; ABORTED with reason OPERATION_HELD, naming the operation that is under way on the service, unless `wait` is set.
+   */
+  startOperation(
+    request: StartOperationRequest,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  startOperation(
+    request: StartOperationRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  startOperation(
+    request: StartOperationRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  /** What StartOperation would do: every target and why it is one. Nothing is stored. */
+  planOperation(
+    request: StartOperationRequest,
+    callback: (error: ServiceError | null, response: PlanOperationResponse) => void,
+  ): ClientUnaryCall;
+  planOperation(
+    request: StartOperationRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: PlanOperationResponse) => void,
+  ): ClientUnaryCall;
+  planOperation(
+    request: StartOperationRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: PlanOperationResponse) => void,
+  ): ClientUnaryCall;
+  getOperation(
+    request: GetOperationRequest,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  getOperation(
+    request: GetOperationRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  getOperation(
+    request: GetOperationRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  /** Newest first. */
+  listOperations(
+    request: ListOperationsRequest,
+    callback: (error: ServiceError | null, response: ListOperationsResponse) => void,
+  ): ClientUnaryCall;
+  listOperations(
+    request: ListOperationsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListOperationsResponse) => void,
+  ): ClientUnaryCall;
+  listOperations(
+    request: ListOperationsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListOperationsResponse) => void,
+  ): ClientUnaryCall;
+  /** The targets of an operation with their outcomes, in the order of their turns. */
+  listTargets(
+    request: ListTargetsRequest,
+    callback: (error: ServiceError | null, response: ListTargetsResponse) => void,
+  ): ClientUnaryCall;
+  listTargets(
+    request: ListTargetsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListTargetsResponse) => void,
+  ): ClientUnaryCall;
+  listTargets(
+    request: ListTargetsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListTargetsResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * The operation and its targets as they are, then what changes. Ends when the operation has ended and every outcome is settled, or, where
+   * an outcome is unknown, some seconds after the operation has ended.
+   */
+  watchOperation(
+    request: WatchOperationRequest,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<WatchOperationResponse>;
+  watchOperation(
+    request: WatchOperationRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<WatchOperationResponse>;
+  /** No more targets are ordered until it is resumed; what is under way runs to its end. */
+  pauseOperation(
+    request: PauseOperationRequest,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  pauseOperation(
+    request: PauseOperationRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  pauseOperation(
+    request: PauseOperationRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  resumeOperation(
+    request: ResumeOperationRequest,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  resumeOperation(
+    request: ResumeOperationRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  resumeOperation(
+    request: ResumeOperationRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  /** No more targets are ordered, those not started are cancelled; what has started runs to its end. */
+  cancelOperation(
+    request: CancelOperationRequest,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  cancelOperation(
+    request: CancelOperationRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  cancelOperation(
+    request: CancelOperationRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  /** A new operation over the failed, expired and unknown targets of one that has ended. */
+  retryOperation(
+    request: RetryOperationRequest,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  retryOperation(
+    request: RetryOperationRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  retryOperation(
+    request: RetryOperationRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  /**
+   * Searches the logs of a service on many machines, as an operation: first the operation, then hits and ended targets as they come, last
+   * the coverage. Leaving the call cancels the search.
+   */
+  searchLogs(request: SearchLogsRequest, options?: Partial<CallOptions>): ClientReadableStream<SearchLogsResponse>;
+  searchLogs(
+    request: SearchLogsRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<SearchLogsResponse>;
+  /**
+   * The last lines of a service's log, and with follow each new one: of one machine, or of every machine that a selector matches. Lines of
+   * one machine come in their order. With follow a machine that goes away is said in a notice, and read on from the same place when it is back.
+   */
   tailLog(request: TailLogRequest, options?: Partial<CallOptions>): ClientReadableStream<LogLine>;
   tailLog(request: TailLogRequest, metadata?: Metadata, options?: Partial<CallOptions>): ClientReadableStream<LogLine>;
 }

@@ -355,6 +355,8 @@ export const Action = {
   START: "ACTION_START",
   STOP: "ACTION_STOP",
   RESTART: "ACTION_RESTART",
+  /** SEARCH - Search its logs. Only as part of an operation: see Center.SearchLogs. */
+  SEARCH: "ACTION_SEARCH",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
 
@@ -365,6 +367,7 @@ export namespace Action {
   export type START = typeof Action.START;
   export type STOP = typeof Action.STOP;
   export type RESTART = typeof Action.RESTART;
+  export type SEARCH = typeof Action.SEARCH;
   export type UNRECOGNIZED = typeof Action.UNRECOGNIZED;
 }
 
@@ -382,6 +385,9 @@ export function actionFromJSON(object: any): Action {
     case 3:
     case "ACTION_RESTART":
       return Action.RESTART;
+    case 4:
+    case "ACTION_SEARCH":
+      return Action.SEARCH;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -399,6 +405,8 @@ export function actionToJSON(object: Action): string {
       return "ACTION_STOP";
     case Action.RESTART:
       return "ACTION_RESTART";
+    case Action.SEARCH:
+      return "ACTION_SEARCH";
     case Action.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -415,6 +423,8 @@ export function actionToNumber(object: Action): number {
       return 2;
     case Action.RESTART:
       return 3;
+    case Action.SEARCH:
+      return 4;
     case Action.UNRECOGNIZED:
     default:
       return -1;
@@ -438,6 +448,8 @@ export const Outcome = {
   CANCELLED: "OUTCOME_CANCELLED",
   /** UNKNOWN - Started, and then contact was lost or the agent died: nobody can say how it ended. Never run again by itself. */
   UNKNOWN: "OUTCOME_UNKNOWN",
+  /** PENDING - A target of an operation whose turn has not come. */
+  PENDING: "OUTCOME_PENDING",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
 
@@ -453,6 +465,7 @@ export namespace Outcome {
   export type EXPIRED = typeof Outcome.EXPIRED;
   export type CANCELLED = typeof Outcome.CANCELLED;
   export type UNKNOWN = typeof Outcome.UNKNOWN;
+  export type PENDING = typeof Outcome.PENDING;
   export type UNRECOGNIZED = typeof Outcome.UNRECOGNIZED;
 }
 
@@ -485,6 +498,9 @@ export function outcomeFromJSON(object: any): Outcome {
     case 8:
     case "OUTCOME_UNKNOWN":
       return Outcome.UNKNOWN;
+    case 9:
+    case "OUTCOME_PENDING":
+      return Outcome.PENDING;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -512,6 +528,8 @@ export function outcomeToJSON(object: Outcome): string {
       return "OUTCOME_CANCELLED";
     case Outcome.UNKNOWN:
       return "OUTCOME_UNKNOWN";
+    case Outcome.PENDING:
+      return "OUTCOME_PENDING";
     case Outcome.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -538,7 +556,112 @@ export function outcomeToNumber(object: Outcome): number {
       return 7;
     case Outcome.UNKNOWN:
       return 8;
+    case Outcome.PENDING:
+      return 9;
     case Outcome.UNRECOGNIZED:
+    default:
+      return -1;
+  }
+}
+
+/** Why a search did not see everything. */
+export const SearchLimit = {
+  UNSPECIFIED: "SEARCH_LIMIT_UNSPECIFIED",
+  /** LINES - As many matching lines as were asked for. */
+  LINES: "SEARCH_LIMIT_LINES",
+  BYTES: "SEARCH_LIMIT_BYTES",
+  CPU: "SEARCH_LIMIT_CPU",
+  /** CANCELLED - Cancelled, or nobody waited for more. */
+  CANCELLED: "SEARCH_LIMIT_CANCELLED",
+  /** PROBLEM - A file could not be read, or not to its end: see problems. */
+  PROBLEM: "SEARCH_LIMIT_PROBLEM",
+  /** TIME - It took longer than a target of the operation may. */
+  TIME: "SEARCH_LIMIT_TIME",
+  UNRECOGNIZED: "UNRECOGNIZED",
+} as const;
+
+export type SearchLimit = typeof SearchLimit[keyof typeof SearchLimit];
+
+export namespace SearchLimit {
+  export type UNSPECIFIED = typeof SearchLimit.UNSPECIFIED;
+  export type LINES = typeof SearchLimit.LINES;
+  export type BYTES = typeof SearchLimit.BYTES;
+  export type CPU = typeof SearchLimit.CPU;
+  export type CANCELLED = typeof SearchLimit.CANCELLED;
+  export type PROBLEM = typeof SearchLimit.PROBLEM;
+  export type TIME = typeof SearchLimit.TIME;
+  export type UNRECOGNIZED = typeof SearchLimit.UNRECOGNIZED;
+}
+
+export function searchLimitFromJSON(object: any): SearchLimit {
+  switch (object) {
+    case 0:
+    case "SEARCH_LIMIT_UNSPECIFIED":
+      return SearchLimit.UNSPECIFIED;
+    case 1:
+    case "SEARCH_LIMIT_LINES":
+      return SearchLimit.LINES;
+    case 2:
+    case "SEARCH_LIMIT_BYTES":
+      return SearchLimit.BYTES;
+    case 3:
+    case "SEARCH_LIMIT_CPU":
+      return SearchLimit.CPU;
+    case 4:
+    case "SEARCH_LIMIT_CANCELLED":
+      return SearchLimit.CANCELLED;
+    case 5:
+    case "SEARCH_LIMIT_PROBLEM":
+      return SearchLimit.PROBLEM;
+    case 6:
+    case "SEARCH_LIMIT_TIME":
+      return SearchLimit.TIME;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return SearchLimit.UNRECOGNIZED;
+  }
+}
+
+export function searchLimitToJSON(object: SearchLimit): string {
+  switch (object) {
+    case SearchLimit.UNSPECIFIED:
+      return "SEARCH_LIMIT_UNSPECIFIED";
+    case SearchLimit.LINES:
+      return "SEARCH_LIMIT_LINES";
+    case SearchLimit.BYTES:
+      return "SEARCH_LIMIT_BYTES";
+    case SearchLimit.CPU:
+      return "SEARCH_LIMIT_CPU";
+    case SearchLimit.CANCELLED:
+      return "SEARCH_LIMIT_CANCELLED";
+    case SearchLimit.PROBLEM:
+      return "SEARCH_LIMIT_PROBLEM";
+    case SearchLimit.TIME:
+      return "SEARCH_LIMIT_TIME";
+    case SearchLimit.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+export function searchLimitToNumber(object: SearchLimit): number {
+  switch (object) {
+    case SearchLimit.UNSPECIFIED:
+      return 0;
+    case SearchLimit.LINES:
+      return 1;
+    case SearchLimit.BYTES:
+      return 2;
+    case SearchLimit.CPU:
+      return 3;
+    case SearchLimit.CANCELLED:
+      return 4;
+    case SearchLimit.PROBLEM:
+      return 5;
+    case SearchLimit.TIME:
+      return 6;
+    case SearchLimit.UNRECOGNIZED:
     default:
       return -1;
   }
@@ -755,6 +878,86 @@ export interface LogLine {
   text: string;
   /** Set on a line that does not come from the log but says something about it, for example that lines were left out. */
   notice: boolean;
+  /**
+   * Where reading can go on behind this line: give it back as it is to continue without a gap or a repeat. Empty on a notice, and where
+   * the line has no such place.
+   */
+  position: string;
+}
+
+/** What to look for in a service's logs, and how far to go. */
+export interface LogSearch {
+  /** Plain text, or with `regex` a POSIX extended regular expression without back references. 1 to 1,000 bytes, no line ends. */
+  pattern: string;
+  regex: boolean;
+  ignoreCase: boolean;
+  /**
+   * Only lines written at or after `since`, and before `until`. A line without a time belongs to the last one before it that has one.
+   * A file none of whose lines carry a time is searched whole, and the report says so.
+   */
+  since: Date | undefined;
+  until:
+    | Date
+    | undefined;
+  /** Lines shown before and after each hit; at most 100 each. */
+  before: number;
+  after: number;
+  /** Matching lines over all machines together; context lines are not counted. Default 1,000, at most 100,000. */
+  maxLines: number;
+  /** Bytes of log (uncompressed) read on each machine, newest files first. Default 16 GiB. */
+  maxBytes: number;
+  /** Processor time used on each machine. Default 1 minute, at most 1 hour. */
+  maxCpu:
+    | Duration
+    | undefined;
+  /** Only this log (and its rotated files), by its name in the log directory; default: all of the service's logs. */
+  file: string;
+}
+
+/** A line that was found, or one around it. */
+export interface LogHit {
+  machineName: string;
+  service: string;
+  /** File name inside the service's log directory; `journal` for a line of systemd's journal. */
+  file: string;
+  /** Number of the line in that file (uncompressed), from 1; 0 for a line of the journal. */
+  line: number;
+  /** When it was written, where the line says so. */
+  time:
+    | Date
+    | undefined;
+  /** The line without its end, at most 16 KiB of it; invalid UTF-8 is replaced. */
+  text: string;
+  /** The line was longer than that. */
+  truncated: boolean;
+  /** It does not match: it stands around a line that does. */
+  context: boolean;
+  /** It does not follow the line before it in the file. */
+  separate: boolean;
+  /** The version of the service that ran when it was written; empty where that cannot be known. */
+  release: string;
+}
+
+/** What a search of one machine looked at. */
+export interface SearchReport {
+  /** Files searched to their end, or to the end of the asked time. */
+  files: number;
+  /** Files there are for this search; a file wholly outside the asked time counts as neither. */
+  filesTotal: number;
+  /** Bytes of log (uncompressed) that were read. */
+  bytes: number;
+  /** Matching lines that were sent. */
+  hits: number;
+  /** First and last time seen in what was searched; absent where lines carry none. */
+  first: Date | undefined;
+  last:
+    | Date
+    | undefined;
+  /** What cut it short; empty: everything asked for was seen. */
+  limits: SearchLimit[];
+  /** What went wrong, or is to be known, one sentence each; at most 20. */
+  problems: string[];
+  took: Duration | undefined;
 }
 
 function createBaseCheck(): Check {
@@ -3200,7 +3403,7 @@ export const Alert: MessageFns<Alert> = {
 };
 
 function createBaseLogLine(): LogLine {
-  return { machineName: "", service: "", file: "", text: "", notice: false };
+  return { machineName: "", service: "", file: "", text: "", notice: false, position: "" };
 }
 
 export const LogLine: MessageFns<LogLine> = {
@@ -3219,6 +3422,9 @@ export const LogLine: MessageFns<LogLine> = {
     }
     if (message.notice !== false) {
       writer.uint32(40).bool(message.notice);
+    }
+    if (message.position !== "") {
+      writer.uint32(50).string(message.position);
     }
     return writer;
   },
@@ -3276,6 +3482,14 @@ export const LogLine: MessageFns<LogLine> = {
             message.notice = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.position = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3299,6 +3513,7 @@ export const LogLine: MessageFns<LogLine> = {
       file: isSet(object.file) ? globalThis.String(object.file) : "",
       text: isSet(object.text) ? globalThis.String(object.text) : "",
       notice: isSet(object.notice) ? globalThis.Boolean(object.notice) : false,
+      position: isSet(object.position) ? globalThis.String(object.position) : "",
     };
   },
 
@@ -3319,6 +3534,9 @@ export const LogLine: MessageFns<LogLine> = {
     if (message.notice !== false) {
       obj.notice = message.notice;
     }
+    if (message.position !== "") {
+      obj.position = message.position;
+    }
     return obj;
   },
 
@@ -3332,6 +3550,719 @@ export const LogLine: MessageFns<LogLine> = {
     message.file = object.file ?? "";
     message.text = object.text ?? "";
     message.notice = object.notice ?? false;
+    message.position = object.position ?? "";
+    return message;
+  },
+};
+
+function createBaseLogSearch(): LogSearch {
+  return {
+    pattern: "",
+    regex: false,
+    ignoreCase: false,
+    since: undefined,
+    until: undefined,
+    before: 0,
+    after: 0,
+    maxLines: 0,
+    maxBytes: 0,
+    maxCpu: undefined,
+    file: "",
+  };
+}
+
+export const LogSearch: MessageFns<LogSearch> = {
+  encode(message: LogSearch, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pattern !== "") {
+      writer.uint32(10).string(message.pattern);
+    }
+    if (message.regex !== false) {
+      writer.uint32(16).bool(message.regex);
+    }
+    if (message.ignoreCase !== false) {
+      writer.uint32(24).bool(message.ignoreCase);
+    }
+    if (message.since !== undefined) {
+      Timestamp.encode(toTimestamp(message.since), writer.uint32(34).fork()).join();
+    }
+    if (message.until !== undefined) {
+      Timestamp.encode(toTimestamp(message.until), writer.uint32(42).fork()).join();
+    }
+    if (message.before !== 0) {
+      writer.uint32(48).int32(message.before);
+    }
+    if (message.after !== 0) {
+      writer.uint32(56).int32(message.after);
+    }
+    if (message.maxLines !== 0) {
+      writer.uint32(64).int32(message.maxLines);
+    }
+    if (message.maxBytes !== 0) {
+      writer.uint32(72).int64(message.maxBytes);
+    }
+    if (message.maxCpu !== undefined) {
+      Duration.encode(message.maxCpu, writer.uint32(82).fork()).join();
+    }
+    if (message.file !== "") {
+      writer.uint32(90).string(message.file);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LogSearch {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLogSearch();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.pattern = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.regex = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.ignoreCase = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.since = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.until = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.before = reader.int32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.after = reader.int32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.maxLines = reader.int32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.maxBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.maxCpu = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LogSearch {
+    return {
+      pattern: isSet(object.pattern) ? globalThis.String(object.pattern) : "",
+      regex: isSet(object.regex) ? globalThis.Boolean(object.regex) : false,
+      ignoreCase: isSet(object.ignoreCase)
+        ? globalThis.Boolean(object.ignoreCase)
+        : isSet(object.ignore_case)
+        ? globalThis.Boolean(object.ignore_case)
+        : false,
+      since: isSet(object.since) ? fromJsonTimestamp(object.since) : undefined,
+      until: isSet(object.until) ? fromJsonTimestamp(object.until) : undefined,
+      before: isSet(object.before) ? globalThis.Number(object.before) : 0,
+      after: isSet(object.after) ? globalThis.Number(object.after) : 0,
+      maxLines: isSet(object.maxLines)
+        ? globalThis.Number(object.maxLines)
+        : isSet(object.max_lines)
+        ? globalThis.Number(object.max_lines)
+        : 0,
+      maxBytes: isSet(object.maxBytes)
+        ? globalThis.Number(object.maxBytes)
+        : isSet(object.max_bytes)
+        ? globalThis.Number(object.max_bytes)
+        : 0,
+      maxCpu: isSet(object.maxCpu)
+        ? Duration.fromJSON(object.maxCpu)
+        : isSet(object.max_cpu)
+        ? Duration.fromJSON(object.max_cpu)
+        : undefined,
+      file: isSet(object.file) ? globalThis.String(object.file) : "",
+    };
+  },
+
+  toJSON(message: LogSearch): unknown {
+    const obj: any = {};
+    if (message.pattern !== "") {
+      obj.pattern = message.pattern;
+    }
+    if (message.regex !== false) {
+      obj.regex = message.regex;
+    }
+    if (message.ignoreCase !== false) {
+      obj.ignoreCase = message.ignoreCase;
+    }
+    if (message.since !== undefined) {
+      obj.since = message.since.toISOString();
+    }
+    if (message.until !== undefined) {
+      obj.until = message.until.toISOString();
+    }
+    if (message.before !== 0) {
+      obj.before = Math.round(message.before);
+    }
+    if (message.after !== 0) {
+      obj.after = Math.round(message.after);
+    }
+    if (message.maxLines !== 0) {
+      obj.maxLines = Math.round(message.maxLines);
+    }
+    if (message.maxBytes !== 0) {
+      obj.maxBytes = Math.round(message.maxBytes);
+    }
+    if (message.maxCpu !== undefined) {
+      obj.maxCpu = Duration.toJSON(message.maxCpu);
+    }
+    if (message.file !== "") {
+      obj.file = message.file;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LogSearch>): LogSearch {
+    return LogSearch.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LogSearch>): LogSearch {
+    const message = createBaseLogSearch();
+    message.pattern = object.pattern ?? "";
+    message.regex = object.regex ?? false;
+    message.ignoreCase = object.ignoreCase ?? false;
+    message.since = object.since ?? undefined;
+    message.until = object.until ?? undefined;
+    message.before = object.before ?? 0;
+    message.after = object.after ?? 0;
+    message.maxLines = object.maxLines ?? 0;
+    message.maxBytes = object.maxBytes ?? 0;
+    message.maxCpu = (object.maxCpu !== undefined && object.maxCpu !== null)
+      ? Duration.fromPartial(object.maxCpu)
+      : undefined;
+    message.file = object.file ?? "";
+    return message;
+  },
+};
+
+function createBaseLogHit(): LogHit {
+  return {
+    machineName: "",
+    service: "",
+    file: "",
+    line: 0,
+    time: undefined,
+    text: "",
+    truncated: false,
+    context: false,
+    separate: false,
+    release: "",
+  };
+}
+
+export const LogHit: MessageFns<LogHit> = {
+  encode(message: LogHit, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.machineName !== "") {
+      writer.uint32(10).string(message.machineName);
+    }
+    if (message.service !== "") {
+      writer.uint32(18).string(message.service);
+    }
+    if (message.file !== "") {
+      writer.uint32(26).string(message.file);
+    }
+    if (message.line !== 0) {
+      writer.uint32(32).int64(message.line);
+    }
+    if (message.time !== undefined) {
+      Timestamp.encode(toTimestamp(message.time), writer.uint32(42).fork()).join();
+    }
+    if (message.text !== "") {
+      writer.uint32(50).string(message.text);
+    }
+    if (message.truncated !== false) {
+      writer.uint32(56).bool(message.truncated);
+    }
+    if (message.context !== false) {
+      writer.uint32(64).bool(message.context);
+    }
+    if (message.separate !== false) {
+      writer.uint32(72).bool(message.separate);
+    }
+    if (message.release !== "") {
+      writer.uint32(82).string(message.release);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LogHit {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLogHit();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.machineName = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.line = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.time = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.text = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.truncated = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.context = reader.bool();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.separate = reader.bool();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.release = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LogHit {
+    return {
+      machineName: isSet(object.machineName)
+        ? globalThis.String(object.machineName)
+        : isSet(object.machine_name)
+        ? globalThis.String(object.machine_name)
+        : "",
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      file: isSet(object.file) ? globalThis.String(object.file) : "",
+      line: isSet(object.line) ? globalThis.Number(object.line) : 0,
+      time: isSet(object.time) ? fromJsonTimestamp(object.time) : undefined,
+      text: isSet(object.text) ? globalThis.String(object.text) : "",
+      truncated: isSet(object.truncated) ? globalThis.Boolean(object.truncated) : false,
+      context: isSet(object.context) ? globalThis.Boolean(object.context) : false,
+      separate: isSet(object.separate) ? globalThis.Boolean(object.separate) : false,
+      release: isSet(object.release) ? globalThis.String(object.release) : "",
+    };
+  },
+
+  toJSON(message: LogHit): unknown {
+    const obj: any = {};
+    if (message.machineName !== "") {
+      obj.machineName = message.machineName;
+    }
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.file !== "") {
+      obj.file = message.file;
+    }
+    if (message.line !== 0) {
+      obj.line = Math.round(message.line);
+    }
+    if (message.time !== undefined) {
+      obj.time = message.time.toISOString();
+    }
+    if (message.text !== "") {
+      obj.text = message.text;
+    }
+    if (message.truncated !== false) {
+      obj.truncated = message.truncated;
+    }
+    if (message.context !== false) {
+      obj.context = message.context;
+    }
+    if (message.separate !== false) {
+      obj.separate = message.separate;
+    }
+    if (message.release !== "") {
+      obj.release = message.release;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LogHit>): LogHit {
+    return LogHit.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LogHit>): LogHit {
+    const message = createBaseLogHit();
+    message.machineName = object.machineName ?? "";
+    message.service = object.service ?? "";
+    message.file = object.file ?? "";
+    message.line = object.line ?? 0;
+    message.time = object.time ?? undefined;
+    message.text = object.text ?? "";
+    message.truncated = object.truncated ?? false;
+    message.context = object.context ?? false;
+    message.separate = object.separate ?? false;
+    message.release = object.release ?? "";
+    return message;
+  },
+};
+
+function createBaseSearchReport(): SearchReport {
+  return {
+    files: 0,
+    filesTotal: 0,
+    bytes: 0,
+    hits: 0,
+    first: undefined,
+    last: undefined,
+    limits: [],
+    problems: [],
+    took: undefined,
+  };
+}
+
+export const SearchReport: MessageFns<SearchReport> = {
+  encode(message: SearchReport, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.files !== 0) {
+      writer.uint32(8).int32(message.files);
+    }
+    if (message.filesTotal !== 0) {
+      writer.uint32(16).int32(message.filesTotal);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(24).int64(message.bytes);
+    }
+    if (message.hits !== 0) {
+      writer.uint32(32).int64(message.hits);
+    }
+    if (message.first !== undefined) {
+      Timestamp.encode(toTimestamp(message.first), writer.uint32(42).fork()).join();
+    }
+    if (message.last !== undefined) {
+      Timestamp.encode(toTimestamp(message.last), writer.uint32(50).fork()).join();
+    }
+    if (message.limits.length !== 0) {
+      writer.uint32(58).fork();
+      for (const v of message.limits) {
+        writer.int32(searchLimitToNumber(v));
+      }
+      writer.join();
+    }
+    for (const v of message.problems) {
+      writer.uint32(66).string(v!);
+    }
+    if (message.took !== undefined) {
+      Duration.encode(message.took, writer.uint32(74).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SearchReport {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSearchReport();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.files = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.filesTotal = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.hits = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.first = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.last = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag === 56) {
+              message.limits.push(searchLimitFromJSON(reader.int32()));
+
+              continue;
+            }
+
+            if (tag === 58) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.limits.push(searchLimitFromJSON(reader.int32()));
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.problems.push(reader.string());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.took = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SearchReport {
+    return {
+      files: isSet(object.files) ? globalThis.Number(object.files) : 0,
+      filesTotal: isSet(object.filesTotal)
+        ? globalThis.Number(object.filesTotal)
+        : isSet(object.files_total)
+        ? globalThis.Number(object.files_total)
+        : 0,
+      bytes: isSet(object.bytes) ? globalThis.Number(object.bytes) : 0,
+      hits: isSet(object.hits) ? globalThis.Number(object.hits) : 0,
+      first: isSet(object.first) ? fromJsonTimestamp(object.first) : undefined,
+      last: isSet(object.last) ? fromJsonTimestamp(object.last) : undefined,
+      limits: globalThis.Array.isArray(object?.limits) ? object.limits.map((e: any) => searchLimitFromJSON(e)) : [],
+      problems: globalThis.Array.isArray(object?.problems) ? object.problems.map((e: any) => globalThis.String(e)) : [],
+      took: isSet(object.took) ? Duration.fromJSON(object.took) : undefined,
+    };
+  },
+
+  toJSON(message: SearchReport): unknown {
+    const obj: any = {};
+    if (message.files !== 0) {
+      obj.files = Math.round(message.files);
+    }
+    if (message.filesTotal !== 0) {
+      obj.filesTotal = Math.round(message.filesTotal);
+    }
+    if (message.bytes !== 0) {
+      obj.bytes = Math.round(message.bytes);
+    }
+    if (message.hits !== 0) {
+      obj.hits = Math.round(message.hits);
+    }
+    if (message.first !== undefined) {
+      obj.first = message.first.toISOString();
+    }
+    if (message.last !== undefined) {
+      obj.last = message.last.toISOString();
+    }
+    if (message.limits?.length) {
+      obj.limits = message.limits.map((e) => searchLimitToJSON(e));
+    }
+    if (message.problems?.length) {
+      obj.problems = message.problems;
+    }
+    if (message.took !== undefined) {
+      obj.took = Duration.toJSON(message.took);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SearchReport>): SearchReport {
+    return SearchReport.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SearchReport>): SearchReport {
+    const message = createBaseSearchReport();
+    message.files = object.files ?? 0;
+    message.filesTotal = object.filesTotal ?? 0;
+    message.bytes = object.bytes ?? 0;
+    message.hits = object.hits ?? 0;
+    message.first = object.first ?? undefined;
+    message.last = object.last ?? undefined;
+    message.limits = object.limits?.map((e) => e) || [];
+    message.problems = object.problems?.map((e) => e) || [];
+    message.took = (object.took !== undefined && object.took !== null) ? Duration.fromPartial(object.took) : undefined;
     return message;
   },
 };

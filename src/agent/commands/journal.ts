@@ -1,4 +1,5 @@
-import type { Action, Outcome } from '../../model/instance.js';
+import { NO_RESULT, type CommandResult } from '../../model/command-result.js';
+import type { CommandKind, Outcome } from '../../model/instance.js';
 import { Documents } from '../../store/documents.js';
 import type { Store } from '../../store/port.js';
 
@@ -6,12 +7,13 @@ import type { Store } from '../../store/port.js';
 export interface CommandStatus {
   readonly command: string;
   /** Undefined: an action that this version does not know. */
-  readonly action: Action | undefined;
+  readonly action: CommandKind | undefined;
   readonly service: string;
   readonly outcome: Outcome;
   readonly message: string;
   readonly startedMs: number | undefined;
   readonly endedMs: number | undefined;
+  readonly result: CommandResult;
 }
 
 interface Stored extends Partial<CommandStatus> {
@@ -97,6 +99,6 @@ export class CommandJournal {
 }
 
 function statusOf(command: string, stored: Stored): CommandStatus {
-  const { action, service, outcome, message, startedMs, endedMs } = stored;
-  return { command, action, service, outcome, message, startedMs, endedMs };
+  const { action, service, outcome, message, startedMs, endedMs, result = NO_RESULT } = stored;
+  return { command, action, service, outcome, message, startedMs, endedMs, result };
 }

@@ -9,6 +9,7 @@ import { Instance } from '../../../generated/muster/v1/types.js';
 import type { InstanceReport } from '../../model/instance.js';
 import type { Inventory, Resources } from '../../model/machine.js';
 import { toWireAction, toWireInstance, toWireOutcome } from '../../wire/instance.js';
+import { toWireResult } from '../../wire/command-result.js';
 import { toWireInventory, toWireResources } from '../../wire/machine.js';
 import { toDate } from '../../wire/time.js';
 import type { CommandStatus } from '../commands/journal.js';
@@ -105,5 +106,6 @@ function toWireUpdate(status: CommandStatus): CommandUpdate {
     ended: toDate(status.endedMs),
     action: status.action === undefined ? 'ACTION_UNSPECIFIED' : toWireAction(status.action),
     service: status.service,
+    ...toWireResult(status.result),
   };
 }

@@ -1,4 +1,5 @@
-import { isFinal, type Action, type Outcome } from '../../model/instance.js';
+import type { CommandResult } from '../../model/command-result.js';
+import { isFinal, type CommandKind, type Outcome } from '../../model/instance.js';
 import type { CommandReport } from '../gateway/parts.js';
 
 /** A one-off order to one instance, as it is stored. Times are wall-clock milliseconds. */
@@ -10,7 +11,7 @@ export interface CommandRecord {
   readonly machine: string;
   readonly machineName: string;
   readonly service: string;
-  readonly action: Action;
+  readonly action: CommandKind;
   readonly outcome: Outcome;
   /** What the agent said, or why it failed. */
   readonly message: string;
@@ -24,10 +25,22 @@ export interface CommandRecord {
   readonly reason: string;
   /** Who asked to cancel it when it had been sent: its agent is told, now or when it comes back. Undefined: nobody. */
   readonly cancelBy?: string | undefined;
+  readonly result?: CommandResult | undefined;
+  /** Set for a target of an operation. */
+  readonly turn?: Turn | undefined;
+}
+
+/** A target's place in its operation. */
+export interface Turn {
+  readonly operation: string;
+  /** From 0. */
+  readonly position: number;
+  readonly canary: boolean;
 }
 
 /** How far an outcome is: a report may only move a command forward. */
 const RANK: Readonly<Record<Outcome, number>> = {
+  PENDING: 0,
   QUEUED: 0,
   DELIVERED: 1,
   UNKNOWN: 1,
@@ -58,6 +71,27 @@ function ended(command: CommandRecord, outcome: Outcome, message: string, nowMs:
   return { ...command, outcome, message, endedMs: nowMs, unknownSinceMs: undefined };
 }
 
+/** Its turn has come, and its machine is not connected: it waits, until `untilMs`. */
+export function queued(command: CommandRecord, untilMs: number): CommandRecord {
+  return isHeld(command) ? { ...command, outcome: 'QUEUED', expiresMs: untilMs } : command;
+}
+
+/** Whether it has not been sent. */
+export function isHeld({ outcome }: CommandRecord): boolean {
+  return outcome === 'PENDING' || outcome === 'QUEUED';
+}
+
+/** It cannot be run where it was to be. */
+export function refused(command: CommandRecord, why: string, nowMs: number): CommandRecord {
+  return isHeld(command) ? ended(command, 'FAILED', why, nowMs) : command;
+}
+
+/** It takes too long: how far it is, its agent will say. */
+export function overdue(command: CommandRecord, why: string, nowMs: number): CommandRecord {
+  if (command.outcome !== 'DELIVERED' && command.outcome !== 'STARTED') return command;
+  return { ...command, outcome: 'UNKNOWN', message: why, unknownSinceMs: nowMs };
+}
+
 /** Time ran out before it started. */
 export function expired(command: CommandRecord, nowMs: number): CommandRecord {
   const message =
@@ -72,14 +106,20 @@ export function cancelled(command: CommandRecord, by: string, nowMs: number): Co
   return ended(command, 'CANCELLED', `cancelled by ${by} before ${when}`, nowMs);
 }
 
+/** Its operation does not come to it any more. */
+export function spared(command: CommandRecord, why: string, nowMs: number): CommandRecord {
+  return ended(command, 'CANCELLED', `it was not ordered: ${why}`, nowMs);
+}
+
 /** It was sent and has not been seen to start: whether it can still be cancelled, its agent knows. The first to ask is kept. */
 export function cancelRequested(command: CommandRecord, by: string): CommandRecord {
   return command.cancelBy === undefined ? { ...command, cancelBy: by } : command;
 }
 
-/** Whether somebody asked to cancel it, and it is not too late as far as is known. */
+/** Whether somebody asked to cancel it, and it is not too late as far as is known. A search can be ended at any time. */
 export function isCancelDue(command: CommandRecord): command is CommandRecord & { readonly cancelBy: string } {
-  return command.cancelBy !== undefined && command.startedMs === undefined && !isSettled(command);
+  const { cancelBy, startedMs, action } = command;
+  return cancelBy !== undefined && (startedMs === undefined || action === 'SEARCH') && !isSettled(command);
 }
 
 /** Contact with its machine is lost: nobody can say how far it is. A command that was never sent just waits on. */
@@ -120,6 +160,7 @@ function progress(command: CommandRecord, report: CommandReport, nowMs: number):
     deliveredMs: command.deliveredMs ?? nowMs,
     startedMs: report.startedMs ?? startedMs,
     endedMs: isFinal(outcome) ? (report.endedMs ?? nowMs) : undefined,
+    result: report.result,
   };
 }
 
@@ -132,7 +173,7 @@ function lostByAgent(command: CommandRecord, report: CommandReport, endedMs: num
 
 /** A report that is older than what is known, or no news. A lost command becomes known again at least as far as it had come. */
 function goesBack(command: CommandRecord, outcome: Outcome): boolean {
-  if (outcome === command.outcome || outcome === 'QUEUED') return true;
+  if (outcome === command.outcome || outcome === 'QUEUED' || outcome === 'PENDING') return true;
   if (command.outcome === 'UNKNOWN' && command.startedMs !== undefined) return RANK[outcome] < RANK.STARTED;
   return RANK[outcome] < RANK[command.outcome];
 }
@@ -145,7 +186,8 @@ export type ResumeStep = 'leave' | 'send' | 'expire' | 'cancel' | 'give up';
  * sent again.
  */
 export function resumeStep(command: CommandRecord, nowMs: number): ResumeStep {
-  if (isSettled(command)) return 'leave';
+  // A target of an operation that was not ordered waits for its turn.
+  if (isSettled(command) || (command.turn && isHeld(command))) return 'leave';
   if (command.startedMs !== undefined) return 'give up';
   if (isCancelDue(command)) return 'cancel';
   return command.expiresMs <= nowMs ? 'expire' : 'send';

@@ -5,10 +5,12 @@ import { MusterError } from '../../kit/errors.js';
 import { newId } from '../../kit/ids.js';
 import type { Logger } from '../../kit/logger.js';
 import { KeyedMutex } from '../../kit/tasks.js';
-import { isFinal, type Action } from '../../model/instance.js';
+import { isFinal, type CommandKind } from '../../model/instance.js';
+import type { LogSearch } from '../../model/log-search.js';
 import type { Changes } from '../changes.js';
 import type { CommandReport, Courier, StillCurrent } from '../gateway/parts.js';
 import type { Table } from '../table.js';
+import { OpenCommands } from './open-commands.js';
 import {
   abandoned,
   cancelled,
@@ -18,9 +20,14 @@ import {
   expired,
   forgotten,
   isCancelDue,
+  isHeld,
   isSettled,
+  overdue,
+  queued,
+  refused,
   reported,
   resumeStep,
+  spared,
   type CommandRecord,
 } from './command.js';
 
@@ -31,11 +38,12 @@ export const HISTORY_MAX = 10_000;
 /** Commands that may wait for one machine. */
 export const WAITING_PER_MACHINE_MAX = 1000;
 const SWEEP_INTERVAL_MS = 500;
+const TARGETS_PER_WRITE = 5000;
 
 export interface RunOrder {
   readonly machine: { readonly id: string; readonly name: string };
   readonly service: string;
-  readonly action: Action;
+  readonly action: CommandKind;
   /** Undefined: COMMAND_EXPIRES_MS. */
   readonly expiresInMs: number | undefined;
   readonly requestId: string;
@@ -48,6 +56,8 @@ export interface CommandsOptions {
   readonly courier: Courier;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** What a search is to look for. */
+  readonly searchOf: (command: CommandRecord) => LogSearch | undefined;
 }
 
 /**
@@ -56,20 +66,18 @@ export interface CommandsOptions {
  */
 export class Commands {
   readonly #options: CommandsOptions;
-  /** Ids of commands that can still change, by machine. */
-  readonly #open = new Map<string, Set<string>>();
+  readonly #open: OpenCommands;
   readonly #byRequest = new Map<string, string>();
   readonly #requests = new KeyedMutex();
-  /** Monotonic deadlines of commands that are open, so that a jump of the wall clock expires nothing. */
-  readonly #deadlines = new Map<string, number>();
-  /** Ids in the order they were made. */
+  /** Ids of those ordered by themselves, in the order they were made. */
   readonly #order: string[];
   #lastNumber = 0;
 
   constructor(options: CommandsOptions) {
     this.#options = options;
+    this.#open = new OpenCommands(options.clock);
     const all = options.table.values().sort((a, b) => a.number - b.number);
-    this.#order = all.map(({ id }) => id);
+    this.#order = all.filter(({ turn }) => !turn).map(({ id }) => id);
     for (const command of all) this.#index(command);
     this.#lastNumber = all.at(-1)?.number ?? 0;
   }
@@ -101,7 +109,7 @@ export class Commands {
 
   /** At a start nobody is connected: what had been sent is unknown until its agent comes back. */
   async resume(): Promise<void> {
-    for (const machine of [...this.#open.keys()]) await this.machineLost(machine);
+    for (const machine of this.#open.machines()) await this.machineLost(machine);
   }
 
   /**
@@ -135,6 +143,7 @@ export class Commands {
     this.require(id);
     const { clock } = this.#options;
     const command = await this.#change(id, (current) => {
+      if (current.turn) throw partOfOperation(current.turn.operation);
       if (current.outcome === 'QUEUED') return cancelled(current, by, clock.now());
       if (current.outcome === 'STARTED' || (current.outcome === 'UNKNOWN' && current.startedMs !== undefined)) {
         throw new MusterError('precondition', 'the command has started: it can no longer be cancelled', {
@@ -155,7 +164,7 @@ export class Commands {
       const command = this.find(id);
       if (command?.machine === machine && current()) this.#tellCancel(command);
     }
-    for (const id of [...(this.#open.get(machine) ?? [])]) {
+    for (const id of this.#open.of(machine)) {
       if (!there.has(id) && current()) await this.#resumeOne(id);
     }
   }
@@ -179,18 +188,18 @@ export class Commands {
   /** Contact with a machine is lost. */
   async machineLost(machine: string): Promise<void> {
     const nowMs = this.#options.clock.now();
-    const ids = [...(this.#open.get(machine) ?? [])];
+    const ids = this.#open.of(machine);
     await Promise.all(ids.map((id) => this.#change(id, (command) => contactLost(command, nowMs))));
   }
 
   /** The machine is gone for good: nothing that waits for it will be sent. */
   async machineRemoved(machine: string, by: string): Promise<void> {
     const nowMs = this.#options.clock.now();
-    const ids = [...(this.#open.get(machine) ?? [])];
+    const ids = this.#open.of(machine);
     await Promise.all(
       ids.map((id) =>
         this.#change(id, (command) =>
-          command.outcome === 'QUEUED'
+          isHeld(command)
             ? cancelled(command, `${by}, who removed the machine,`, nowMs)
             : abandoned(command, by, nowMs),
         ),
@@ -198,15 +207,74 @@ export class Commands {
     );
   }
 
+  /** Stores the targets of an operation, PENDING. Resolves once all are durable; a crash in between leaves some that nothing refers to. */
+  async addTargets(targets: readonly CommandRecord[]): Promise<void> {
+    for (let at = 0; at < targets.length; at += TARGETS_PER_WRITE) {
+      await this.#options.table.putAll(targets.slice(at, at + TARGETS_PER_WRITE).map((target) => [target.id, target]));
+    }
+    for (const target of targets) this.#index(target);
+  }
+
+  /** The number of the next command. */
+  nextNumber(): number {
+    this.#lastNumber += 1;
+    return this.#lastNumber;
+  }
+
+  /** Sends a target whose turn has come; not started within that time, it never will be. Nothing happens to one that was sent before. */
+  async orderTarget(id: string, withinMs: number): Promise<void> {
+    const target = this.find(id);
+    if (target && isHeld(target)) await this.#send(id, withinMs);
+  }
+
+  /** The machine of a target whose turn has come is not connected: it waits for it until then. */
+  async queueTarget(id: string, untilMs: number): Promise<void> {
+    await this.#change(id, (target) => queued(target, untilMs));
+  }
+
+  async expireTarget(id: string): Promise<void> {
+    const { clock } = this.#options;
+    await this.#change(id, (target) => (isHeld(target) ? expired(target, clock.now()) : target));
+  }
+
+  async refuseTarget(id: string, why: string): Promise<void> {
+    const { clock } = this.#options;
+    await this.#change(id, (target) => refused(target, why, clock.now()));
+  }
+
+  async giveUpTarget(id: string, why: string): Promise<void> {
+    const { clock } = this.#options;
+    await this.#change(id, (target) => overdue(target, why, clock.now()));
+  }
+
+  /** Spares a target that was not sent; the agent of one that was sent is asked to cancel it. */
+  async cancelTarget(id: string, why: string): Promise<void> {
+    const { clock } = this.#options;
+    const target = await this.#change(id, (before) =>
+      isHeld(before) ? spared(before, why, clock.now()) : cancelRequested(before, why),
+    );
+    if (target) this.#tellCancel(target);
+  }
+
+  /** Forgets targets whose operation is forgotten, or never began. Resolves once durable. */
+  async removeTargets(ids: readonly string[]): Promise<void> {
+    for (const id of ids) {
+      const target = this.find(id);
+      if (target) this.#open.remove(target);
+    }
+    for (let at = 0; at < ids.length; at += TARGETS_PER_WRITE) {
+      await this.#options.table.remove(ids.slice(at, at + TARGETS_PER_WRITE));
+    }
+  }
+
   /** Expires what waits too long and bounds the history, until the signal aborts. */
   async watchOver(signal: AbortSignal): Promise<void> {
     const { clock, logger } = this.#options;
     for (;;) {
       await sleep(clock, SWEEP_INTERVAL_MS, signal);
-      const nowMs = clock.monotonic();
-      const due = [...this.#deadlines].filter(([, deadlineMs]) => deadlineMs <= nowMs);
+      const due = this.#open.due();
       try {
-        await Promise.all(due.map(([id]) => this.#expire(id)));
+        await Promise.all(due.map((id) => this.#expire(id)));
         await this.#forgetOld();
       } catch (error) {
         logger.error('could not store that commands expired, trying again', { error });
@@ -216,7 +284,7 @@ export class Commands {
 
   async #create(order: RunOrder, expiresInMs: number): Promise<CommandRecord> {
     const { clock, table } = this.#options;
-    if ((this.#open.get(order.machine.id)?.size ?? 0) >= WAITING_PER_MACHINE_MAX) {
+    if (this.#open.countOf(order.machine.id) >= WAITING_PER_MACHINE_MAX) {
       throw new MusterError(
         'exhausted',
         `${WAITING_PER_MACHINE_MAX} commands wait for ${order.machine.name}: cancel some, or let them expire`,
@@ -283,15 +351,18 @@ export class Commands {
   }
 
   /** Sends a command that has not started. That it is sent is durable first, so that a center killed in between does not forget it. */
-  async #send(id: string): Promise<void> {
+  async #send(id: string, withinMs?: number): Promise<void> {
     const { clock, courier } = this.#options;
-    const command = await this.#change(id, (before) =>
-      before.startedMs === undefined ? delivered(before, clock.now()) : before,
-    );
+    const command = await this.#change(id, (before) => {
+      if (before.startedMs !== undefined) return before;
+      const now = clock.now();
+      return { ...delivered(before, now), expiresMs: withinMs === undefined ? before.expiresMs : now + withinMs };
+    });
     if (command?.outcome !== 'DELIVERED') return;
     const { service, action, machine } = command;
-    const expiresInMs = Math.max(1, (this.#deadlines.get(id) ?? 0) - clock.monotonic());
-    if (courier.order(machine, { command: id, service, action, expiresInMs })) return;
+    const expiresInMs = Math.max(1, this.#open.leftMs(command));
+    const search = this.#options.searchOf(command);
+    if (courier.order(machine, { command: id, service, action, expiresInMs, search })) return;
     await this.#change(id, (before) => contactLost(before, clock.now()));
   }
 
@@ -299,7 +370,7 @@ export class Commands {
   async #expire(id: string): Promise<void> {
     const { clock } = this.#options;
     await this.#change(id, (command) => (command.outcome === 'QUEUED' ? expired(command, clock.now()) : command));
-    this.#deadlines.delete(id);
+    this.#open.dropDeadline(id);
   }
 
   /** The one place where a command changes. A settled command stays as it is. */
@@ -308,11 +379,7 @@ export class Commands {
       if (!before || isSettled(before)) return before;
       return change(before);
     });
-    if (after && isSettled(after)) {
-      this.#open.get(after.machine)?.delete(id);
-      if (this.#open.get(after.machine)?.size === 0) this.#open.delete(after.machine);
-      this.#deadlines.delete(id);
-    }
+    if (after && isSettled(after)) this.#open.remove(after);
     return after;
   }
 
@@ -335,13 +402,13 @@ export class Commands {
 
   #index(command: CommandRecord): void {
     if (command.requestId !== '') this.#byRequest.set(`${command.createdBy}\n${command.requestId}`, command.id);
-    if (isSettled(command)) return;
-    const open = this.#open.get(command.machine) ?? new Set();
-    open.add(command.id);
-    this.#open.set(command.machine, open);
-    const { clock } = this.#options;
-    const lifeMs = command.expiresMs - command.createdMs;
-    const leftMs = Math.min(Math.max(0, command.expiresMs - clock.now()), lifeMs);
-    this.#deadlines.set(command.id, clock.monotonic() + leftMs);
+    this.#open.add(command);
   }
+}
+
+function partOfOperation(operation: string): MusterError {
+  return new MusterError('precondition', `the command is a target of operation ${operation}: cancel that`, {
+    reason: 'PART_OF_OPERATION',
+    metadata: { operation },
+  });
 }

@@ -2,13 +2,14 @@ import type { CenterService, Command } from '../../../generated/muster/v1/center
 import { MusterError } from '../../kit/errors.js';
 import { describePrincipal } from '../../rpc/principal.js';
 import type { Handlers } from '../../rpc/types.js';
-import { fromWireAction, toWireAction, toWireOutcome } from '../../wire/instance.js';
-import { fromDuration, toDate } from '../../wire/time.js';
+import { fromWireAction } from '../../wire/instance.js';
+import { fromDuration } from '../../wire/time.js';
 import type { Instances } from '../fleet/instances.js';
 import type { Machines } from '../fleet/machines.js';
 import { pageOf } from '../../model/paging.js';
-import { isSettled, type CommandRecord } from './command.js';
+import { isSettled } from './command.js';
 import type { Commands } from './commands.js';
+import { toWireCommand } from './wire.js';
 
 export type CommandHandlers = Pick<
   Handlers<typeof CenterService>,
@@ -26,26 +27,6 @@ export interface CommandParts {
 /** Digits of a command's number in a page token, so that text order is number order. */
 const NUMBER_DIGITS = 16;
 const WORDS_MAX = 1000;
-
-function toWire(command: CommandRecord): Command {
-  return {
-    id: command.id,
-    machine: command.machine,
-    machineName: command.machineName,
-    service: command.service,
-    action: toWireAction(command.action),
-    outcome: toWireOutcome(command.outcome),
-    message: command.message,
-    created: toDate(command.createdMs),
-    delivered: toDate(command.deliveredMs),
-    started: toDate(command.startedMs),
-    ended: toDate(command.endedMs),
-    expires: toDate(command.expiresMs),
-    unknownSince: toDate(command.unknownSinceMs),
-    createdBy: command.createdBy,
-    reason: command.reason,
-  };
-}
 
 /** Commands: run, look, follow, cancel. */
 export function commandHandlers({ commands, machines, instances, isAssigned }: CommandParts): CommandHandlers {
@@ -69,9 +50,9 @@ export function commandHandlers({ commands, machines, instances, isAssigned }: C
         by: describePrincipal(principal),
         reason: request.reason.slice(0, WORDS_MAX),
       });
-      return toWire(command);
+      return toWireCommand(command);
     },
-    getCommand: (request) => Promise.resolve(toWire(commands.require(request.id))),
+    getCommand: (request) => Promise.resolve(toWireCommand(commands.require(request.id))),
     listCommands: (request) => {
       const machine = request.machine === '' ? undefined : machines.require(request.machine).record.id;
       const wanted = commands
@@ -83,18 +64,18 @@ export function commandHandlers({ commands, machines, instances, isAssigned }: C
         { size: request.pageSize, token: request.pageToken },
         { keyOf: (one) => String(one.number).padStart(NUMBER_DIGITS, '0'), reverse: true },
       );
-      return Promise.resolve({ commands: page.items.map(toWire), nextPageToken: page.nextToken });
+      return Promise.resolve({ commands: page.items.map(toWireCommand), nextPageToken: page.nextToken });
     },
     watchCommand: async function* (request, { signal }): AsyncGenerator<Command> {
       const changed = commands.changes.watch(signal);
       try {
         let told = commands.require(request.id);
-        yield toWire(told);
+        yield toWireCommand(told);
         if (isSettled(told)) return;
         for await (const ids of changed) {
           if (ids.length > 0 && !ids.includes(request.id)) continue;
           told = commands.require(request.id);
-          yield toWire(told);
+          yield toWireCommand(told);
           if (isSettled(told)) return;
         }
       } finally {
@@ -102,6 +83,6 @@ export function commandHandlers({ commands, machines, instances, isAssigned }: C
       }
     },
     cancelCommand: async (request, { principal }) =>
-      toWire(await commands.cancel(request.id, describePrincipal(principal))),
+      toWireCommand(await commands.cancel(request.id, describePrincipal(principal))),
   };
 }

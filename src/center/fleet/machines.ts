@@ -18,6 +18,8 @@ export interface MachineRecord {
   /** Written at most once a minute, and when contact ends. */
   readonly lastContactMs: number | undefined;
   readonly agentVersion: string;
+  /** What its agent can do, as of the last hello; undefined where it has not said so yet. */
+  readonly capabilities?: readonly string[] | undefined;
   readonly bootId: string;
   /** Of the newest session; a session with a lower one is fenced. */
   readonly epoch: number;
@@ -47,6 +49,7 @@ export interface Arrival {
   readonly processId: string;
   readonly bootId: string;
   readonly agentVersion: string;
+  readonly capabilities: readonly string[];
   readonly address: string;
   readonly clockSkewMs: number | undefined;
 }

@@ -25,6 +25,9 @@ const SWEEP_INTERVAL_MS = 1000;
 /** A sweep that comes so long after it was asked for says that the center itself stood still. */
 const SWEEP_LATE_MS = 2 * SWEEP_INTERVAL_MS;
 
+/** Of what an agent says it can do. */
+const CAPABILITIES_MAX = 64;
+const WORD_CHARACTERS_MAX = 64;
 type Stream = Duplex<ConnectResponse, ConnectRequest>;
 
 export interface GatewayOptions {
@@ -268,6 +271,7 @@ export class Gateway implements Courier {
       processId: hello.processId,
       bootId: hello.bootId,
       agentVersion: hello.agentVersion,
+      capabilities: hello.capabilities.slice(0, CAPABILITIES_MAX).map((word) => word.slice(0, WORD_CHARACTERS_MAX)),
       address: context.peer,
       clockSkewMs: helloMs === undefined ? undefined : helloMs - clock.now(),
     });

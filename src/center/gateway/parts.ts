@@ -1,5 +1,7 @@
 import type { MusterError } from '../../kit/errors.js';
-import type { Action, Outcome } from '../../model/instance.js';
+import type { CommandKind, Outcome } from '../../model/instance.js';
+import type { CommandResult } from '../../model/command-result.js';
+import type { LogSearch } from '../../model/log-search.js';
 
 /** What the gateway and the parts behind it tell each other, in domain words. */
 
@@ -37,13 +39,16 @@ export interface CommandReport {
   readonly message: string;
   readonly startedMs: number | undefined;
   readonly endedMs: number | undefined;
+  readonly result: CommandResult;
 }
 
 export interface CommandOrder {
   readonly command: string;
-  readonly action: Action;
+  readonly action: CommandKind;
   readonly service: string;
   readonly expiresInMs: number;
+  /** With SEARCH. */
+  readonly search?: LogSearch | undefined;
 }
 
 export interface TailOrder {
@@ -51,6 +56,10 @@ export interface TailOrder {
   readonly service: string;
   readonly lines: number;
   readonly follow: boolean;
+  /** Go on behind this place; empty: begin with the last lines. */
+  readonly position: string;
+  /** Empty: what the service prints. */
+  readonly file: string;
 }
 
 /** The way to agents that are connected. Each answers false when the machine has no live session. */

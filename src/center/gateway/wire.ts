@@ -9,6 +9,8 @@ import type {
 } from '../../../generated/muster/v1/center.js';
 import type { Instance } from '../../../generated/muster/v1/types.js';
 import { fromWireInstance, fromWireOutcome, toWireAction } from '../../wire/instance.js';
+import { fromWireResult } from '../../wire/command-result.js';
+import { toWireSearch } from '../../wire/log-search.js';
 import { fromDate, toDuration } from '../../wire/time.js';
 import { CHECK_OUTPUT_BYTES_MAX, type InstanceReport } from '../../model/instance.js';
 import type { Inventory } from '../../model/machine.js';
@@ -75,6 +77,7 @@ export function fromWireUpdate(update: CommandUpdate): CommandReport {
     message: update.message.slice(0, TEXT_CHARACTERS_MAX),
     startedMs: fromDate(update.started),
     endedMs: fromDate(update.ended),
+    result: fromWireResult(update),
   };
 }
 
@@ -124,6 +127,7 @@ export function commandFrame(order: CommandOrder): DownFrame {
     service: order.service,
     expiresIn: toDuration(order.expiresInMs),
     tail: undefined,
+    search: order.search && toWireSearch(order.search),
   };
   return { $case: 'command', value };
 }
@@ -134,7 +138,8 @@ export function tailFrame(order: TailOrder): DownFrame {
     action: 'ACTION_UNSPECIFIED',
     service: order.service,
     expiresIn: undefined,
-    tail: { lines: order.lines, follow: order.follow },
+    tail: { lines: order.lines, follow: order.follow, position: order.position, file: order.file },
+    search: undefined,
   };
   return { $case: 'command', value };
 }

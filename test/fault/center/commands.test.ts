@@ -137,7 +137,13 @@ class World {
       clock: this.#clock,
       logger: silentLogger,
     });
-    const commands = new Commands({ table, courier, clock: this.#clock, logger: silentLogger });
+    const commands = new Commands({
+      table,
+      courier,
+      clock: this.#clock,
+      logger: silentLogger,
+      searchOf: () => undefined,
+    });
     this.#commands = commands;
     void commands.resume();
     await this.settle();

@@ -22,7 +22,15 @@ async function fixture() {
   const facts = new Facts({ machines, instances, catalog: { failures: () => [] }, clock, graceMs: () => GRACE_MS });
   const join = () => machines.join({ name: 'a', labels: {}, again: false }, (also) => store.write([also]));
   const connect = (id: string) =>
-    machines.connected(id, { epoch: 1, processId: 'p', bootId: '', agentVersion: '', address: '', clockSkewMs: 0 });
+    machines.connected(id, {
+      epoch: 1,
+      processId: 'p',
+      bootId: '',
+      agentVersion: '',
+      capabilities: [],
+      address: '',
+      clockSkewMs: 0,
+    });
   const lose = async (id: string): Promise<void> => {
     facts.contactLost(id);
     await machines.disconnected(id);

@@ -1,0 +1,366 @@
+import type { Clock } from '../../kit/clock.js';
+import { isCode, messageOf, MusterError } from '../../kit/errors.js';
+import { newId } from '../../kit/ids.js';
+import type { Logger } from '../../kit/logger.js';
+import type { Random } from '../../kit/random.js';
+import { aborted, KeyedMutex, mapBounded } from '../../kit/tasks.js';
+import type { CommandKind } from '../../model/instance.js';
+import type { LogSearch } from '../../model/log-search.js';
+import type { CommandRecord } from '../commands/command.js';
+import type { Commands } from '../commands/commands.js';
+import type { Table } from '../table.js';
+import { Execution } from './execution.js';
+import { OperationLedger, type OperationView } from './ledger.js';
+import type { OperationRecord, Stop } from './operation.js';
+import { ACTION_STRATEGY, readStrategy, SEARCH_STRATEGY, type StrategyWish } from './strategy.js';
+import { chooseTargets, problemOf, type Target, type TargetFleet } from './targets.js';
+
+/** Operations that have not ended. */
+export const OPEN_OPERATIONS_MAX = 200;
+/** Cancellations written at once. */
+const CANCELS_AT_ONCE_MAX = 256;
+
+/** Who wants something, and why. */
+export interface Asking {
+  readonly by: string;
+  /** The address it was asked from. */
+  readonly from: string;
+  readonly reason: string;
+  /** A repeated one answers with the first operation; empty: every call is a new one. */
+  readonly requestId: string;
+  /** Wait for other operations on the service instead of being refused. */
+  readonly wait: boolean;
+}
+
+/** What is wanted. */
+export interface OperationWish extends Asking {
+  readonly action: CommandKind;
+  readonly service: string;
+  readonly selector: string;
+  readonly strategy: StrategyWish;
+  readonly search: LogSearch | undefined;
+}
+
+export interface PlannedTarget extends Target {
+  /** Why it would not run; undefined: it would. */
+  readonly problem: string | undefined;
+}
+
+export interface OperationsOptions {
+  readonly table: Table<OperationRecord>;
+  readonly commands: Commands;
+  readonly fleet: TargetFleet;
+  readonly connected: (machine: string) => boolean;
+  readonly patienceMs: () => number;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+}
+
+/**
+ * Everything fleet-wide: starts operations, lets one at a time have a service, and sees each to its end. What is decided is durable
+ * before it has an effect.
+ */
+export class Operations {
+  readonly ledger: OperationLedger;
+  readonly #options: OperationsOptions;
+  readonly #mutex = new KeyedMutex();
+  #execution: Execution | undefined;
+
+  constructor(options: OperationsOptions) {
+    this.#options = options;
+    this.ledger = new OperationLedger(options, (id) => {
+      this.#execution?.poke(id);
+    });
+  }
+
+  /** Makes what an interrupted start left half done whole, and ends searches: whoever waited for their hits is gone. Call before serving. */
+  async resume(): Promise<void> {
+    await this.ledger.removeOrphans();
+    const message = 'the center was restarted: nobody waits for its hits any more';
+    for (const { id, action } of this.ledger.open()) {
+      if (action === 'SEARCH') await this.ledger.stop(id, { cause: 'reader', message });
+    }
+  }
+
+  /** Carries on what has not ended, until the signal aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    const end = (id: string): Promise<void> => this.#end(id);
+    this.#execution = new Execution({ ...this.#options, ledger: this.ledger, end }, signal);
+    for (const { id, service, startedMs, stop } of this.ledger.open()) {
+      if (startedMs !== undefined) this.#execution.drive(id);
+      else if (stop) await this.#end(id);
+      else this.#letNext(service);
+    }
+    await aborted(signal);
+  }
+
+  /** A machine came or went, or an instance of the service changed: what waits for that looks again. */
+  poke(service?: string): void {
+    for (const record of this.ledger.open()) {
+      if (service === undefined || record.service === service) this.#execution?.poke(record.id);
+    }
+  }
+
+  /** What starting it would do. @throws as start, but for what is under way on the service */
+  plan(wish: OperationWish): { readonly record: OperationRecord; readonly targets: readonly PlannedTarget[] } {
+    const record = this.#recordOf(wish);
+    const targets = chooseTargets(this.#options.fleet, record, this.#options.random);
+    return {
+      record,
+      targets: targets.map((target) => ({ ...target, problem: problemOf(wish.action, target.candidate) })),
+    };
+  }
+
+  /**
+   * Stores an operation with its frozen targets and begins it, or stores that it waits. `before` is told its id before anything is ordered.
+   * @throws invalid for a selector or strategy; not_found when nothing matches; conflict when another has the service; exhausted
+   */
+  start(wish: OperationWish, before: (id: string) => void = () => undefined): Promise<OperationView> {
+    return this.#once(wish, () => {
+      const record = this.#recordOf(wish);
+      // Also for one that is to wait: a mistyped selector is said now.
+      chooseTargets(this.#options.fleet, record, this.#options.random);
+      before(record.id);
+      return this.#enter(record, wish.wait);
+    });
+  }
+
+  /**
+   * A new operation over the failed, expired and unknown targets of one that has ended; on wish over those that were never ordered too.
+   * @throws not_found; precondition when it has not ended, or nothing is left to try again; conflict; invalid for a search
+   */
+  async retry(id: string, asking: Asking, includeCancelled: boolean): Promise<OperationView> {
+    const { record } = this.ledger.require(id);
+    assertRetriable(record);
+    const again: readonly string[] = ['FAILED', 'EXPIRED', 'UNKNOWN', ...(includeCancelled ? ['CANCELLED'] : [])];
+    const targets = this.ledger.targetsOf(id);
+    const machines = targets.filter(({ outcome }) => again.includes(outcome)).map(({ machine }) => machine);
+    if (machines.length === 0) throw nothingToRetry(id, targets);
+    return this.#once(asking, () =>
+      this.#enter({ ...record, ...this.#fresh(asking), retryOf: id, machines }, asking.wait),
+    );
+  }
+
+  /** @throws not_found; precondition when it has ended or is being stopped */
+  async pause(id: string, by: string): Promise<OperationView> {
+    const paused = { by, sinceMs: this.#options.clock.now() };
+    return this.#decide(id, (record) => (record.paused ? record : { ...record, paused }));
+  }
+
+  /** Goes on with one that was paused. @throws as pause */
+  async unpause(id: string): Promise<OperationView> {
+    const view = await this.#decide(id, (record) => (record.paused ? { ...record, paused: undefined } : record));
+    if (view.record.startedMs === undefined) this.#letNext(view.record.service);
+    return view;
+  }
+
+  /** No more targets are ordered, and what has not started does not start. @throws as pause; cancelling again is fine */
+  async cancel(id: string, by: string): Promise<OperationView> {
+    const { record } = this.ledger.require(id);
+    if (record.stop?.cause === 'cancelled') return this.ledger.require(id);
+    await this.#decide(id, (before) => ({ ...before, stop: { cause: 'cancelled', message: `cancelled by ${by}` } }));
+    if (record.startedMs === undefined) await this.#end(id);
+    return this.ledger.require(id);
+  }
+
+  /** A search is to find no more. Nothing happens to one that has ended. */
+  async satisfy(id: string, stop: Stop): Promise<void> {
+    await this.ledger.stop(id, stop);
+  }
+
+  #once(asking: Asking, make: () => Promise<OperationView>): Promise<OperationView> {
+    const { by, requestId } = asking;
+    if (requestId === '') return make();
+    return this.#mutex.run(`request ${by} ${requestId}`, async () => this.ledger.ofRequest(by, requestId) ?? make());
+  }
+
+  #fresh({ by, from, reason, requestId }: Asking): Fresh {
+    return {
+      id: newId('op'),
+      number: 0,
+      requestId,
+      createdBy: by,
+      createdFrom: from,
+      reason,
+      createdMs: this.#options.clock.now(),
+      startedMs: undefined,
+      endedMs: undefined,
+      paused: undefined,
+      stop: undefined,
+      bakeUntilMs: undefined,
+    };
+  }
+
+  #recordOf(wish: OperationWish): OperationRecord {
+    const { action, service, selector, search } = wish;
+    const strategy = readStrategy(wish.strategy, action === 'SEARCH' ? SEARCH_STRATEGY : ACTION_STRATEGY);
+    const what = { action, service, selector, strategy, search };
+    return { ...this.#fresh(wish), ...what, retryOf: undefined, machines: undefined };
+  }
+
+  /** Only one at a time per service gets in here: two can never both believe that they have it. */
+  #enter(record: OperationRecord, wait: boolean): Promise<OperationView> {
+    return this.#mutex.run(`service ${record.service}`, async () => {
+      if (this.ledger.open().length >= OPEN_OPERATIONS_MAX) {
+        throw new MusterError('exhausted', `${OPEN_OPERATIONS_MAX} operations are under way or waiting: let some end`, {
+          reason: 'OPERATIONS_OPEN',
+        });
+      }
+      const holder = record.action === 'SEARCH' ? undefined : this.ledger.holder(record.service);
+      if (holder && !wait) throw heldBy(holder);
+      if (!holder) {
+        // Found before anything is stored, so that what cannot start leaves nothing behind.
+        const targets = this.#freeze(record);
+        await this.#begin(await this.ledger.add(record), targets);
+      } else await this.ledger.add(record);
+      return this.ledger.require(record.id);
+    });
+  }
+
+  #freeze(record: OperationRecord): Target[] {
+    return chooseTargets(this.#options.fleet, record, this.#options.random);
+  }
+
+  /** The targets are durable before the operation says that it has started, and only then is any of them ordered. */
+  async #begin(record: OperationRecord, targets: readonly Target[]): Promise<void> {
+    await this.ledger.addTargets(
+      record.id,
+      targets.map((target, position) => this.#targetRecord(record, target, position)),
+    );
+    await this.ledger.change(record.id, (before) => ({ ...before, startedMs: this.#options.clock.now() }));
+    this.#execution?.drive(record.id);
+  }
+
+  #targetRecord(operation: OperationRecord, { candidate, canary }: Target, position: number): CommandRecord {
+    const { action, service, createdBy, reason } = operation;
+    const nowMs = this.#options.clock.now();
+    return {
+      id: newId('c'),
+      number: this.#options.commands.nextNumber(),
+      requestId: '',
+      machine: candidate.id,
+      machineName: candidate.name,
+      service,
+      action,
+      outcome: 'PENDING',
+      message: '',
+      createdMs: nowMs,
+      expiresMs: nowMs,
+      deliveredMs: undefined,
+      startedMs: undefined,
+      endedMs: undefined,
+      unknownSinceMs: undefined,
+      createdBy,
+      reason,
+      turn: { operation: operation.id, position, canary },
+    };
+  }
+
+  /** Whoever waits first for a service that is free begins. */
+  #letNext(service: string): void {
+    void this.#mutex
+      .run(`service ${service}`, async () => {
+        for (let next = this.#next(service); next; next = this.#next(service)) await this.#beginWaiting(next);
+        await this.ledger.forgetOld();
+      })
+      .catch((error: unknown) => {
+        // It stays as it was, and is looked at again when the next operation of the service ends or the center starts.
+        this.#options.logger.error('an operation that waits could not begin', { service, error });
+      });
+  }
+
+  #next(service: string): OperationRecord | undefined {
+    const first = this.ledger.holder(service)?.record;
+    return first?.startedMs === undefined && !first?.paused && !first?.stop ? first : undefined;
+  }
+
+  /** What matched when it was asked for may match no more. */
+  async #beginWaiting(record: OperationRecord): Promise<void> {
+    let targets: Target[];
+    try {
+      targets = this.#freeze(record);
+    } catch (error) {
+      if (!isCode(error, 'not_found', 'invalid')) throw error;
+      await this.ledger.stop(record.id, { cause: 'nothing', message: messageOf(error) });
+      await this.#end(record.id);
+      return;
+    }
+    await this.#begin(record, targets);
+  }
+
+  /** The one place where a person's decision changes an operation. @throws not_found; precondition */
+  async #decide(id: string, change: (record: OperationRecord) => OperationRecord): Promise<OperationView> {
+    const { record } = this.ledger.require(id);
+    if (record.endedMs !== undefined) throw nothingToChange(id, 'has ended');
+    await this.ledger.change(id, (before) => {
+      if (before.stop) throw nothingToChange(id, 'is being stopped');
+      return change(before);
+    });
+    return this.ledger.require(id);
+  }
+
+  async #end(id: string): Promise<void> {
+    const { clock, commands, logger } = this.#options;
+    await this.ledger.change(id, (record) => ({ ...record, endedMs: clock.now() }));
+    const { record, state, counts } = this.ledger.require(id);
+    // What is not known to have started shall not start after the end, whenever its machine comes back.
+    const loose = this.ledger
+      .targetsOf(id)
+      .filter(({ outcome, startedMs }) => outcome === 'UNKNOWN' && startedMs === undefined);
+    await mapBounded(loose, CANCELS_AT_ONCE_MAX, (target) =>
+      commands.cancelTarget(target.id, 'the end of its operation'),
+    );
+    logger.info('an operation ended', { operation: id, service: record.service, state, counts });
+    this.#letNext(record.service);
+  }
+}
+
+type Fresh = Pick<
+  OperationRecord,
+  | 'id'
+  | 'number'
+  | 'requestId'
+  | 'createdBy'
+  | 'createdFrom'
+  | 'reason'
+  | 'createdMs'
+  | 'startedMs'
+  | 'endedMs'
+  | 'paused'
+  | 'stop'
+  | 'bakeUntilMs'
+>;
+
+function heldBy({ record: { id, action, service, createdBy, reason } }: OperationView): MusterError {
+  const why = reason === '' ? '' : ` (${reason})`;
+  return new MusterError(
+    'conflict',
+    `operation ${id}, ${action.toLowerCase()} of ${service} by ${createdBy}${why}, is under way: follow it with "muster ops watch ${id}", or wait for it with --wait`,
+    { reason: 'OPERATION_HELD', metadata: { operation: id } },
+  );
+}
+
+function assertRetriable({ id, action, endedMs }: OperationRecord): void {
+  if (action === 'SEARCH')
+    throw new MusterError('invalid', 'a search is not tried again: make it anew', { reason: 'ACTION' });
+  if (endedMs !== undefined) return;
+  throw new MusterError('precondition', `operation ${id} has not ended: wait for it, or cancel it first`, {
+    reason: 'OPERATION_OPEN',
+  });
+}
+
+function nothingToRetry(id: string, targets: readonly CommandRecord[]): MusterError {
+  const spared = targets.filter(({ outcome }) => outcome === 'CANCELLED').length;
+  const hint =
+    spared === 0 ? '' : `; ${spared} were cancelled before they started: include those with --include-cancelled`;
+  return new MusterError('precondition', `no target of operation ${id} failed, expired or is unknown${hint}`, {
+    reason: 'NOTHING_TO_RETRY',
+  });
+}
+
+function nothingToChange(id: string, how: string): MusterError {
+  return new MusterError('precondition', `operation ${id} ${how}: nothing can be changed any more`, {
+    reason: 'OPERATION_ENDED',
+  });
+}

@@ -1,0 +1,234 @@
+import type {
+  CenterService,
+  Operation,
+  SearchLogsResponse,
+  StartOperationRequest,
+  WatchOperationResponse,
+} from '../../../generated/muster/v1/center.js';
+import type { LogHit } from '../../../generated/muster/v1/types.js';
+import type { Clock } from '../../kit/clock.js';
+import { MusterError } from '../../kit/errors.js';
+import { pageOf } from '../../model/paging.js';
+import { HIT_FILE_CHARACTERS_MAX, fromWireSearch } from '../../wire/log-search.js';
+import { fromWireAction, fromWireOutcome } from '../../wire/instance.js';
+import { describePrincipal } from '../../rpc/principal.js';
+import type { CallContext, Handlers } from '../../rpc/types.js';
+import type { Commands } from '../commands/commands.js';
+import { isSettled, type CommandRecord } from '../commands/command.js';
+import { toWireCommand } from '../commands/wire.js';
+import type { UploadedBatch } from '../output/service.js';
+import type { OperationView } from './ledger.js';
+import type { Asking, Operations, OperationWish } from './operations.js';
+import { Searches, type SearchEvent } from './searches.js';
+import { clipHits, fromWireStrategy, toWireCoverage, toWireOperation, toWirePlanned, toWireStrategy } from './wire.js';
+
+export type OperationHandlers = Pick<
+  Handlers<typeof CenterService>,
+  | 'startOperation'
+  | 'planOperation'
+  | 'getOperation'
+  | 'listOperations'
+  | 'listTargets'
+  | 'watchOperation'
+  | 'pauseOperation'
+  | 'resumeOperation'
+  | 'cancelOperation'
+  | 'retryOperation'
+  | 'searchLogs'
+>;
+
+/** Searches as the service gives them to callers. */
+export type LogSearches = Searches<UploadedBatch>;
+export const LogSearches = Searches<UploadedBatch>;
+
+export interface OperationParts {
+  readonly operations: Operations;
+  readonly commands: Commands;
+  readonly searches: LogSearches;
+  readonly clock: Clock;
+}
+
+const NUMBER_DIGITS = 16;
+const WORDS_MAX = 1000;
+/** Targets of one frame of a watch. */
+const TARGETS_PER_FRAME = 200;
+/** How long a watch waits for outcomes that are unknown when the operation has ended. */
+const UNKNOWN_LINGER_MS = 3000;
+
+export function clipUploaded(
+  batch: UploadedBatch,
+  room: number,
+): { batch: UploadedBatch; hits: number; clipped: boolean } {
+  const { hits, matching, clipped } = clipHits(batch.hits, room);
+  return { batch: { ...batch, hits }, hits: matching, clipped };
+}
+
+/** Operations: start, plan, look, follow, decide; and searches in logs. */
+export function operationHandlers(parts: OperationParts): OperationHandlers {
+  const { operations } = parts;
+  const { ledger } = operations;
+  const shown = (view: OperationView): Operation => toWireOperation(view, ledger.holder(view.record.service));
+  return {
+    startOperation: async (request, context) => shown(await operations.start(wishOf(request, context))),
+    // eslint-disable-next-line @typescript-eslint/require-await -- a failure must reject, not throw
+    planOperation: async (request, context) => {
+      const { record, targets } = operations.plan(wishOf(request, context));
+      const holder = ledger.holder(request.service);
+      return {
+        targets: targets.map(toWirePlanned),
+        strategy: toWireStrategy(record.strategy),
+        holder: holder && shown(holder),
+      };
+    },
+    // eslint-disable-next-line @typescript-eslint/require-await -- as above
+    getOperation: async ({ id }) => shown(ledger.require(id)),
+    // eslint-disable-next-line @typescript-eslint/require-await -- as above
+    listOperations: async (request) => {
+      const wanted = ledger
+        .list()
+        .filter(({ record }) => request.service === '' || record.service === request.service)
+        .filter(({ record }) => !request.openOnly || record.endedMs === undefined);
+      const page = pageOf(
+        wanted,
+        { size: request.pageSize, token: request.pageToken },
+        { keyOf: ({ record }) => digits(record.number), reverse: true },
+      );
+      return { operations: page.items.map(shown), nextPageToken: page.nextToken };
+    },
+    // eslint-disable-next-line @typescript-eslint/require-await -- as above
+    listTargets: async (request) => {
+      ledger.require(request.operation);
+      const outcomes = new Set(request.outcomes.map(fromWireOutcome));
+      const page = pageOf(
+        ledger.targetsOf(request.operation).filter(({ outcome }) => outcomes.size === 0 || outcomes.has(outcome)),
+        { size: request.pageSize, token: request.pageToken },
+        { keyOf: ({ turn }) => digits(turn?.position ?? 0), weightOf },
+      );
+      return { targets: page.items.map(toWireCommand), nextPageToken: page.nextToken };
+    },
+    watchOperation: ({ id }, { signal }) => watchOperation(parts, shown, { id, signal }),
+    pauseOperation: async ({ id }, { principal }) => shown(await operations.pause(id, describePrincipal(principal))),
+    resumeOperation: async ({ id }) => shown(await operations.unpause(id)),
+    cancelOperation: async ({ id }, { principal }) => shown(await operations.cancel(id, describePrincipal(principal))),
+    retryOperation: async (request, context) =>
+      shown(await operations.retry(request.id, askingOf(request, context), request.includeCancelled)),
+    searchLogs: (request, context) => searchLogs(parts, request, context),
+  };
+}
+
+function digits(number: number): string {
+  return String(number).padStart(NUMBER_DIGITS, '0');
+}
+
+function weightOf({ message, result }: CommandRecord): number {
+  return message.length + (result?.output?.length ?? 0) + (result?.search?.problems.join().length ?? 0);
+}
+
+function askingOf(
+  request: { readonly reason: string; readonly requestId: string; readonly wait: boolean },
+  { principal, peer }: CallContext,
+): Asking {
+  const { reason, requestId, wait } = request;
+  return { by: describePrincipal(principal), from: peer, reason: reason.slice(0, WORDS_MAX), requestId, wait };
+}
+
+/** @throws invalid for an action that cannot be ordered like this */
+function wishOf(request: StartOperationRequest, context: CallContext): OperationWish {
+  const action = fromWireAction(request.action);
+  if (!action) {
+    throw new MusterError('invalid', 'action must be ACTION_START, ACTION_STOP or ACTION_RESTART', {
+      reason: 'ACTION',
+    });
+  }
+  return {
+    ...askingOf(request, context),
+    action,
+    service: request.service,
+    selector: request.selector,
+    strategy: fromWireStrategy(request.strategy),
+    search: undefined,
+  };
+}
+
+interface Watching {
+  readonly id: string;
+  readonly signal: AbortSignal;
+}
+
+/** A target may be told twice, no change is missed: what is told is read after the listening began. */
+async function* watchOperation(
+  { operations, clock }: OperationParts,
+  shown: (view: OperationView) => Operation,
+  { id, signal }: Watching,
+): AsyncGenerator<WatchOperationResponse> {
+  const { ledger } = operations;
+  const enough = new AbortController();
+  const changed = ledger.changes.watch(AbortSignal.any([signal, enough.signal]));
+  let lingering: { cancel(): void } | undefined;
+  try {
+    yield* frames(shown(ledger.require(id)), ledger.targetsOf(id), true);
+    for await (const ids of changed) {
+      const mine = ids.flatMap((one) => ledger.target(one) ?? []).filter(({ turn }) => turn?.operation === id);
+      if (mine.length > 0 || ids.includes(id) || ids.length === 0)
+        yield* frames(shown(ledger.require(id)), mine, false);
+      if (ledger.require(id).record.endedMs === undefined) continue;
+      if (ledger.targetsOf(id).every(isSettled)) return;
+      lingering ??= clock.after(UNKNOWN_LINGER_MS, () => {
+        enough.abort();
+      });
+    }
+  } finally {
+    lingering?.cancel();
+    await changed.return?.();
+  }
+}
+
+function* frames(
+  operation: Operation,
+  targets: readonly CommandRecord[],
+  snapshot: boolean,
+): Generator<WatchOperationResponse> {
+  yield { snapshot, operation, targets: targets.slice(0, TARGETS_PER_FRAME).map(toWireCommand) };
+  for (let at = TARGETS_PER_FRAME; at < targets.length; at += TARGETS_PER_FRAME) {
+    const piece = targets.slice(at, at + TARGETS_PER_FRAME);
+    yield { snapshot: false, operation, targets: piece.map(toWireCommand) };
+  }
+}
+
+type SearchRequest = Parameters<OperationHandlers['searchLogs']>[0];
+
+async function* searchLogs(
+  { searches }: OperationParts,
+  request: SearchRequest,
+  context: CallContext,
+): AsyncGenerator<SearchLogsResponse> {
+  const search = fromWireSearch(request.search);
+  const wish = {
+    ...askingOf({ reason: request.reason, requestId: '', wait: false }, context),
+    action: 'SEARCH' as const,
+    service: request.service,
+    selector: request.selector,
+    strategy: fromWireStrategy(request.strategy),
+    search,
+  };
+  for await (const event of searches.run(wish, context.signal)) yield responseOf(event);
+}
+
+function responseOf(event: SearchEvent<UploadedBatch>): SearchLogsResponse {
+  const nothing: SearchLogsResponse = { operation: undefined, hits: [], ended: [], coverage: undefined };
+  switch (event.kind) {
+    case 'begun':
+      return { ...nothing, operation: toWireOperation(event.operation) };
+    case 'hits':
+      return { ...nothing, hits: event.batch.hits.map((hit) => ownHit(hit, event.target)) };
+    case 'ended':
+      return { ...nothing, ended: [toWireCommand(event.target)] };
+    case 'over':
+      return { ...nothing, coverage: toWireCoverage(event.targets, event.hits, event.clipped) };
+  }
+}
+
+/** Of whom a hit is, the order says, whatever its agent says. */
+function ownHit(hit: LogHit, { machineName, service }: CommandRecord): LogHit {
+  return { ...hit, file: hit.file.slice(0, HIT_FILE_CHARACTERS_MAX), machineName, service };
+}

@@ -1,0 +1,163 @@
+import type {
+  Operation,
+  OperationCounts,
+  OperationState as WireState,
+  PlannedTarget as WirePlanned,
+  SearchCoverage,
+  SearchGap,
+  Strategy as WireStrategy,
+} from '../../../generated/muster/v1/center.js';
+import type { LogHit } from '../../../generated/muster/v1/types.js';
+import type { SearchLimit } from '../../model/log-search.js';
+import { toWireAction, toWireOutcome, toWireState } from '../../wire/instance.js';
+import { toWireLimit, toWireSearch } from '../../wire/log-search.js';
+import { fromDuration, toDate, toDuration } from '../../wire/time.js';
+import type { CommandRecord } from '../commands/command.js';
+import type { OperationView } from './ledger.js';
+import { totalOf, type OperationRecord, type OperationState, type OutcomeCounts } from './operation.js';
+import type { PlannedTarget } from './operations.js';
+import { formatAmount, formatOrder, type Strategy, type StrategyWish } from './strategy.js';
+
+const toWireOperationState = (state: OperationState): WireState => `OPERATION_STATE_${state}`;
+
+export function toWireStrategy(strategy: Strategy): WireStrategy {
+  return {
+    batch: formatAmount(strategy.batch),
+    canary: strategy.canary,
+    bake: toDuration(strategy.bakeMs),
+    budget: formatAmount(strategy.budget),
+    unreachableBudget: formatAmount(strategy.unreachableBudget),
+    order: formatOrder(strategy.order),
+    targetTimeout: toDuration(strategy.targetTimeoutMs),
+    timeout: toDuration(strategy.timeoutMs),
+    queueFor: toDuration(strategy.queueForMs),
+  };
+}
+
+export function fromWireStrategy(wire: WireStrategy | undefined): StrategyWish {
+  if (!wire) return {};
+  const { batch, canary, budget, unreachableBudget, order } = wire;
+  return {
+    batch,
+    canary,
+    budget,
+    unreachableBudget,
+    order,
+    bakeMs: fromDuration(wire.bake),
+    targetTimeoutMs: fromDuration(wire.targetTimeout),
+    timeoutMs: fromDuration(wire.timeout),
+    queueForMs: fromDuration(wire.queueFor),
+  };
+}
+
+function toWireCounts(counts: OutcomeCounts): OperationCounts {
+  return {
+    total: totalOf(counts),
+    pending: counts.PENDING,
+    queued: counts.QUEUED,
+    delivered: counts.DELIVERED,
+    started: counts.STARTED,
+    succeeded: counts.SUCCEEDED,
+    failed: counts.FAILED,
+    expired: counts.EXPIRED,
+    cancelled: counts.CANCELLED,
+    unknown: counts.UNKNOWN,
+  };
+}
+
+export function toWireOperation({ record, state, counts }: OperationView, holder?: OperationView): Operation {
+  return {
+    id: record.id,
+    action: toWireAction(record.action),
+    service: record.service,
+    selector: record.selector,
+    strategy: toWireStrategy(record.strategy),
+    state: toWireOperationState(state),
+    message: messageOf(record, state, holder),
+    created: toDate(record.createdMs),
+    started: toDate(record.startedMs),
+    ended: toDate(record.endedMs),
+    bakeUntil: toDate(record.bakeUntilMs),
+    createdBy: record.createdBy,
+    createdFrom: record.createdFrom,
+    reason: record.reason,
+    counts: toWireCounts(counts),
+    retryOf: record.retryOf ?? '',
+    search: record.search && toWireSearch(record.search),
+  };
+}
+
+function messageOf(
+  { stop, paused, bakeUntilMs }: OperationRecord,
+  state: OperationState,
+  holder: OperationView | undefined,
+): string {
+  if (stop) return stop.message;
+  if (state === 'PAUSED' && paused) return `paused by ${paused.by}`;
+  if (state === 'WAITING' && holder) return `waits for operation ${holder.record.id} by ${holder.record.createdBy}`;
+  return state === 'RUNNING' && bakeUntilMs !== undefined ? 'the canaries succeeded' : '';
+}
+
+export function toWirePlanned({ candidate, why, canary, problem }: PlannedTarget): WirePlanned {
+  return {
+    machine: candidate.id,
+    machineName: candidate.name,
+    why,
+    online: candidate.online,
+    canary,
+    state: candidate.state === undefined ? 'SERVICE_STATE_UNSPECIFIED' : toWireState(candidate.state),
+    problem: problem ?? '',
+  };
+}
+
+/** The front of the hits with at most `room` matching lines; context lines behind the last of them go with what is left out. */
+export function clipHits(
+  hits: readonly LogHit[],
+  room: number,
+): { hits: LogHit[]; matching: number; clipped: boolean } {
+  let matching = 0;
+  for (const [index, { context }] of hits.entries()) {
+    if (context) continue;
+    if (matching === room) return { hits: hits.slice(0, index), matching, clipped: true };
+    matching += 1;
+  }
+  return { hits: [...hits], matching, clipped: false };
+}
+
+/** What a search saw of what it was asked for, from how each target ended. */
+export function toWireCoverage(
+  targets: readonly CommandRecord[],
+  hits: number,
+  clipped: ReadonlySet<string>,
+): SearchCoverage {
+  const reports = targets.flatMap(({ result }) => result?.search ?? []);
+  const limitsOf = ({ machine, result }: CommandRecord): readonly SearchLimit[] => [
+    ...new Set([...(result?.search?.limits ?? []), ...(clipped.has(machine) ? (['LINES'] as const) : [])]),
+  ];
+  const incomplete = targets.filter((target) => target.outcome !== 'SUCCEEDED' || limitsOf(target).length > 0);
+  const times = reports.flatMap(({ firstMs, lastMs }) => [firstMs, lastMs]).filter((time) => time !== undefined);
+  return {
+    machines: targets.length,
+    machinesComplete: targets.length - incomplete.length,
+    machinesPartial: incomplete.filter(({ result }) => result?.search !== undefined).length,
+    files: reports.reduce((sum, report) => sum + report.files, 0),
+    bytes: reports.reduce((sum, report) => sum + report.bytes, 0),
+    hits,
+    first: toDate(times.length === 0 ? undefined : times.reduce((a, b) => Math.min(a, b))),
+    last: toDate(times.length === 0 ? undefined : times.reduce((a, b) => Math.max(a, b))),
+    gaps: incomplete.map((target) => toWireGap(target, limitsOf(target))),
+  };
+}
+
+function toWireGap(
+  { machineName, outcome, message, result }: CommandRecord,
+  limits: readonly SearchLimit[],
+): SearchGap {
+  const problems = result?.search?.problems ?? [];
+  return {
+    machineName,
+    outcome: toWireOutcome(outcome),
+    limits: limits.map(toWireLimit),
+    message: [message, ...problems].filter((text) => text !== '').join('; '),
+  };
+}
