@@ -1,8 +1,9 @@
-import { lstat, rm } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { lstat, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errnoOf } from '../../kit/errors.js';
+import { MusterError, errnoOf } from '../../kit/errors.js';
 import type { Manifest } from '../../model/manifest.js';
-import { inParent, listFiles, matches, pathIn } from '../system/directory.js';
+import { inParent, listFiles, matches, openInside, pathIn } from '../system/directory.js';
 import { isUnfinished, parseRotated } from './names.js';
 
 /** A service whose logs are looked after. */
@@ -40,6 +41,16 @@ export function isDeclared({ service, logs }: LoggedService, name: string): bool
   return name === `${service}.log` || logs.files.some((pattern) => matches(pattern, name));
 }
 
+/** @throws not_found where a service has no log of this name */
+export function checkDeclared(logged: LoggedService, name: string): void {
+  if (isDeclared(logged, name)) return;
+  const { service, logs } = logged;
+  const known = [`${service}.log`, ...logs.files].join(', ');
+  throw new MusterError('not_found', `"${name}" is not a log of ${service}: its logs are ${known}`, {
+    reason: 'LOG_UNKNOWN',
+  });
+}
+
 /** Regular files of a log directory, none of them opened; what a crash left unfinished is removed. */
 export async function logFiles(root: string): Promise<LogFile[]> {
   const found: LogFile[] = [];
@@ -61,6 +72,16 @@ export async function statFile(root: string, name: string): Promise<LogFile | un
     return facts.isFile() && facts.nlink <= 1 ? { name, bytes: facts.size, atMs: facts.mtimeMs } : undefined;
   } catch (error) {
     if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes(errnoOf(error) ?? '')) return undefined;
+    throw error;
+  }
+}
+
+/** Opens a file of a log directory for reading; undefined where it is not there. @throws as openInside */
+export async function openIfThere(root: string, name: string): Promise<FileHandle | undefined> {
+  try {
+    return await openInside(root, name, constants.O_RDONLY);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
     throw error;
   }
 }

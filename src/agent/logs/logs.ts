@@ -2,14 +2,29 @@ import { join } from 'node:path';
 import { sleep, type Clock } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
 import type { Logger } from '../../kit/logger.js';
+import type { LogSearch } from '../../model/log-search.js';
 import { didYouMean } from '../../kit/suggest.js';
 import { KeyedMutex } from '../../kit/tasks.js';
 import { compress } from './compress.js';
-import { isDeclared, logFiles, removeFile, statFile, type LogFile, type LoggedService } from './files.js';
+import {
+  checkDeclared,
+  isDeclared,
+  logFiles,
+  removeFile,
+  statFile,
+  type LogFile,
+  type LoggedService,
+} from './files.js';
 import { nextNumber, planCompression, planRemovals, rotatedAmong } from './housekeeping.js';
 import { Journal } from './journal.js';
+import { rotatedName } from './names.js';
 import { rotate, type Cut, type LogPlace, type RotationTools } from './rotation.js';
 import { freeBytesOf, keepSpace } from './space.js';
+import { FileSearch, type RunningSearch } from './search/search.js';
+import type { LogGuard } from './search/part.js';
+import type { ReleaseAt } from './search/one.js';
+import { searchedLogs } from './search/names.js';
+import { unpackInto } from './search/unpack.js';
 import { Tail, type LogText, type TailOptions } from './tail.js';
 import { keyOf, Unfinished } from './unfinished.js';
 
@@ -23,6 +38,8 @@ export interface LogsOptions {
   readonly freeSpaceFloorBytes?: number;
   /** Free bytes where the logs are; given by tests. */
   readonly freeBytes?: (path: string) => Promise<number>;
+  /** Version of a service that ran at a time; where it is left out, nobody knows. */
+  readonly releaseAt?: ReleaseAt;
   /** False: never shorten files from the front, but copy and truncate. */
   readonly collapse?: boolean;
 }
@@ -40,6 +57,8 @@ export class Logs {
   readonly #followers = new Map<string, Set<(cut: Cut) => void>>();
   readonly #fallbackSaid = new Set<string>();
   readonly #unfinished: Unfinished;
+  /** By log, the rotated file that holds lines which are still in the live one. */
+  readonly #copied = new Map<string, string>();
   #checking: Promise<void> | undefined;
 
   constructor(options: LogsOptions) {
@@ -57,7 +76,7 @@ export class Logs {
       logger: options.logger,
       exclusive: this.#exclusive,
       onCut: (key, cut) => {
-        this.#tellFollowers(key, cut);
+        this.#cutDone(key, cut);
       },
     });
   }
@@ -86,42 +105,74 @@ export class Logs {
    * @throws not_found for a service that is not here, or a file that is not one of its logs
    */
   async *tail(service: string, options: TailOptions, signal: AbortSignal): AsyncGenerator<LogText> {
-    const services = this.#options.services();
-    const logged = services.find((one) => one.service === service);
-    if (!logged) {
-      const hint = didYouMean(
-        service,
-        services.map((one) => one.service),
-      );
-      throw new MusterError('not_found', `there is no service "${service}" on this machine.${hint}`, {
-        reason: 'SERVICE_UNKNOWN',
-      });
-    }
+    const logged = this.#logged(service);
     const name = options.file ?? `${service}.log`;
-    if (options.file !== undefined && !isDeclared(logged, options.file)) {
-      throw new MusterError(
-        'not_found',
-        `"${options.file}" is not a log of ${service}: its logs are ${[`${service}.log`, ...logged.logs.files].join(', ')}`,
-        { reason: 'LOG_UNKNOWN' },
-      );
-    }
+    if (options.file !== undefined) checkDeclared(logged, options.file);
     await this.#unfinished.finish();
     const key = keyOf({ root: logged.root, name });
     const tail = new Tail({ root: logged.root, name, clock: this.#options.clock }, options, (work) =>
       this.#exclusive.run(key, work),
     );
-    const followers = this.#followers.get(key) ?? new Set();
-    this.#followers.set(key, followers);
-    followers.add(tail.onCut);
+    const unfollow = this.#follow(key, tail.onCut);
     try {
       const nothing = options.file === undefined ? await this.#whyNothing(logged, name) : undefined;
       if (nothing !== undefined) yield { file: name, text: nothing, notice: true };
       yield* tail.read(signal);
     } finally {
-      followers.delete(tail.onCut);
-      if (followers.size === 0) this.#followers.delete(key);
+      unfollow();
       await tail.close();
     }
+  }
+
+  /**
+   * A search in the logs of a service, as they are now; it begins when its hits are asked for.
+   * @throws not_found for a service that is not here or has no logs, or a file that is not one of them
+   */
+  async search(service: string, search: LogSearch): Promise<RunningSearch> {
+    const { clock, dataDirectory, releaseAt = () => '', freeBytes = freeBytesOf } = this.#options;
+    const logged = this.#logged(service);
+    const names = await searchedLogs(logged, search.file);
+    await this.#unfinished.finish();
+    const scratch = join(dataDirectory, 'logs', '.rotation');
+    return new FileSearch(logged, names, search, {
+      clock,
+      releaseAt,
+      guard: (name) => this.#guard({ root: logged.root, name }),
+      unpack: unpackInto({ clock, directory: scratch, freeBytes: () => freeBytes(dataDirectory) }),
+    });
+  }
+
+  #guard(place: { readonly root: string; readonly name: string }): LogGuard {
+    const key = keyOf(place);
+    return {
+      exclusive: (work) => this.#exclusive.run(key, work),
+      follow: (onCut) => this.#follow(key, onCut),
+      copied: () => this.#copied.get(key),
+    };
+  }
+
+  /** @throws not_found naming the nearest service */
+  #logged(service: string): LoggedService {
+    const services = this.#options.services();
+    const logged = services.find((one) => one.service === service);
+    if (logged) return logged;
+    const hint = didYouMean(
+      service,
+      services.map((one) => one.service),
+    );
+    throw new MusterError('not_found', `there is no service "${service}" on this machine.${hint}`, {
+      reason: 'SERVICE_UNKNOWN',
+    });
+  }
+
+  #follow(key: string, onCut: (cut: Cut) => void): () => void {
+    const followers = this.#followers.get(key) ?? new Set();
+    this.#followers.set(key, followers);
+    followers.add(onCut);
+    return () => {
+      followers.delete(onCut);
+      if (followers.size === 0 && this.#followers.get(key) === followers) this.#followers.delete(key);
+    };
   }
 
   /** Why a log that nobody named is empty, where that is by its nature. */
@@ -191,17 +242,25 @@ export class Logs {
     const key = keyOf(place);
     const bytesMax = logged.logs.maxSizeBytes * ENDLESS_LINE_FACTOR;
     const anyLine = bytes > bytesMax;
+    // Where it fails, this holds until it is finished or undone, and the next rotation begins.
+    this.#copied.set(key, rotatedName(place.name, number));
     const cut = await rotate(this.#tools, place, { number, anyLine, bytesMax }, (work) =>
       this.#exclusive.run(key, async () => {
         const done = await work();
-        if (done) this.#tellFollowers(key, done);
+        if (done) this.#cutDone(key, done);
         return done;
       }),
     );
+    this.#copied.delete(key);
     if (!cut) return false;
     const { rotated, from, end } = cut;
     this.#options.logger.info('a log was rotated', { service: logged.service, to: rotated, bytes: end - from });
     return true;
+  }
+
+  #cutDone(key: string, cut: Cut): void {
+    this.#copied.delete(key);
+    this.#tellFollowers(key, cut);
   }
 
   #tellFollowers(key: string, cut: Cut): void {

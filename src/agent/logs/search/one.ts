@@ -1,0 +1,190 @@
+import { readFile } from 'node:fs/promises';
+import { formatDuration } from '../../../kit/durations.js';
+import { messageOf } from '../../../kit/errors.js';
+import type { LogHit, LogSearch } from '../../../model/log-search.js';
+import type { LogBytes } from './bytes.js';
+import { Collector } from './collector.js';
+import { TimeFilter } from './filter.js';
+import { Grep, MEMORY_KIB_MAX, type GrepEnd, type GrepInput } from './grep.js';
+import { GrepOutput, type PrintedLine } from './output.js';
+import { hasSpan, type Planned } from './plan.js';
+import type { Progress } from './report.js';
+
+/** Version of a service that ran at a time; empty where that cannot be known. @param precisionMs what the time can tell apart */
+export type ReleaseAt = (service: string, ms: number, precisionMs: number) => string;
+
+export interface PartContext {
+  readonly service: string;
+  readonly search: LogSearch;
+  readonly progress: Progress;
+  readonly releaseAt: ReleaseAt;
+  readonly signal: AbortSignal;
+}
+
+const FEED_BYTES = 256 * 1024;
+/** How far the beginning of a line is looked for. */
+const LINE_LOOK_BYTES_MAX = 1024 * 1024;
+/** What a shell says of a program whose reader has left. */
+const NOT_READ = 128 + 13;
+
+/** The search of one part: yields its hits, and says to the progress what became of it. Afterwards `done` says whether the search is over. */
+export class PartSearch {
+  readonly #planned: Planned;
+  readonly #context: PartContext;
+  readonly #filter: TimeFilter;
+  readonly #collector: Collector;
+  #fed = 0;
+  #enough = false;
+  done = false;
+
+  constructor(planned: Planned, context: PartContext) {
+    this.#planned = planned;
+    this.#context = context;
+    const { part, inside, earlierMs } = planned;
+    const { sinceMs, untilMs } = context.search;
+    this.#filter = new TimeFilter({
+      span: { sinceMs, untilMs },
+      referenceMs: part.modifiedMs,
+      bytes: inside ? undefined : part.bytes,
+      earlierMs,
+    });
+    this.#collector = new Collector(context.search, context.progress);
+  }
+
+  async *hits(): AsyncGenerator<readonly LogHit[]> {
+    const { search, progress, signal } = this.#context;
+    const from = await this.#start();
+    // grep counts what the filter drops: it can be told when to stop only where nothing is dropped.
+    const linesMax = hasSpan(search) ? undefined : search.linesMax - progress.hits + 1;
+    const grep = new Grep(this.#input(from), { search, linesMax, cpuMs: search.cpuMs - progress.cpuMs, signal });
+    try {
+      yield* this.#read(grep, from);
+    } catch (error) {
+      grep.kill();
+      if (!signal.aborted) this.#partly(messageOf(error));
+    } finally {
+      await this.#conclude(grep, from);
+    }
+  }
+
+  async #conclude(grep: Grep, from: number): Promise<void> {
+    const { progress, signal } = this.#context;
+    const { to, wantedFrom, firstMs, lastMs } = this.#planned;
+    const end = await grep.ended;
+    progress.cpuMs += end.cpuMs;
+    const whole = end.how === 'ok' && !this.#enough && grep.feedError === undefined;
+    progress.bytes += whole ? to - from : await this.#readBytes(from);
+    if (this.#enough) progress.cut('LINES');
+    else if (!signal.aborted) this.#judge(end, grep);
+    if (!whole) return;
+    if (this.#planned.from <= wantedFrom) progress.files += 1;
+    progress.sawTime(firstMs);
+    progress.sawTime(lastMs);
+  }
+
+  async *#read(grep: Grep, from: number): AsyncGenerator<readonly LogHit[]> {
+    const output = new GrepOutput();
+    const firstLine = this.#planned.part.bytes && this.#planned.part.bytes.begin > 0 ? 1 : 0;
+    for await (const chunk of grep.output()) {
+      const before = (await grep.linesBefore) + firstLine;
+      for (const printed of output.push(chunk)) {
+        if (!(await this.#take(printed, before, from))) {
+          this.#enough = true;
+          this.done = true;
+          break;
+        }
+        if (this.#collector.full) yield this.#collector.drain();
+      }
+      const rest = this.#collector.drain();
+      if (rest.length > 0) yield rest;
+      if (this.#enough) return;
+    }
+  }
+
+  /** False: there are as many as asked for. */
+  async #take(printed: PrintedLine, linesBefore: number, from: number): Promise<boolean> {
+    if (!(await this.#filter.keeps(printed, printed.offset + from))) return true;
+    const { service, releaseAt, progress } = this.#context;
+    const time = this.#filter.timeOf(printed.text);
+    progress.sawTime(time?.ms);
+    return this.#collector.take(printed, {
+      file: this.#planned.part.name,
+      line: printed.line + linesBefore,
+      timeMs: time?.ms,
+      release: time ? releaseAt(service, time.ms, time.precisionMs) : this.#planned.release,
+    });
+  }
+
+  async #start(): Promise<number> {
+    const { part, from, to, wantedFrom } = this.#planned;
+    return part.bytes && from > wantedFrom ? lineStart(part.bytes, from, to) : from;
+  }
+
+  #input(from: number): GrepInput {
+    const { part, to } = this.#planned;
+    const begin = part.bytes?.begin ?? 0;
+    const skipBytes = from - begin;
+    if (part.descriptor === undefined && part.bytes) {
+      return { source: this.#feed(part.bytes, to), skipBytes, takeBytes: undefined, gzip: false };
+    }
+    return {
+      source: part.descriptor ?? 'nothing',
+      skipBytes,
+      takeBytes: to < part.size ? to - from : undefined,
+      gzip: part.bytes === undefined,
+    };
+  }
+
+  async *#feed(bytes: LogBytes, to: number): AsyncGenerator<Buffer> {
+    for (let at = bytes.begin; at < to;) {
+      const chunk = await bytes.read(at, Math.min(FEED_BYTES, to - at));
+      at += chunk.length;
+      this.#fed = at;
+      yield chunk;
+    }
+  }
+
+  /** Of one that was not searched to its end: how far it was read. */
+  async #readBytes(from: number): Promise<number> {
+    const { part, to } = this.#planned;
+    if (part.descriptor === undefined) return Math.max(this.#fed - from, 0);
+    if (!part.bytes) return 0;
+    const text = await readFile(`/proc/self/fdinfo/${part.descriptor}`, 'utf8').catch(() => '');
+    const position = Number(/^pos:\s*(\d+)$/m.exec(text)?.[1] ?? 0);
+    return Math.min(Math.max(position - from, 0), to - from);
+  }
+
+  #judge({ how, message }: GrepEnd, grep: Grep): void {
+    const { name } = this.#planned.part;
+    if (how === 'cpu') {
+      outOfCpu(this.#context, name);
+      this.done = true;
+    } else if (how === 'memory') {
+      this.#partly(`${MEMORY_KIB_MAX / 1024} MiB of memory were not enough, for a line that long or for this pattern`);
+    } else if (how === 'failed') {
+      this.#partly(message === '' ? 'grep was ended by others' : message);
+    } else if (grep.feedError !== undefined) {
+      this.#partly(messageOf(grep.feedError));
+    } else if (grep.gzipCode !== undefined && grep.gzipCode !== 0 && grep.gzipCode !== NOT_READ) {
+      this.#partly(`it is damaged: ${message}`);
+    }
+  }
+
+  #partly(why: string): void {
+    this.#context.progress.say(`${this.#planned.part.name} was searched in part only: ${why}`, 'PROBLEM');
+  }
+}
+
+export function outOfCpu({ search, progress }: Pick<PartContext, 'search' | 'progress'>, name: string): void {
+  progress.say(
+    `stopped after ${formatDuration(search.cpuMs)} of processor time, in ${name}: ask for more of it, for a simpler pattern, or for less time`,
+    'CPU',
+  );
+}
+
+/** Where the next line begins, at or behind `from`. */
+async function lineStart(bytes: LogBytes, from: number, to: number): Promise<number> {
+  const chunk = await bytes.read(from - 1, Math.min(LINE_LOOK_BYTES_MAX, to - from + 1));
+  const end = chunk.indexOf(0x0a);
+  return end < 0 ? from : Math.min(from + end, to);
+}

@@ -1,0 +1,216 @@
+import type { FileHandle } from 'node:fs/promises';
+import type { Clock } from '../../../kit/clock.js';
+import { messageOf, MusterError } from '../../../kit/errors.js';
+import type { LogHit, LogSearch, SearchReport } from '../../../model/log-search.js';
+import type { LoggedService } from '../files.js';
+import { shareBytes } from './budget.js';
+import { Grep, type GrepEnd, type GrepInput } from './grep.js';
+import { outOfCpu, PartSearch, type ReleaseAt } from './one.js';
+import { partsOf, unpackedPart, type LogGuard, type Part, type PartSlot } from './part.js';
+import { planPart, type Planned } from './plan.js';
+import { Progress } from './report.js';
+
+export interface SearchParts {
+  readonly clock: Clock;
+  readonly guard: (name: string) => LogGuard;
+  /** Unpacks a compressed file into one without a name. @throws why it could not */
+  readonly unpack: (descriptor: number, size: number, signal: AbortSignal) => Promise<FileHandle>;
+  readonly releaseAt: ReleaseAt;
+}
+
+/** Files kept open from the beginning, so that rotating, compressing or removing them changes nothing; more are opened when their turn comes. */
+export const HELD_FILES_MAX = 64;
+const PATTERN_CPU_MS = 5000;
+
+/** One search in the logs of a service. */
+export interface RunningSearch {
+  /**
+   * Hits file by file, the oldest lines of a log first; ends by itself. Nothing is read ahead while a batch is not taken; leaving the loop
+   * ends the search.
+   * @throws invalid for a pattern that grep does not take
+   */
+  hits(signal: AbortSignal): AsyncGenerator<readonly LogHit[]>;
+  /** What was looked at so far. */
+  report(): SearchReport;
+}
+
+/** A part with what is to be searched of it, and how it is opened where it is not kept open. */
+interface Turn {
+  readonly slot: PartSlot;
+  readonly planned: Planned;
+}
+
+export class FileSearch implements RunningSearch {
+  readonly #logged: LoggedService;
+  readonly #names: readonly string[];
+  readonly #search: LogSearch;
+  readonly #parts: SearchParts;
+  readonly #progress: Progress;
+  readonly #open = new Set<Part>();
+
+  /** @param names of the logs to search, in the order of the answer */
+  constructor(logged: LoggedService, names: readonly string[], search: LogSearch, parts: SearchParts) {
+    this.#logged = logged;
+    this.#names = names;
+    this.#search = search;
+    this.#parts = parts;
+    this.#progress = new Progress(parts.clock);
+  }
+
+  report(): SearchReport {
+    return this.#progress.report();
+  }
+
+  async *hits(signal: AbortSignal): AsyncGenerator<readonly LogHit[]> {
+    let over = false;
+    try {
+      await this.#tryPattern(signal);
+      for (const turn of this.#withinBudget(await this.#plan(signal))) {
+        over = yield* this.#take(turn, signal);
+        if (over || signal.aborted) break;
+      }
+      over = over || !signal.aborted;
+    } catch (error) {
+      over = true;
+      throw error;
+    } finally {
+      if (!over) this.#progress.cut('CANCELLED');
+      for (const part of [...this.#open]) await this.#close(part);
+    }
+  }
+
+  /** Before anything is searched, so that a bad pattern is an error and not a problem of each file. */
+  async #tryPattern(signal: AbortSignal): Promise<void> {
+    const input: GrepInput = { source: 'nothing', skipBytes: 0, takeBytes: undefined, gzip: false };
+    const search = this.#search;
+    const grep = new Grep(input, { search, linesMax: undefined, cpuMs: PATTERN_CPU_MS, signal });
+    grep.discard();
+    const end = await grep.ended;
+    this.#progress.cpuMs += end.cpuMs;
+    if (end.how !== 'ok' && !signal.aborted) throw badPattern(end);
+  }
+
+  async #plan(signal: AbortSignal): Promise<Turn[]> {
+    const turns: Turn[] = [];
+    for (const name of this.#names) {
+      const room = Math.max(HELD_FILES_MAX - this.#open.size, 0);
+      let earlierMs: number | undefined;
+      for (const slot of await partsOf(this.#logged, name, this.#parts.guard(name), room)) {
+        const planned = signal.aborted ? undefined : await this.#look(slot, earlierMs);
+        if (planned) turns.push({ slot, planned });
+        earlierMs = planned?.lastMs;
+      }
+    }
+    this.#progress.filesTotal += turns.length;
+    return turns;
+  }
+
+  /** Undefined: there is nothing to search in it, or it cannot be searched, which is said. */
+  async #look(slot: PartSlot, earlierMs: number | undefined): Promise<Planned | undefined> {
+    try {
+      const part = await this.#opened(slot);
+      if (!part) throw new MusterError('unavailable', 'it was removed meanwhile');
+      const planned = await planPart(part, this.#search, earlierMs);
+      if (!planned || slot.late) await this.#close(part);
+      return planned;
+    } catch (error) {
+      this.#progress.filesTotal += 1;
+      this.#progress.say(`${slot.name} was not searched: ${messageOf(error)}`, 'PROBLEM');
+      return undefined;
+    }
+  }
+
+  async #opened(slot: PartSlot): Promise<Part | undefined> {
+    const part = await slot.open();
+    if (part) this.#open.add(part);
+    return part;
+  }
+
+  async #close(part: Part): Promise<void> {
+    this.#open.delete(part);
+    await part.close();
+  }
+
+  /** The newest bytes there are, in their order. */
+  #withinBudget(turns: readonly Turn[]): Turn[] {
+    const { bytesMax } = this.#search;
+    const wanted = turns.map(({ planned: { part, from, to } }) => ({
+      bytes: to - from,
+      modifiedMs: part.modifiedMs,
+      divisible: part.bytes !== undefined,
+    }));
+    const shares = shareBytes(wanted, bytesMax);
+    const cut = turns.filter(({ planned: { from, to } }, index) => (shares[index] ?? 0) < to - from);
+    if (cut.length > 0) {
+      const names = cut.length > 3 ? `${cut.length} files` : cut.map(({ slot }) => slot.name).join(', ');
+      this.#progress.say(`older lines, in ${names}, were left out: there are more than ${bytesMax} bytes`, 'BYTES');
+    }
+    return turns.flatMap((turn, index) => {
+      const share = shares[index] ?? 0;
+      const { from, to } = turn.planned;
+      return share === 0 && to > from ? [] : [{ ...turn, planned: { ...turn.planned, from: to - share } }];
+    });
+  }
+
+  /** @returns whether the search is over */
+  async *#take(turn: Turn, signal: AbortSignal): AsyncGenerator<readonly LogHit[], boolean> {
+    const context = {
+      ...this.#parts,
+      service: this.#logged.service,
+      search: this.#search,
+      progress: this.#progress,
+      signal,
+    };
+    if (this.#search.cpuMs <= this.#progress.cpuMs) {
+      outOfCpu(context, turn.slot.name);
+      return true;
+    }
+    const planned = await this.#ready(turn, signal);
+    if (!planned) return false;
+    if (planned.remark !== undefined) this.#progress.say(planned.remark);
+    const search = new PartSearch(planned, context);
+    yield* search.hits();
+    await this.#close(planned.part);
+    return search.done;
+  }
+
+  /** Opens what was not kept open, and unpacks what has to be. Undefined: that failed, which is said, or it holds nothing. */
+  async #ready({ slot, planned }: Turn, signal: AbortSignal): Promise<Planned | undefined> {
+    try {
+      const now = slot.late ? await this.#reopened(slot, planned) : planned;
+      const ready = now.unpack ? await this.#unpacked(now, signal) : now;
+      if (ready && ready.to > ready.from) return ready;
+      this.#progress.files += 1;
+    } catch (error) {
+      this.#progress.say(`${slot.name} was not searched: ${messageOf(error)}`, 'PROBLEM');
+    }
+    return undefined;
+  }
+
+  async #reopened(slot: PartSlot, planned: Planned): Promise<Planned> {
+    const part = await this.#opened(slot);
+    if (!part) throw new MusterError('unavailable', 'it was removed meanwhile');
+    if (part.name === planned.part.name) return { ...planned, part };
+    // It was compressed meanwhile.
+    return (await planPart(part, this.#search, planned.earlierMs)) ?? { ...planned, part, to: planned.from };
+  }
+
+  async #unpacked(planned: Planned, signal: AbortSignal): Promise<Planned | undefined> {
+    const { part, earlierMs } = planned;
+    const file = await this.#parts.unpack(part.descriptor ?? -1, part.size, signal);
+    await this.#close(part);
+    const unpacked = unpackedPart(part, file, (await file.stat()).size);
+    this.#open.add(unpacked);
+    return planPart(unpacked, this.#search, earlierMs);
+  }
+}
+
+function badPattern({ how, message }: GrepEnd): MusterError {
+  const why: Partial<Record<GrepEnd['how'], string>> = {
+    cpu: `preparing it alone takes more than ${PATTERN_CPU_MS / 1000} s of processor time: make it simpler`,
+    memory: 'preparing it takes more memory than a search may use: make it simpler',
+  };
+  const text = why[how] ?? (message === '' ? 'grep could not be run' : message);
+  const fields = [{ field: 'pattern', description: text }];
+  return new MusterError('invalid', `this pattern cannot be searched for: ${text}`, { reason: 'PATTERN', fields });
+}

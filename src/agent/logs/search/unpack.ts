@@ -1,0 +1,50 @@
+import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '../../../kit/clock.js';
+import { formatSize } from '../../../kit/durations.js';
+import { MusterError } from '../../../kit/errors.js';
+import { newId } from '../../../kit/ids.js';
+import { runExternal } from '../../system/external.js';
+
+export interface UnpackOptions {
+  readonly clock: Clock;
+  /** Of the agent's own. */
+  readonly directory: string;
+  /** Free bytes there. */
+  readonly freeBytes: () => Promise<number>;
+}
+
+const TIMEOUT_MS = 10 * 60_000;
+/** Left free: below it the agent removes logs. */
+const FREE_BYTES_LEAST = 300 * 1024 * 1024;
+const FILE_BLOCK_BYTES = 512;
+const SCRIPT = 'ulimit -c 0; ulimit -f "$1"; exec gzip -dc';
+
+/** Decompresses into a file without a name, so that no crash leaves it behind. */
+export function unpackInto({
+  clock,
+  directory,
+  freeBytes,
+}: UnpackOptions): (descriptor: number, size: number) => Promise<FileHandle> {
+  return async (descriptor, size) => {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    if ((await freeBytes()) - size < FREE_BYTES_LEAST) {
+      const text = `there is no room to unpack it (${formatSize(size)}): make some, or search without since and until`;
+      throw new MusterError('exhausted', text, { reason: 'DISK_ALMOST_FULL' });
+    }
+    const path = join(directory, `${newId('unpack')}.tmp`);
+    const file = await open(path, 'wx+', 0o600);
+    try {
+      await rm(path);
+      const blocks = String(Math.ceil(size / FILE_BLOCK_BYTES) + 1);
+      const command = ['nice', '-n', '5', 'sh', '-c', SCRIPT, 'sh', blocks];
+      const external = { command, timeoutMs: TIMEOUT_MS, stdin: descriptor, stdout: file.fd };
+      const { code, output } = await runExternal(clock, external);
+      if (code === 0) return file;
+      throw new MusterError('data_loss', `it cannot be decompressed: ${output === '' ? 'gzip failed' : output}`);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  };
+}

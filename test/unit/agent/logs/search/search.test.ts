@@ -1,0 +1,303 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { appendFile, link, mkdir, mkdtemp, readdir, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, it, type TestContext } from 'node:test';
+import { Logs } from '../../../../../src/agent/logs/logs.js';
+import type { LoggedService } from '../../../../../src/agent/logs/files.js';
+import { systemClock } from '../../../../../src/kit/clock.js';
+import { createLogger } from '../../../../../src/kit/logger.js';
+import { isCode } from '../../../../../src/kit/errors.js';
+import {
+  HIT_BYTES_MAX,
+  SEARCH_BYTES_DEFAULT,
+  SEARCH_CPU_DEFAULT_MS,
+  type LogHit,
+  type LogSearch,
+  type SearchReport,
+} from '../../../../../src/model/log-search.js';
+
+const KIB = 1024;
+const ANY: LogSearch = {
+  pattern: 'x',
+  regex: false,
+  ignoreCase: false,
+  sinceMs: undefined,
+  untilMs: undefined,
+  before: 0,
+  after: 0,
+  linesMax: 1000,
+  bytesMax: SEARCH_BYTES_DEFAULT,
+  cpuMs: SEARCH_CPU_DEFAULT_MS,
+  file: '',
+};
+
+interface Found {
+  readonly hits: LogHit[];
+  readonly batches: number;
+  readonly report: SearchReport;
+}
+
+interface Bench {
+  readonly root: string;
+  readonly logs: Logs;
+  readonly write: (name: string, text: string, atMs?: number) => Promise<void>;
+  readonly find: (search: Partial<LogSearch>, signal?: AbortSignal) => Promise<Found>;
+}
+
+async function bench(t: TestContext, more: Partial<LoggedService> = {}): Promise<Bench> {
+  const data = await mkdtemp(join(tmpdir(), 'muster-search-'));
+  t.after(() => rm(data, { recursive: true, force: true }));
+  const root = join(data, 'logs', 'app');
+  await mkdir(root, { recursive: true });
+  const limits = { files: ['*.log', 'sub/*.log'], maxSizeBytes: 64 * KIB, keep: 1000, maxAgeMs: 1e12 };
+  const app: LoggedService = { service: 'app', root, logs: limits, ...more };
+  const logs = new Logs({
+    dataDirectory: data,
+    services: () => [app],
+    clock: systemClock,
+    logger: createLogger('error'),
+    freeSpaceFloorBytes: 0,
+    releaseAt: (_service, ms) => (ms >= Date.UTC(2026, 10, 23, 12) ? '2.0.0' : '1.0.0'),
+  });
+  return {
+    root,
+    logs,
+    write: async (name, text, atMs) => {
+      const path = join(root, name);
+      await mkdir(join(path, '..'), { recursive: true });
+      await writeFile(path, text);
+      if (atMs !== undefined) await utimes(path, atMs / 1000, atMs / 1000);
+    },
+    find: async (search, signal = new AbortController().signal) => {
+      const running = await logs.search('app', { ...ANY, ...search });
+      const hits: LogHit[] = [];
+      let batches = 0;
+      for await (const batch of running.hits(signal)) {
+        hits.push(...batch);
+        batches += 1;
+      }
+      return { hits, batches, report: running.report() };
+    },
+  };
+}
+
+const shown = ({ file, line, text }: LogHit): string => `${file}:${line}:${text}`;
+
+describe('what a search finds', () => {
+  it('is in all logs and rotated files, compressed ones too, the oldest lines of each first', async (t) => {
+    const b = await bench(t);
+    await b.write('app.log.000001', 'a x 1\nb\n');
+    execFileSync('gzip', [join(b.root, 'app.log.000001')]);
+    await b.write('app.log.000002', 'c\nd x 2\n');
+    await b.write('app.log', '[muster: earlier lines are in app.log.000002]   \ne x 3\nf\ng x 4');
+    await b.write('other.log', 'h x 5\n');
+    await b.write('sub/deep.log', 'i x 6\n');
+    await b.write('secret.txt', 'j x 7\n');
+    const { hits, report } = await b.find({});
+    assert.deepEqual(hits.map(shown), [
+      'app.log.000001.gz:1:a x 1',
+      'app.log.000002:2:d x 2',
+      'app.log:2:e x 3',
+      'app.log:4:g x 4',
+      'other.log:1:h x 5',
+      'sub/deep.log:1:i x 6',
+    ]);
+    assert.deepEqual([report.files, report.filesTotal, report.hits], [5, 5, 6]);
+    assert.deepEqual([report.limits, report.problems], [[], []]);
+    assert.equal(report.bytes, 8 + 8 + 13 + 6 + 6);
+    const one = await b.find({ file: 'other.log' });
+    assert.deepEqual(one.hits.map(shown), ['other.log:1:h x 5']);
+  });
+
+  it('does not include the line that only says where earlier lines are', async (t) => {
+    const b = await bench(t);
+    await b.write('app.log', '[muster: earlier lines are in app.log.000001]\nmuster x\n');
+    assert.deepEqual((await b.find({ pattern: 'muster' })).hits.map(shown), ['app.log:2:muster x']);
+  });
+
+  it('is literal by default, and follows case and regular expressions where asked to', async (t) => {
+    const b = await bench(t);
+    await b.write('app.log', 'a.c\nabc\nÄRGER\n-e -v\n$(touch /tmp/x) `id`\n');
+    const texts = async (search: Partial<LogSearch>): Promise<string[]> =>
+      (await b.find(search)).hits.map(({ text }) => text);
+    assert.deepEqual(await texts({ pattern: 'a.c' }), ['a.c']);
+    assert.deepEqual(await texts({ pattern: 'a.c', regex: true }), ['a.c', 'abc']);
+    assert.deepEqual(await texts({ pattern: '^ab?c|\\.c$', regex: true }), ['a.c', 'abc']);
+    assert.deepEqual(await texts({ pattern: 'ABC', ignoreCase: true }), ['abc']);
+    assert.deepEqual(await texts({ pattern: 'ärger', ignoreCase: true }), ['ÄRGER']);
+    assert.deepEqual(await texts({ pattern: '.RGER', regex: true }), ['ÄRGER']);
+    assert.deepEqual(await texts({ pattern: '-e -v' }), ['-e -v']);
+    assert.deepEqual(await texts({ pattern: '$(touch /tmp/x) `id`' }), ['$(touch /tmp/x) `id`']);
+  });
+
+  it('comes with the lines around it, and says where lines are left out', async (t) => {
+    const b = await bench(t);
+    await b.write('app.log', ['1', '2', 'x3', '4', '5', 'x6', '7', '8', '9', '10', 'x11'].join('\n'));
+    const { hits, report } = await b.find({ before: 1, after: 1 });
+    const marked = hits.map(({ text, context, separate }) => `${separate ? '-- ' : ''}${text}${context ? '' : '!'}`);
+    assert.deepEqual(marked, ['-- 2', 'x3!', '4', '5', 'x6!', '7', '-- 10', 'x11!']);
+    assert.equal(report.hits, 3);
+  });
+
+  it('is cut to so much of a line, and passes control characters through', async (t) => {
+    const b = await bench(t);
+    await b.write('app.log', `x${'é'.repeat(HIT_BYTES_MAX)}\nx\u001b[31m\u202e\u0000end\n`);
+    await appendFile(join(b.root, 'app.log'), Buffer.from([0x78, 0xff, 0x0a]));
+    const [long, control, invalid] = (await b.find({})).hits;
+    assert.ok(long?.truncated);
+    assert.equal(Buffer.byteLength(long.text), HIT_BYTES_MAX - 1);
+    assert.ok(!long.text.includes('\ufffd'));
+    assert.deepEqual([control?.text, control?.truncated], ['x\u001b[31m\u202e\u0000end', false]);
+    assert.equal(invalid?.text, 'x\ufffd');
+  });
+
+  it('says when lines were written, and by which version', async (t) => {
+    const b = await bench(t);
+    await b.write('app.log', '2026-11-23T11:00:00Z x\nx no time\n2026-11-23T13:00:00Z x\n');
+    const { hits, report } = await b.find({});
+    const [early, none, late] = hits;
+    assert.deepEqual([early?.timeMs, early?.release], [Date.UTC(2026, 10, 23, 11), '1.0.0']);
+    assert.deepEqual([none?.timeMs, none?.release], [undefined, '']);
+    assert.deepEqual([late?.timeMs, late?.release], [Date.UTC(2026, 10, 23, 13), '2.0.0']);
+    assert.deepEqual([report.firstMs, report.lastMs], [early?.timeMs, late?.timeMs]);
+  });
+});
+
+describe('the limits of a search', () => {
+  it('end it at the number of lines, and only where there are more', async (t) => {
+    const b = await bench(t);
+    await b.write('app.log', 'x 1\nx 2\nx 3\ntail\n');
+    const cut = await b.find({ linesMax: 2, after: 1 });
+    assert.deepEqual([cut.hits.map(({ text }) => text), cut.report.limits], [['x 1', 'x 2'], ['LINES']]);
+    const whole = await b.find({ linesMax: 3, after: 1 });
+    assert.deepEqual([whole.hits.length, whole.report.limits, whole.report.hits], [4, [], 3]);
+  });
+
+  it('prefer the newest bytes, and say what was left out', async (t) => {
+    const b = await bench(t);
+    await b.write('app.log.000001', 'x oldest\n'.repeat(10), 1_000_000);
+    await b.write(
+      'app.log.000002',
+      Array.from({ length: 10 }, (_, index) => `x middle ${index}\n`).join(''),
+      2_000_000,
+    );
+    await b.write('app.log', 'x newest\n', 3_000_000);
+    const { hits, report } = await b.find({ bytesMax: 9 + 30 });
+    assert.deepEqual(hits.map(shown), [
+      'app.log.000002:9:x middle 8',
+      'app.log.000002:10:x middle 9',
+      'app.log:1:x newest',
+    ]);
+    assert.deepEqual(report.limits, ['BYTES']);
+    assert.match(report.problems.join(), /older lines, in app\.log\.000001, app\.log\.000002, were left out/);
+    assert.deepEqual([report.files, report.filesTotal], [1, 3]);
+  });
+
+  it('hold a pattern that never ends in its processor time', async (t) => {
+    const b = await bench(t);
+    let state = 1;
+    const bit = (): string => ((state = (state * 48_271) % 2_147_483_647) & 8192 ? 'a' : 'b');
+    await b.write('app.log', `${Array.from({ length: 20_000 }, bit).join('')}\n`.repeat(2000));
+    const startedMs = performance.now();
+    const { report } = await b.find({ pattern: '(a|b)*a(a|b){200}(c|(a|b){200}d)', regex: true, cpuMs: 1000 });
+    assert.deepEqual(report.limits, ['CPU'], JSON.stringify(report));
+    assert.match(report.problems.join(), /stopped after 1s of processor time, in app\.log/);
+    assert.ok(performance.now() - startedMs < 20_000);
+    assert.equal(report.files, 0);
+  });
+
+  it('refuse a pattern before anything is searched, in the words of grep', async (t) => {
+    const b = await bench(t);
+    await b.write('app.log', 'x\n');
+    const refused = (pattern: string, text: RegExp): Promise<void> =>
+      assert.rejects(b.find({ pattern, regex: true }), (error) => isCode(error, 'invalid') && text.test(error.message));
+    await refused('a(b', /cannot be searched for: grep: Unmatched \( or \\\(/);
+    await refused('[z-a]', /Invalid range end/);
+    await refused('(((a{1,200}){1,200}){1,200})', /takes more memory than a search may use/);
+  });
+
+  it('end a search in a line without an end, and go on with the next file', async (t) => {
+    const b = await bench(t);
+    execFileSync('truncate', ['-s', '400M', join(b.root, 'app.log')]);
+    await b.write('other.log', 'x\n');
+    const { hits, report } = await b.find({});
+    assert.deepEqual(hits.map(shown), ['other.log:1:x']);
+    assert.deepEqual(report.limits, ['PROBLEM']);
+    assert.match(report.problems.join(), /app\.log was searched in part only: 256 MiB of memory were not enough/);
+  });
+});
+
+describe('the files of a search', () => {
+  it('are only plain files in the log directory', async (t) => {
+    const b = await bench(t);
+    await writeFile(join(b.root, '..', 'outside'), 'x outside\n');
+    await symlink(join(b.root, '..', 'outside'), join(b.root, 'link.log'));
+    await link(join(b.root, '..', 'outside'), join(b.root, 'hard.log'));
+    execFileSync('mkfifo', [join(b.root, 'fifo.log')]);
+    await b.write('app.log', 'x inside\n');
+    const { hits, report } = await b.find({});
+    assert.deepEqual(hits.map(shown), ['app.log:1:x inside']);
+    assert.match(report.problems.join(), /hard\.log was not searched: .*has more than one name/);
+    for (const file of ['../outside', '/etc/passwd', 'sub/../app.log', 'link.log/../app.log', 'secret.txt'])
+      await assert.rejects(b.find({ file }), (error) => isCode(error, 'not_found', 'invalid'), file);
+    for (const file of ['link.log', 'fifo.log', 'hard.log']) {
+      const refused = await b.find({ file });
+      assert.deepEqual([refused.hits, refused.report.limits], [[], ['PROBLEM']], file);
+    }
+  });
+
+  it('that are damaged are searched as far as they can be', async (t) => {
+    const b = await bench(t);
+    await b.write('app.log.000001', 'x\n'.repeat(100));
+    execFileSync('gzip', [join(b.root, 'app.log.000001')]);
+    const whole = await readFile(join(b.root, 'app.log.000001.gz'));
+    await writeFile(join(b.root, 'app.log.000001.gz'), whole.subarray(0, whole.length - 9));
+    await b.write('app.log', 'x live\n');
+    const { hits, report } = await b.find({});
+    assert.equal(hits.at(-1)?.text, 'x live');
+    assert.deepEqual(report.limits, ['PROBLEM']);
+    assert.match(report.problems.join(), /app\.log\.000001\.gz was searched in part only: it is damaged: /);
+  });
+
+  it('may be none', async (t) => {
+    const b = await bench(t);
+    assert.deepEqual((await b.find({})).report.filesTotal, 0);
+    const elsewhere = await bench(t, { elsewhere: 'its init script app decides where it prints to' });
+    await assert.rejects(
+      elsewhere.find({}),
+      (error) => isCode(error, 'not_found') && /has no log files here/.test(error.message),
+    );
+  });
+});
+
+describe('who leaves a search', () => {
+  it('ends its processes and closes its files', async (t) => {
+    const b = await bench(t);
+    await b.write('app.log', 'x\n'.repeat(500_000));
+    const before = (await readdir('/proc/self/fd')).length;
+    for (const leave of ['abort', 'return'] as const) {
+      const controller = new AbortController();
+      const running = await b.logs.search('app', { ...ANY, linesMax: 100_000 });
+      for await (const batch of running.hits(controller.signal)) {
+        assert.ok(batch.length > 0);
+        if (leave === 'return') break;
+        controller.abort();
+      }
+      assert.deepEqual(running.report().limits, ['CANCELLED'], leave);
+    }
+    assert.equal((await readdir('/proc/self/fd')).length, before);
+    assert.deepEqual(childrenOf(process.pid), []);
+  });
+});
+
+function childrenOf(pid: number): string[] {
+  try {
+    return execFileSync('pgrep', ['-P', String(pid), '-a', 'nice|sh|grep'], { encoding: 'utf8' })
+      .split('\n')
+      .filter((line) => line !== '' && !line.includes('pgrep'));
+  } catch {
+    return [];
+  }
+}
