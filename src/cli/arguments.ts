@@ -29,6 +29,13 @@ export function countArgument(text: string): number {
   return count;
 }
 
+/** A count of which 0 would be nothing to do. */
+export function someArgument(text: string): number {
+  const count = countArgument(text);
+  if (count === 0) throw new InvalidArgumentError('expected 1 or more');
+  return count;
+}
+
 export function portArgument(text: string): number {
   const port = countArgument(text);
   if (port > 65_535) throw new InvalidArgumentError('expected a port from 0 to 65535');

@@ -7,6 +7,7 @@ import { isLocal } from './context.js';
 import { findInstances } from './instances.js';
 import { inertLine } from './inert.js';
 import type { GlobalOptions, Io } from './io.js';
+import { registerGrep } from './logs-grep.js';
 import { Output } from './output.js';
 
 interface TailOptions extends GlobalOptions {
@@ -25,7 +26,7 @@ async function print(output: Output, lines: AsyncIterable<LogLine>): Promise<voi
 
 async function tail(io: Io, options: TailOptions, service: string): Promise<void> {
   const output = new Output(io, options);
-  const request = { service, lines: options.lines, follow: options.follow === true };
+  const request = { service, lines: options.lines, follow: options.follow === true, file: '', position: '' };
   if (isLocal(options)) {
     await withAgent(io, options, (agent) => print(output, agent.tailLocalLog(request, { signal: io.signal })));
     return;
@@ -40,7 +41,10 @@ async function tail(io: Io, options: TailOptions, service: string): Promise<void
         { reason: 'USAGE' },
       );
     }
-    await print(output, center.tailLog({ ...request, machine: instance.machine }, { signal: io.signal }));
+    await print(
+      output,
+      center.tailLog({ ...request, machine: instance.machine, selector: '', positions: {} }, { signal: io.signal }),
+    );
   });
 }
 
@@ -53,4 +57,5 @@ export function register(program: Command, io: Io): void {
     .option('-f, --follow', 'go on with each new line')
     .option('--on <selector>', 'the machine, for example machine=web-1, where the service is on several')
     .action((service: string, _options, command: Command) => tail(io, command.optsWithGlobals(), service));
+  registerGrep(logs, io);
 }

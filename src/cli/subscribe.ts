@@ -1,7 +1,7 @@
-import { InvalidArgumentError, type Command } from 'commander';
+import type { Command } from 'commander';
 import type { Delivery } from '../client/queue/delivery.js';
 import { toDuration } from '../wire/time.js';
-import { countArgument, durationArgument } from './arguments.js';
+import { countArgument, durationArgument, someArgument } from './arguments.js';
 import { inertLine } from './inert.js';
 import type { Io } from './io.js';
 import { clockTime, Output } from './output.js';
@@ -127,13 +127,6 @@ async function peek(io: Io, options: PeekOptions, topic: string): Promise<void> 
     { heading: 'PAYLOAD', text: ({ message }) => (message ? payloadText(message.payload) : '') },
   ]);
   if (messages.length === 0) await output.note('Nothing is stored there.');
-}
-
-/** A count of which 0 would be nothing to do. */
-function someArgument(text: string): number {
-  const count = countArgument(text);
-  if (count === 0) throw new InvalidArgumentError('expected 1 or more');
-  return count;
 }
 
 export function register(program: Command, io: Io): void {

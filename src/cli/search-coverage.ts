@@ -1,0 +1,115 @@
+import { SearchCoverage, type Command, type SearchGap } from '../../generated/muster/v1/center.js';
+import type { SearchLimit, SearchReport } from '../../generated/muster/v1/types.js';
+import { formatSize } from '../kit/durations.js';
+import { clockTime, enumWord } from './output.js';
+
+/** What a search saw, and how that is said. */
+
+export interface Seen {
+  readonly coverage: SearchCoverage;
+  /** Machines of which no end was seen, and that are not among the gaps. */
+  readonly unanswered: number;
+}
+
+function earliest(a: Date | undefined, b: Date | undefined): Date | undefined {
+  return a === undefined || (b !== undefined && b < a) ? b : a;
+}
+
+function latest(a: Date | undefined, b: Date | undefined): Date | undefined {
+  return a === undefined || (b !== undefined && b > a) ? b : a;
+}
+
+/** Whether all that was asked for was seen there. */
+function isWhole({ outcome, search }: Command): boolean {
+  return outcome === 'OUTCOME_SUCCEEDED' && search?.limits.length === 0;
+}
+
+function add(coverage: SearchCoverage, search: SearchReport): void {
+  coverage.files += search.files;
+  coverage.bytes += search.bytes;
+  coverage.hits += search.hits;
+  coverage.first = earliest(coverage.first, search.first);
+  coverage.last = latest(coverage.last, search.last);
+}
+
+/** What the ends of the single machines add up to; `machines` are those there are. */
+export function coverageOf(ended: readonly Command[], machines: number): Seen {
+  const coverage = SearchCoverage.fromPartial({ machines: Math.max(machines, ended.length) });
+  for (const target of ended) {
+    const { machineName, outcome, search, message } = target;
+    if (search !== undefined) add(coverage, search);
+    if (isWhole(target)) coverage.machinesComplete += 1;
+    else {
+      if (search !== undefined) coverage.machinesPartial += 1;
+      coverage.gaps.push({ machineName, outcome, limits: search?.limits ?? [], message });
+    }
+  }
+  return { coverage, unanswered: coverage.machines - ended.length };
+}
+
+export function isComplete({ coverage, unanswered }: Seen): boolean {
+  return unanswered === 0 && coverage.gaps.length === 0 && coverage.machinesComplete >= coverage.machines;
+}
+
+/** What was reached, and what lifts it. */
+const LIMITS: Readonly<Record<SearchLimit, string>> = {
+  SEARCH_LIMIT_UNSPECIFIED: 'cut short',
+  SEARCH_LIMIT_LINES: 'as many matching lines as asked for: --max-lines gives more',
+  SEARCH_LIMIT_BYTES: 'as many bytes as asked for: --max-bytes reads more, --since and --file make it less',
+  SEARCH_LIMIT_CPU: 'as much processor time as asked for: --max-cpu gives more, --since and --file make it less',
+  SEARCH_LIMIT_CANCELLED: 'cancelled',
+  SEARCH_LIMIT_PROBLEM: 'something could not be read',
+  SEARCH_LIMIT_TIME: 'as long as asked for: --timeout gives more',
+  UNRECOGNIZED: 'cut short',
+};
+
+function gapText({ outcome, limits, message }: SearchGap): string {
+  const word = enumWord('OUTCOME', outcome);
+  const cut = limits.map((limit) => LIMITS[limit]).join('; ');
+  const parts = [
+    ...(cut === '' ? [`not searched, ${word}`] : [`searched in part (${cut})`]),
+    ...(message === '' ? [] : [message]),
+  ];
+  return parts.join(': ');
+}
+
+function counted(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
+}
+
+function headText({ coverage }: Seen, complete: boolean): string {
+  const { machines, machinesComplete, machinesPartial } = coverage;
+  if (complete)
+    return machines === 1 ? 'Searched everything' : `Searched everything on ${counted(machines, 'machine')}`;
+  const none = machines - machinesComplete - machinesPartial;
+  return `NOT EVERYTHING WAS SEARCHED: of ${counted(machines, 'machine')} ${machinesComplete} whole, ${machinesPartial} in part, ${none} not`;
+}
+
+/** Gaps and problems told of one by one. */
+const SHOWN_MAX = 50;
+
+function bounded(lines: readonly string[], what: string): string[] {
+  const more = lines.length - SHOWN_MAX;
+  return [...lines.slice(0, SHOWN_MAX), ...(more > 0 ? [`  and ${more} more ${what}`] : [])];
+}
+
+/** What was seen and what was not, for people. `ended` are the machines' own ends, as far as they were told. */
+export function coverageText(seen: Seen, ended: readonly Command[], nowMs: number): string[] {
+  const { files, bytes, hits, first, last, gaps } = seen.coverage;
+  const span = first && last ? `, lines of ${clockTime(first, nowMs)} to ${clockTime(last, nowMs)}` : '';
+  const said = gaps.map(({ message }) => message).join('\n');
+  const problems = ended.flatMap(({ machineName, search }) =>
+    (search?.problems ?? [])
+      .filter((problem) => !said.includes(problem))
+      .map((problem) => `  ${machineName === '' ? '' : `${machineName}  `}${problem}`),
+  );
+  return [
+    `${headText(seen, isComplete(seen))}: ${counted(files, 'file')}, ${formatSize(bytes)}${span}; ${counted(hits, 'matching line')}`,
+    ...bounded(
+      gaps.map((gap) => `  ${gap.machineName === '' ? 'this machine' : gap.machineName}  ${gapText(gap)}`),
+      'machines',
+    ),
+    ...(seen.unanswered > 0 ? [`  ${counted(seen.unanswered, 'machine')} had not answered`] : []),
+    ...bounded(problems, 'remarks'),
+  ];
+}
