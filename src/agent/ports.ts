@@ -47,6 +47,8 @@ export interface ServiceControl {
   generations(): ReadonlyMap<string, number>;
   /** Takes a ttl ping's report. @throws precondition when the service has no ttl ping */
   reportHealth(service: string, health: 'PASSING' | 'WARNING' | 'CRITICAL', output: string): number;
+  /** The last lines a service printed since it was started last, oldest first; empty where that is not known. @throws not_found */
+  lastOutput(service: string): Promise<readonly string[]>;
   /** Manifest files on the machine that cannot be used. */
   broken(): readonly { readonly file: string; readonly errors: readonly string[] }[];
 }

@@ -11,6 +11,7 @@ import { sleep, systemClock } from '../../src/kit/clock.js';
 import { MusterError } from '../../src/kit/errors.js';
 import { createLogger } from '../../src/kit/logger.js';
 import { systemRandom } from '../../src/kit/random.js';
+import { Slots } from '../../src/kit/slots.js';
 import type { InstanceReport } from '../../src/model/instance.js';
 import { openLevelStore } from '../../src/store/leveldb.js';
 
@@ -52,7 +53,9 @@ const store = await openLevelStore({ path: statePath });
 const journal = await CommandJournal.open(store, systemClock.now());
 const runner = new CommandRunner({
   journal,
-  control: { start: act, stop: act, restart: act },
+  control: { start: act, stop: act, restart: act, get: instance, lastOutput: () => Promise.resolve([]) },
+  searches: { run: () => Promise.reject(new MusterError('not_found', 'there are no logs here')) },
+  searchSlots: new Slots(1),
   clock: systemClock,
   random: systemRandom,
   logger: createLogger('warn'),

@@ -66,6 +66,10 @@ export class FakeServices implements ServiceControl {
     return report;
   }
 
+  lastOutput(service: string): Promise<readonly string[]> {
+    return Promise.resolve([`the last line of ${service}`]);
+  }
+
   onChange(listener: (change: ServicesChange) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);

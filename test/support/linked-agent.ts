@@ -9,13 +9,16 @@ import { Assignments } from '../../src/agent/link/assignments.js';
 import { SessionEpoch } from '../../src/agent/link/epoch.js';
 import { Link, type LinkTimings } from '../../src/agent/link/link.js';
 import { Orders } from '../../src/agent/link/orders.js';
+import { Searches, type SearchLogs } from '../../src/agent/link/searches.js';
 import { Tails, type TailLine, type TailLog } from '../../src/agent/link/tails.js';
 import type { IdentityFiles } from '../../src/enrolment/files.js';
 import { MemberIdentity } from '../../src/enrolment/identity.js';
 import { systemClock } from '../../src/kit/clock.js';
 import { newId } from '../../src/kit/ids.js';
 import { silentLogger } from '../../src/kit/logger.js';
+import { MusterError } from '../../src/kit/errors.js';
 import { systemRandom } from '../../src/kit/random.js';
+import { Slots } from '../../src/kit/slots.js';
 import type { Inventory, Resources } from '../../src/model/machine.js';
 import type { Identity } from '../../src/rpc/identity.js';
 import { openMemoryStore } from '../../src/store/memory.js';
@@ -99,6 +102,7 @@ export interface LinkedAgentOptions {
   readonly store?: Store;
   readonly timings?: Partial<LinkTimings>;
   readonly tail?: TailLog;
+  readonly search?: SearchLogs;
   readonly services?: FakeServices;
 }
 
@@ -115,18 +119,28 @@ export interface LinkedAgent {
 }
 
 // eslint-disable-next-line @typescript-eslint/require-await -- the shape of a log reader
-async function* noLog(): AsyncGenerator<TailLine> {
-  yield { file: 'orders.log', text: 'one line', notice: false };
+async function* noLog(): AsyncGenerator<readonly TailLine[]> {
+  yield [{ file: 'orders.log', text: 'one line', notice: false, position: 'p-1' }];
 }
+
+const noSearch: SearchLogs = (service) => Promise.reject(new MusterError('not_found', `${service} has no logs`));
 
 /** Starts the link; it is stopped after the test. */
 export async function linkedAgent(t: TestContext, options: LinkedAgentOptions): Promise<LinkedAgent> {
-  const { data, timings = QUICK, tail = noLog, services = new FakeServices('orders', 'web') } = options;
+  const {
+    data,
+    timings = QUICK,
+    tail = noLog,
+    search = noSearch,
+    services = new FakeServices('orders', 'web'),
+  } = options;
   const store = options.store ?? (await openMemoryStore());
   const base = { clock: systemClock, random: systemRandom, logger: silentLogger };
   const identity = new MemberIdentity({ files: machineFiles(data), ...base });
   const journal = await CommandJournal.open(store, systemClock.now());
-  const commands = new CommandRunner({ journal, control: services, ...base });
+  const searches = new Searches({ search, channel: () => link.channel(), machineName: () => 'web-1' });
+  const searchSlots = new Slots(2);
+  const commands = new CommandRunner({ journal, control: services, searches, searchSlots, ...base });
   const refreshed: string[] = [];
   const config = {
     of: () => ({ held: 3, applied: 2 }),

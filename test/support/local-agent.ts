@@ -12,11 +12,13 @@ import type { AgentFacts, FactsSource } from '../../src/agent/local/facts.js';
 import { localHttp } from '../../src/agent/local/http.js';
 import { listenLocally, type LocalListening } from '../../src/agent/local/listening.js';
 import { localServices } from '../../src/agent/local/service.js';
+import type { SearchLogs } from '../../src/agent/link/searches.js';
 import type { TailLog } from '../../src/agent/link/tails.js';
 import { ServiceSockets } from '../../src/agent/sockets/service-sockets.js';
 import { systemClock } from '../../src/kit/clock.js';
 import { MusterError } from '../../src/kit/errors.js';
 import { silentLogger } from '../../src/kit/logger.js';
+import { Slots } from '../../src/kit/slots.js';
 import { createClient, openChannel, type ChannelOptions } from '../../src/rpc/client.js';
 import { RpcServer } from '../../src/rpc/server.js';
 import type { Client, Definition, Handlers } from '../../src/rpc/types.js';
@@ -48,6 +50,7 @@ export interface LocalAgent {
 
 export interface LocalAgentOptions {
   readonly tail?: TailLog;
+  readonly search?: SearchLogs;
   readonly sign?: ServiceCertificatesOptions['sign'];
 }
 
@@ -71,10 +74,13 @@ export async function localAgent(t: TestContext, options: LocalAgentOptions = {}
     config: () => ({ held: 3, applied: 2 }),
   };
   const { sign = () => Promise.reject(new MusterError('unavailable', 'the center is away')), tail = noTail } = options;
+  const { search = noSearch } = options;
+  const searchSlots = new Slots(2);
+  const queues = { get: () => Promise.resolve({ queues: [], stale: true }) };
   const certificates = new ServiceCertificates({ sign, clock: systemClock });
   const server = new RpcServer({
     services: localServices(
-      { api, facts, tail, certificates, queues: { get: () => Promise.resolve({ queues: [], stale: true }) } },
+      { api, facts, tail, search, searchSlots, certificates, queues },
       unimplemented(ConfigService),
       unimplemented(CounterService),
     ),
@@ -105,6 +111,8 @@ export async function localAgent(t: TestContext, options: LocalAgentOptions = {}
 const noTail: TailLog = () => {
   throw new MusterError('not_found', 'there is no log yet');
 };
+
+const noSearch: SearchLogs = () => Promise.reject(new MusterError('not_found', 'there is no log yet'));
 
 export interface HttpAnswer {
   readonly status: number;

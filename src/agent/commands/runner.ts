@@ -1,26 +1,49 @@
 import { Backoff } from '../../kit/backoff.js';
 import { sleep, type Clock } from '../../kit/clock.js';
-import { isCode, messageOf, unreachable } from '../../kit/errors.js';
+import { isCode, messageOf, MusterError } from '../../kit/errors.js';
 import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
+import type { Slots } from '../../kit/slots.js';
 import { KeyedMutex } from '../../kit/tasks.js';
-import type { Action, InstanceReport, Outcome } from '../../model/instance.js';
-import type { ServiceControl } from '../ports.js';
+import { NO_RESULT } from '../../model/command-result.js';
+import type { CommandKind } from '../../model/instance.js';
+import type { LogSearch, SearchReport } from '../../model/log-search.js';
 import { type CommandJournal, type CommandStatus, COMMANDS_UNACKNOWLEDGED_MAX } from './journal.js';
+import { Lifecycle, type CommandEnd, type LifecycleControl } from './lifecycle.js';
 
 /** An order as it arrived from the center. */
 export interface CommandOrder {
   readonly command: string;
   /** Undefined: an action that this version does not know. */
-  readonly action: Action | undefined;
+  readonly action: CommandKind | undefined;
   readonly service: string;
+  /** With SEARCH. @throws invalid for one that cannot be made */
+  readonly search?: () => LogSearch;
   /** Counted from arrival: not started within it, it is expired. */
   readonly expiresInMs: number;
 }
 
+/** What a command searches for, and where. */
+export interface SearchOrder {
+  readonly command: string;
+  readonly service: string;
+  readonly search: LogSearch;
+}
+
+export interface CommandSearches {
+  /**
+   * Searches and hands every hit to the center; resolves with what was looked at, also when the signal has ended it.
+   * @throws not_found, invalid; the failure of the call when the center takes no more
+   */
+  run(order: SearchOrder, signal: AbortSignal): Promise<SearchReport>;
+}
+
 export interface CommandRunnerOptions {
   readonly journal: CommandJournal;
-  readonly control: Pick<ServiceControl, 'start' | 'stop' | 'restart'>;
+  readonly control: LifecycleControl;
+  readonly searches: CommandSearches;
+  /** Of the searches that run at once on this machine. */
+  readonly searchSlots: Slots;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -32,7 +55,7 @@ const WRITE_RETRY = { initialMs: 100, maxMs: 5000, multiplier: 2 } as const;
 
 /**
  * Runs the center's commands, each id at most once: one that is known, waiting, running or ended, is answered and not run again.
- * An order waits its turn at its service, is written to disk, and only then runs.
+ * An order waits its turn at its service, a search for a place among the searches, is written to disk, and only then runs.
  * What waits is only in memory: if the agent dies, nothing of it has happened, and the center sends it again.
  */
 export class CommandRunner {
@@ -43,11 +66,15 @@ export class CommandRunner {
   readonly #waiting = new Map<string, CommandStatus>();
   /** Left #waiting, and not yet on disk or not yet ended. */
   readonly #running = new Map<string, CommandStatus>();
+  /** Of searches that run: they can be cancelled. */
+  readonly #searching = new Map<string, AbortController>();
+  readonly #lifecycle: Lifecycle;
   readonly #work = new Set<Promise<void>>();
   readonly #closing = new AbortController();
 
   constructor(options: CommandRunnerOptions) {
     this.#options = options;
+    this.#lifecycle = new Lifecycle(options.control, options.logger);
   }
 
   /** Calls `listener` with what the center is to hear. An outcome is on disk before it is told. Returns how to stop. */
@@ -79,13 +106,17 @@ export class CommandRunner {
     }
   }
 
-  /** Cancels a command that has not started; one that has is answered with how far it is. */
+  /** Cancels a command that has not started, and a search at any time; another that has started is answered with how far it is. */
   cancel(command: string): void {
+    const searching = this.#searching.get(command);
     const waiting = this.#waiting.get(command);
     const known = this.#find(command);
-    if (waiting) {
+    if (searching) {
+      searching.abort();
+    } else if (waiting) {
       this.#leaveWaiting(waiting);
-      this.#track(this.#end(waiting, 'CANCELLED', 'cancelled before it started'));
+      const message = 'cancelled before it started';
+      this.#track(this.#end(waiting, { outcome: 'CANCELLED', message, result: NO_RESULT }));
     } else if (known) {
       this.#tell(known);
     }
@@ -100,6 +131,7 @@ export class CommandRunner {
   async close(timeoutMs: number): Promise<void> {
     this.#closing.abort();
     this.#waiting.clear();
+    for (const searching of this.#searching.values()) searching.abort();
     await new Promise<void>((resolve) => {
       const timer = this.#options.clock.after(timeoutMs, resolve);
       void Promise.all(this.#work).then(() => {
@@ -114,19 +146,24 @@ export class CommandRunner {
       const waiting = this.#waiting.get(order.command);
       if (!waiting) return;
       this.#leaveWaiting(waiting);
-      const { action } = order;
-      if (action === undefined) {
-        await this.#end(waiting, 'FAILED', 'this agent is too old to know this action: upgrade it');
+      if (order.action === undefined) {
+        await this.#end(waiting, failed('this agent is too old to know this action: upgrade it'));
       } else if (this.#options.clock.monotonic() >= deadlineMs) {
-        await this.#end(waiting, 'EXPIRED', 'its time ran out before it could start on the machine');
+        const message = 'its time ran out before it could start on the machine';
+        await this.#end(waiting, { outcome: 'EXPIRED', message, result: NO_RESULT });
       } else {
-        await this.#run(waiting, action);
+        await this.#run(waiting, order.action, order);
       }
     });
   }
 
   /** In the order of arrival per service, except that a stop does not wait for a start under way: it is how a hopeless start is ended. */
-  #turn({ service, action }: CommandOrder, work: () => Promise<void>): Promise<void> {
+  async #turn({ service, action }: CommandOrder, work: () => Promise<void>): Promise<void> {
+    if (action === 'SEARCH') {
+      const giveBack = await this.#options.searchSlots.take();
+      await work().finally(giveBack);
+      return;
+    }
     const stops = `${service}/stop`;
     if (action === 'STOP') return this.#turns.run(stops, work);
     return this.#turns.run(service, async () => {
@@ -135,7 +172,7 @@ export class CommandRunner {
     });
   }
 
-  async #run(waiting: CommandStatus, action: Action): Promise<void> {
+  async #run(waiting: CommandStatus, action: CommandKind, order: CommandOrder): Promise<void> {
     const started: CommandStatus = { ...waiting, outcome: 'STARTED', startedMs: this.#options.clock.now() };
     try {
       await this.#options.journal.write(started);
@@ -148,37 +185,31 @@ export class CommandRunner {
     }
     this.#running.set(started.command, started);
     this.#tell(started);
-    const { outcome, message } = await this.#act(action, started);
-    await this.#end(started, outcome, message);
+    const { service } = order;
+    await this.#end(started, await (action === 'SEARCH' ? this.#search(order) : this.#lifecycle.run(action, service)));
   }
 
-  async #act(action: Action, { command, service }: CommandStatus): Promise<{ outcome: Outcome; message: string }> {
+  async #search({ command, service, search: wanted }: CommandOrder): Promise<CommandEnd> {
+    const controller = new AbortController();
+    if (this.#closing.signal.aborted) controller.abort();
+    this.#searching.set(command, controller);
     try {
-      return { outcome: 'SUCCEEDED', message: describe(await this.#call(action, service)) };
+      if (!wanted) throw new MusterError('invalid', 'the order does not say what to search for');
+      const search = await this.#options.searches.run({ command, service, search: wanted() }, controller.signal);
+      if (!controller.signal.aborted) return { outcome: 'SUCCEEDED', message: foundOf(search), result: { search } };
+      return { outcome: 'CANCELLED', message: 'cancelled while it searched', result: { search } };
     } catch (error) {
-      if (!isCode(error)) this.#options.logger.error('a command failed in an unexpected way', { command, error });
-      return { outcome: 'FAILED', message: messageOf(error) };
-    }
-  }
-
-  #call(action: Action, service: string): Promise<InstanceReport> {
-    const { control } = this.#options;
-    switch (action) {
-      case 'START':
-        return control.start(service);
-      case 'STOP':
-        return control.stop(service);
-      case 'RESTART':
-        return control.restart(service);
-      default:
-        return unreachable(action);
+      if (!isCode(error)) this.#options.logger.error('a search failed in an unexpected way', { command, error });
+      return failed(messageOf(error));
+    } finally {
+      this.#searching.delete(command);
     }
   }
 
   /** The outcome is told only when it is on disk: waits for room there. */
-  async #end(before: CommandStatus, outcome: Outcome, message: string): Promise<void> {
+  async #end(before: CommandStatus, end: CommandEnd): Promise<void> {
     const { journal, clock, random } = this.#options;
-    const status = { ...before, outcome, message: message.slice(0, MESSAGE_CHARACTERS_MAX), endedMs: clock.now() };
+    const status = { ...before, ...end, message: end.message.slice(0, MESSAGE_CHARACTERS_MAX), endedMs: clock.now() };
     const retry = new Backoff(WRITE_RETRY, random);
     for (;;) {
       try {
@@ -222,10 +253,23 @@ export class CommandRunner {
 }
 
 function arrived({ command, action, service }: CommandOrder): CommandStatus {
-  return { command, action, service, outcome: 'DELIVERED', message: '', startedMs: undefined, endedMs: undefined };
+  return {
+    command,
+    action,
+    service,
+    outcome: 'DELIVERED',
+    message: '',
+    startedMs: undefined,
+    endedMs: undefined,
+    result: NO_RESULT,
+  };
 }
 
-function describe(report: InstanceReport): string {
-  const { state, pid, reason } = report;
-  return `${state}${pid > 0 ? `, pid ${pid}` : ''}${reason === '' ? '' : `: ${reason}`}`;
+function failed(message: string): CommandEnd {
+  return { outcome: 'FAILED', message, result: NO_RESULT };
+}
+
+function foundOf({ hits, files, limits }: SearchReport): string {
+  const cut = limits.length === 0 ? '' : `, cut short: ${limits.join(', ').toLowerCase()}`;
+  return `${hits} matching ${hits === 1 ? 'line' : 'lines'} in ${files} ${files === 1 ? 'file' : 'files'}${cut}`;
 }

@@ -1,6 +1,7 @@
 import type { CommandOrder } from '../../../generated/muster/v1/center.js';
 import type { Logger } from '../../kit/logger.js';
-import { fromWireAction } from '../../wire/instance.js';
+import { fromWireCommandKind } from '../../wire/instance.js';
+import { fromWireSearch } from '../../wire/log-search.js';
 import { fromDuration } from '../../wire/time.js';
 import type { CommandRunner } from '../commands/runner.js';
 import type { Assignments } from './assignments.js';
@@ -63,8 +64,9 @@ export class Orders {
     }
     commands.offer({
       command: order.command,
-      action: fromWireAction(order.action),
+      action: fromWireCommandKind(order.action),
       service: order.service,
+      search: () => fromWireSearch(order.search),
       expiresInMs: fromDuration(order.expiresIn) ?? EXPIRES_DEFAULT_MS,
     });
   }

@@ -20,6 +20,7 @@ export const LOCAL_ACCESS: Readonly<Record<string, readonly LocalKind[]>> = {
   'muster.v1.Agent/StopService': BOTH,
   'muster.v1.Agent/RestartService': BOTH,
   'muster.v1.Agent/TailLocalLog': BOTH,
+  'muster.v1.Agent/SearchLocalLogs': BOTH,
   'muster.v1.Agent/ReportHealth': BOTH,
   'muster.v1.Agent/GetCertificate': SERVICES,
   'muster.v1.Agent/GetQueues': BOTH,

@@ -1,6 +1,7 @@
 import {
   AgentService,
   type GetAgentResponse,
+  type TailLocalLogRequest,
   type WatchLocalServicesResponse,
 } from '../../../generated/muster/v1/agent.js';
 import { ConfigService } from '../../../generated/muster/v1/config.js';
@@ -22,9 +23,10 @@ import { toWireQueue } from '../queues/wire.js';
 import type { LocalApi } from './api.js';
 import type { ServiceCertificates } from './certificates.js';
 import { surroundingsOf, type FactsSource } from './facts.js';
+import { searchLocalLogs, type LocalSearchOptions } from './searching.js';
 import { toLocalInstance } from './wire.js';
 
-export interface LocalServiceOptions {
+export interface LocalServiceOptions extends LocalSearchOptions {
   readonly api: LocalApi;
   readonly facts: FactsSource;
   readonly tail: TailLog;
@@ -72,6 +74,7 @@ function agentHandlers(options: LocalServiceOptions): Handlers<typeof AgentServi
     stopService: act('STOP'),
     restartService: act('RESTART'),
     tailLocalLog: (request, context) => tailLog(options, request, context),
+    searchLocalLogs: (request, context) => searchLocalLogs(options, request, context),
     // eslint-disable-next-line @typescript-eslint/require-await -- as above
     reportHealth: async ({ service, health, output }, { principal }) => {
       const ttlMs = api.reportHealth(principal, service, { health: reported(health), output });
@@ -135,14 +138,15 @@ async function* watchServices(
 
 async function* tailLog(
   { api, facts, tail }: LocalServiceOptions,
-  request: { service: string; lines: number; follow: boolean },
+  request: TailLocalLogRequest,
   { principal, signal }: { principal: Principal; signal: AbortSignal },
 ) {
   const { service } = api.get(principal, request.service);
   const lines = Math.min(request.lines, TAIL_LINES_MAX) || TAIL_LINES_DEFAULT;
   const { machineName } = facts.agent();
-  for await (const line of tail({ service, lines, follow: request.follow }, signal)) {
-    yield toWireLine(line, service, machineName);
+  const { follow, position, file } = request;
+  for await (const batch of tail({ service, lines, follow, position, file }, signal)) {
+    for (const line of batch) yield toWireLine(line, service, machineName);
   }
 }
 

@@ -5,7 +5,7 @@ import type { CheckResult } from '../../model/instance.js';
 import type { Checks, ChecksFactory, CheckSubject, ReportedHealth } from './checks.js';
 import { pingCheck, portChecks } from './plan.js';
 import { PolledCheck, type PolledCheckSpec } from './polled-check.js';
-import { Slots } from './slots.js';
+import { Slots } from '../../kit/slots.js';
 import { TtlCheck } from './ttl-check.js';
 
 /** Connections asked at once, over all services of the machine; more wait their turn. */

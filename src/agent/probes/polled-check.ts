@@ -6,7 +6,7 @@ import { stopped } from '../../kit/tasks.js';
 import type { CheckResult } from '../../model/instance.js';
 import type { Answer, Probe } from './answer.js';
 import { CheckRecord, type CheckName } from './record.js';
-import type { Slots } from './slots.js';
+import type { Slots } from '../../kit/slots.js';
 
 /** The first check comes within this after the start. */
 const FIRST_WITHIN_MS = 1000;

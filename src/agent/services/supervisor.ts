@@ -193,6 +193,11 @@ export class Supervisor {
     return this.#checking.report(this.service, health, output);
   }
 
+  /** What it printed since it was started last, as far as that is known. */
+  async lastLines(): Promise<readonly string[]> {
+    return this.#unit.lastLines().catch(() => []);
+  }
+
   /** Lets go: nothing is watched or done any more; what runs goes on running. */
   detach(): void {
     this.#detached = true;
@@ -371,7 +376,7 @@ export class Supervisor {
         reason: 'STOPPED_MEANWHILE',
       });
     }
-    const lines = (await this.#unit.lastLines().catch(() => [])).slice(-LAST_LINES_SHOWN_MAX);
+    const lines = (await this.lastLines()).slice(-LAST_LINES_SHOWN_MAX);
     return notStarted(this.service, state, lines);
   }
 

@@ -5,12 +5,14 @@ import {
   COMMANDS_ACKNOWLEDGED_KEPT,
   type CommandStatus,
 } from '../../../../src/agent/commands/journal.js';
-import { CommandRunner, type CommandOrder } from '../../../../src/agent/commands/runner.js';
+import { CommandRunner, type CommandOrder, type SearchOrder } from '../../../../src/agent/commands/runner.js';
 import { ManualClock } from '../../../../src/kit/clock.js';
 import { MusterError } from '../../../../src/kit/errors.js';
 import { silentLogger } from '../../../../src/kit/logger.js';
 import { seededRandom } from '../../../../src/kit/random.js';
+import { Slots } from '../../../../src/kit/slots.js';
 import type { InstanceReport } from '../../../../src/model/instance.js';
+import type { LogSearch, SearchReport } from '../../../../src/model/log-search.js';
 import { openMemoryStore } from '../../../../src/store/memory.js';
 import type { Store } from '../../../../src/store/port.js';
 
@@ -44,6 +46,9 @@ class Control {
   readonly stop = (service: string): Promise<InstanceReport> => this.#call('stop', service);
   readonly restart = (service: string): Promise<InstanceReport> => this.#call('restart', service);
 
+  readonly get = (service: string): InstanceReport => ({ ...report(service), state: 'FATAL', pid: 0, exitCode: 3 });
+  readonly lastOutput = (service: string): Promise<readonly string[]> => Promise.resolve([`${service} says`, 'bye']);
+
   end(call: string, error?: Error): void {
     const end = this.#ends.get(call);
     assert.ok(end, `${call} is not running`);
@@ -63,17 +68,80 @@ class Control {
   }
 }
 
+const FOUND: SearchReport = {
+  files: 1,
+  filesTotal: 1,
+  bytes: 10,
+  hits: 2,
+  firstMs: undefined,
+  lastMs: undefined,
+  limits: [],
+  problems: [],
+  tookMs: 5,
+};
+
+/** Searches that end when told to, or when they are cancelled. */
+class Searching {
+  readonly running: string[] = [];
+  readonly #ends = new Map<string, (error?: Error) => void>();
+
+  run({ command }: SearchOrder, signal: AbortSignal): Promise<SearchReport> {
+    this.running.push(command);
+    return new Promise((resolve, reject) => {
+      this.#ends.set(command, (error) => {
+        this.running.splice(this.running.indexOf(command), 1);
+        if (error) reject(error);
+        else resolve(FOUND);
+      });
+      signal.addEventListener('abort', () => {
+        this.end(command);
+      });
+    });
+  }
+
+  end(command: string, error?: Error): void {
+    this.#ends.get(command)?.(error);
+    this.#ends.delete(command);
+  }
+}
+
+const WANTED: LogSearch = {
+  pattern: 'x',
+  regex: false,
+  ignoreCase: false,
+  sinceMs: undefined,
+  untilMs: undefined,
+  before: 0,
+  after: 0,
+  linesMax: 10,
+  bytesMax: 1000,
+  cpuMs: 1000,
+  file: '',
+};
+
 async function agent(store: Store, clock = new ManualClock()) {
   const control = new Control();
   const journal = await CommandJournal.open(store, clock.now());
-  const runner = new CommandRunner({ journal, control, clock, random: seededRandom(1), logger: silentLogger });
+  const searches = new Searching();
+  const runner = new CommandRunner({
+    journal,
+    control,
+    searches,
+    searchSlots: new Slots(2),
+    clock,
+    random: seededRandom(1),
+    logger: silentLogger,
+  });
   const told: CommandStatus[] = [];
   runner.onUpdate((status) => told.push(status));
   const order = (command: string, fields: Partial<CommandOrder> = {}): void => {
     runner.offer({ command, action: 'RESTART', service: 'orders', expiresInMs: 60_000, ...fields });
   };
   const outcomes = (command: string): string[] => told.filter((s) => s.command === command).map((s) => s.outcome);
-  return { control, journal, runner, told, order, outcomes, clock };
+  const search = (command: string, fields: Partial<CommandOrder> = {}): void => {
+    order(command, { action: 'SEARCH', search: () => WANTED, ...fields });
+  };
+  return { control, journal, runner, searches, told, order, search, outcomes, clock };
 }
 
 async function until(condition: () => boolean): Promise<void> {
@@ -288,4 +356,74 @@ test('closing waits for what runs, for a while, and drops what waits', async () 
   assert.deepEqual(outcomes('c-1'), ['STARTED', 'SUCCEEDED']);
   assert.deepEqual([...outcomes('c-2'), ...outcomes('c-3')], []);
   assert.equal(clock.pending, 0);
+});
+
+test('a search runs beside what runs on its service, two at once here, and ends with what it looked at', async () => {
+  const { control, searches, told, order, search, outcomes } = await agent(await openMemoryStore());
+  order('restart');
+  for (const command of ['s-1', 's-2', 's-3']) search(command);
+  await until(() => searches.running.length === 2 && control.calls.length === 1);
+  assert.deepEqual(searches.running, ['s-1', 's-2']);
+  assert.deepEqual(outcomes('s-3'), []);
+  searches.end('s-2');
+  await until(() => searches.running.includes('s-3'));
+  searches.end('s-1');
+  searches.end('s-3');
+  await until(() => outcomes('s-3').length === 2 && outcomes('s-1').length === 2);
+  assert.deepEqual(outcomes('s-1'), ['STARTED', 'SUCCEEDED']);
+  const { message, result } = told.findLast(({ command }) => command === 's-1') ?? {};
+  assert.deepEqual([message, result], ['2 matching lines in 1 file', { search: FOUND }]);
+  control.end('restart orders');
+  await until(() => outcomes('restart').length === 2);
+});
+
+test('a search is cancelled at any time, and fails with what went wrong', async () => {
+  const { runner, searches, told, search, outcomes } = await agent(await openMemoryStore());
+  for (const command of ['s-1', 's-2', 's-3']) search(command);
+  search('bad', {
+    search: () => {
+      throw new MusterError('invalid', 'pattern: must not be empty');
+    },
+  });
+  await until(() => searches.running.length === 2);
+  runner.cancel('s-3');
+  runner.cancel('s-1');
+  await until(() => outcomes('s-1').length === 2 && outcomes('s-3').length === 1 && outcomes('bad').length === 2);
+  assert.deepEqual(outcomes('s-1'), ['STARTED', 'CANCELLED']);
+  assert.deepEqual(outcomes('s-3'), ['CANCELLED']);
+  assert.deepEqual(told.findLast(({ command }) => command === 's-1')?.result, { search: FOUND });
+  assert.deepEqual(outcomes('bad'), ['STARTED', 'FAILED']);
+  assert.equal(told.findLast(({ command }) => command === 'bad')?.message, 'pattern: must not be empty');
+  searches.end('s-2', new MusterError('cancelled', 'nobody waits for this output any more'));
+  await until(() => outcomes('s-2').length === 2);
+  assert.deepEqual(outcomes('s-2'), ['STARTED', 'FAILED']);
+});
+
+test('a search that the agent died in is unknown, and is not run again', async () => {
+  const store = await openMemoryStore();
+  const first = await agent(store);
+  first.search('s-1');
+  await until(() => first.searches.running.length === 1);
+  const second = await agent(store);
+  assert.equal(second.journal.find('s-1')?.outcome, 'UNKNOWN');
+  second.search('s-1');
+  assert.deepEqual(second.outcomes('s-1'), ['UNKNOWN']);
+  assert.deepEqual(second.searches.running, []);
+  first.searches.end('s-1');
+});
+
+test('a command leaves the instance behind, and where it failed to start what was printed', async () => {
+  const { control, told, order, outcomes } = await agent(await openMemoryStore());
+  order('good', { action: 'START' });
+  await until(() => control.calls.length === 1);
+  control.end('start orders');
+  await until(() => outcomes('good').length === 2);
+  const running = { state: 'RUNNING', pid: 42, version: '1.0.0', health: 'PASSING' };
+  assert.deepEqual(told.at(-1)?.result, { instance: running });
+  order('bad', { action: 'START' });
+  await until(() => control.calls.length === 2);
+  control.end('start orders', new MusterError('precondition', 'it exited with 3'));
+  await until(() => outcomes('bad').length === 2);
+  const ended = { ...running, state: 'FATAL', pid: 0 };
+  assert.deepEqual(told.at(-1)?.result, { instance: ended, exitCode: 3, output: 'orders says\nbye' });
 });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Answer, Probe } from '../../../../src/agent/probes/answer.js';
 import { PolledCheck, type PolledCheckSpec } from '../../../../src/agent/probes/polled-check.js';
-import { Slots } from '../../../../src/agent/probes/slots.js';
+import { Slots } from '../../../../src/kit/slots.js';
 import { ManualClock } from '../../../../src/kit/clock.js';
 import { seededRandom } from '../../../../src/kit/random.js';
 

@@ -1,4 +1,4 @@
-import { MusterError } from '../../kit/errors.js';
+import { MusterError } from './errors.js';
 
 /** At most `capacity` pieces of work at once; who comes later waits, in order. Waiters are as many as there are callers: each waits once. */
 export class Slots {
