@@ -11,6 +11,8 @@ export interface TailLine {
   readonly text: string;
   /** It says something about the log instead of coming from it. */
   readonly notice: boolean;
+  /** Where reading goes on behind it; empty for a notice. */
+  readonly position: string;
 }
 
 export interface TailQuestion {
@@ -18,10 +20,14 @@ export interface TailQuestion {
   /** Lines from the end to begin with. */
   readonly lines: number;
   readonly follow: boolean;
+  /** Go on behind this place; empty: begin with the last lines. */
+  readonly position: string;
+  /** Name of the log; empty: what the service prints. */
+  readonly file: string;
 }
 
-/** Reads the log of a service; ends by itself without `follow`. @throws not_found, invalid */
-export type TailLog = (question: TailQuestion, signal: AbortSignal) => AsyncIterable<TailLine>;
+/** Reads a log of a service, some lines at a time; ends by itself without `follow`. @throws not_found, invalid */
+export type TailLog = (question: TailQuestion, signal: AbortSignal) => AsyncIterable<readonly TailLine[]>;
 
 export interface TailsOptions {
   readonly tail: TailLog;
@@ -86,22 +92,29 @@ export class Tails {
   }
 
   async *#messages(order: CommandOrder, signal: AbortSignal): AsyncGenerator<UploadOutputRequest> {
-    const { command, service, tail } = order;
+    const { command, service } = order;
     const machineName = this.#options.machineName();
-    const lines = Math.min(tail?.lines ?? 0, TAIL_LINES_MAX) || TAIL_LINES_DEFAULT;
-    yield { command, lines: [], error: '' };
+    yield { command, lines: [], hits: [], error: '' };
     try {
-      for await (const line of this.#options.tail({ service, lines, follow: tail?.follow ?? false }, signal)) {
-        yield { command: '', lines: [toWireLine(line, service, machineName)], error: '' };
+      for await (const batch of this.#options.tail(questionOf(order), signal)) {
+        const wire = batch.map((line) => toWireLine(line, service, machineName));
+        yield { command: '', lines: wire, hits: [], error: '' };
       }
     } catch (error) {
-      if (!signal.aborted) yield { command: '', lines: [], error: messageOf(error) };
+      if (!signal.aborted) yield { command: '', lines: [], hits: [], error: messageOf(error) };
     }
   }
 }
 
+function questionOf({ service, tail }: CommandOrder): TailQuestion {
+  const { follow = false, position = '', file = '' } = tail ?? {};
+  const lines = Math.min(tail?.lines ?? 0, TAIL_LINES_MAX) || TAIL_LINES_DEFAULT;
+  return { service, lines, follow, position, file };
+}
+
 export function toWireLine(line: TailLine, service: string, machineName: string): LogLine {
-  return { machineName, service, file: line.file, text: line.text, notice: line.notice };
+  const { file, text, notice, position } = line;
+  return { machineName, service, file, text, notice, position };
 }
 
 // eslint-disable-next-line @typescript-eslint/require-await -- the call takes an async iterable
@@ -109,6 +122,7 @@ async function* refusal(command: string): AsyncGenerator<UploadOutputRequest> {
   yield {
     command,
     lines: [],
+    hits: [],
     error: `this machine already sends ${TAILS_MAX} logs to the center: end one of them first`,
   };
 }

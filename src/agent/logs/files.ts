@@ -14,6 +14,8 @@ export interface LoggedService {
   readonly logs: Manifest['logs'];
   /** For one whose output the agent does not write to a file: where it goes, and how it is read there. */
   readonly elsewhere?: string;
+  /** Of systemd: its journal holds what the service prints. */
+  readonly unit?: string;
 }
 
 export interface LogFile {
@@ -29,7 +31,7 @@ export function loggedService({ name, driver, unit, logs }: Manifest, root: stri
     case 'process':
       return logged;
     case 'systemd':
-      return { ...logged, elsewhere: `systemd keeps what it prints, read it with "journalctl -u ${unit}"` };
+      return { ...logged, unit, elsewhere: `systemd keeps what it prints, read it with "journalctl -u ${unit}"` };
     case 'sysv':
       return { ...logged, elsewhere: `its init script ${unit} decides where it prints to` };
   }

@@ -6,18 +6,12 @@ import type { LogSearch } from '../../model/log-search.js';
 import { didYouMean } from '../../kit/suggest.js';
 import { KeyedMutex } from '../../kit/tasks.js';
 import { compress } from './compress.js';
-import {
-  checkDeclared,
-  isDeclared,
-  logFiles,
-  removeFile,
-  statFile,
-  type LogFile,
-  type LoggedService,
-} from './files.js';
+import { isDeclared, logFiles, removeFile, statFile, type LogFile, type LoggedService } from './files.js';
+import { LogTails } from './log-tails.js';
 import { nextNumber, planCompression, planRemovals, rotatedAmong } from './housekeeping.js';
 import { Journal } from './journal.js';
 import { rotatedName } from './names.js';
+import { Pieces } from './pieces.js';
 import { rotate, type Cut, type LogPlace, type RotationTools } from './rotation.js';
 import { freeBytesOf, keepSpace } from './space.js';
 import { FileSearch, type RunningSearch } from './search/search.js';
@@ -25,7 +19,7 @@ import type { LogGuard } from './search/part.js';
 import type { ReleaseAt } from './search/one.js';
 import { searchedLogs } from './search/names.js';
 import { unpackInto } from './search/unpack.js';
-import { Tail, type LogText, type TailOptions } from './tail.js';
+import type { LogText, TailOptions } from './tail.js';
 import { keyOf, Unfinished } from './unfinished.js';
 
 export interface LogsOptions {
@@ -42,6 +36,8 @@ export interface LogsOptions {
   readonly releaseAt?: ReleaseAt;
   /** False: never shorten files from the front, but copy and truncate. */
   readonly collapse?: boolean;
+  /** How journalctl is called. */
+  readonly journalctl?: readonly string[];
 }
 
 const CHECK_EVERY_MS = 2000;
@@ -57,15 +53,20 @@ export class Logs {
   readonly #followers = new Map<string, Set<(cut: Cut) => void>>();
   readonly #fallbackSaid = new Set<string>();
   readonly #unfinished: Unfinished;
+  readonly #pieces: Pieces;
+  readonly #tails: LogTails;
   /** By log, the rotated file that holds lines which are still in the live one. */
   readonly #copied = new Map<string, string>();
   #checking: Promise<void> | undefined;
 
   constructor(options: LogsOptions) {
     this.#options = options;
+    this.#pieces = new Pieces(join(options.dataDirectory, 'logs', '.pieces'));
+    this.#tails = new LogTails({ ...options, pieces: this.#pieces, exclusive: this.#exclusive });
     this.#tools = {
       clock: options.clock,
       journal: new Journal(join(options.dataDirectory, 'logs', '.rotation')),
+      pieces: this.#pieces,
       collapse: options.collapse ?? true,
       onFallback: (place) => {
         this.#sayFallback(place);
@@ -101,27 +102,18 @@ export class Logs {
   }
 
   /**
-   * The last lines of a log, and with `follow` each new one, across rotations and restarts, until the signal aborts.
-   * @throws not_found for a service that is not here, or a file that is not one of its logs
+   * The last lines of a log, or those behind a position, and with `follow` each new one, across rotations and restarts, until the signal aborts.
+   * @throws not_found for a service that is not here, or a file that is not one of its logs; invalid for what is no position in it
    */
   async *tail(service: string, options: TailOptions, signal: AbortSignal): AsyncGenerator<LogText> {
+    for await (const texts of this.tailBatches(service, options, signal)) yield* texts;
+  }
+
+  /** As tail, some hundred lines at a time. */
+  async *tailBatches(service: string, options: TailOptions, signal: AbortSignal): AsyncGenerator<readonly LogText[]> {
     const logged = this.#logged(service);
-    const name = options.file ?? `${service}.log`;
-    if (options.file !== undefined) checkDeclared(logged, options.file);
     await this.#unfinished.finish();
-    const key = keyOf({ root: logged.root, name });
-    const tail = new Tail({ root: logged.root, name, clock: this.#options.clock }, options, (work) =>
-      this.#exclusive.run(key, work),
-    );
-    const unfollow = this.#follow(key, tail.onCut);
-    try {
-      const nothing = options.file === undefined ? await this.#whyNothing(logged, name) : undefined;
-      if (nothing !== undefined) yield { file: name, text: nothing, notice: true };
-      yield* tail.read(signal);
-    } finally {
-      unfollow();
-      await tail.close();
-    }
+    yield* this.#tails.read(logged, options, signal);
   }
 
   /**
@@ -175,13 +167,6 @@ export class Logs {
     };
   }
 
-  /** Why a log that nobody named is empty, where that is by its nature. */
-  async #whyNothing({ root, logs, elsewhere }: LoggedService, name: string): Promise<string | undefined> {
-    if (elsewhere === undefined || (await statFile(root, name))) return undefined;
-    const others = logs.files.length === 0 ? '' : `; its own log files are ${logs.files.join(', ')} in ${root}`;
-    return `this service writes no log file ${name} here: ${elsewhere}${others}`;
-  }
-
   async #check(): Promise<void> {
     const { services, clock, logger, dataDirectory, freeSpaceFloorBytes, freeBytes = freeBytesOf } = this.#options;
     await this.#unfinished.finish();
@@ -198,6 +183,10 @@ export class Logs {
       onCut: (key, cut) => {
         this.#tellFollowers(key, cut);
       },
+      pieces: this.#pieces,
+      onRemoved: ({ root }, name) => {
+        this.#tails.removed(root, name);
+      },
       unfinished: this.#unfinished,
       floorBytes: freeSpaceFloorBytes ?? FREE_SPACE_FLOOR_BYTES,
       freeBytes: () => freeBytes(dataDirectory),
@@ -210,7 +199,10 @@ export class Logs {
     const files = await logFiles(logged.root);
     let changed = false;
     for (const file of files.filter(({ name }) => isDeclared(logged, name))) {
-      changed = (await this.#shorten(logged, file, nextNumber(rotatedAmong(files), file.name))) || changed;
+      // Never a number again, even where all rotated files are gone: it says where in the log their lines belong.
+      const last = await this.#pieces.lastNumber({ root: logged.root, name: file.name });
+      const number = Math.max(nextNumber(rotatedAmong(files), file.name), last + 1);
+      changed = (await this.#shorten(logged, file, number)) || changed;
     }
     await this.#prune(logged, changed ? await logFiles(logged.root) : files);
   }
@@ -278,6 +270,7 @@ export class Logs {
     for (const { file, why } of removals) {
       logger.info('an old log was removed', { service, file: file.name, bytes: file.bytes, why });
       await removeFile(root, file.name);
+      this.#tails.removed(root, file.name);
     }
     const gone = new Set(removals.map(({ file }) => file.name));
     for (const file of planCompression(rotated.filter(({ name }) => !gone.has(name))))

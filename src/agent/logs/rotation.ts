@@ -1,11 +1,12 @@
 import { constants } from 'node:fs';
-import { rename, rm, type FileHandle } from 'node:fs/promises';
+import { lstat, rename, rm, type FileHandle } from 'node:fs/promises';
 import type { Clock } from '../../kit/clock.js';
 import { errnoOf } from '../../kit/errors.js';
 import { collapseFront, copyRange, cutOffset, lastLineEnd, markBytes, readFirstLine } from './cut.js';
 import { inParent, openRegular, pathIn } from '../system/directory.js';
 import type { Journal, RotationEntry } from './journal.js';
-import { isMark, markOf, padMark, rotatedName, unfinishedName } from './names.js';
+import type { Pieces } from './pieces.js';
+import { isMark, markOf, padMark, parseRotated, rotatedName, unfinishedName } from './names.js';
 
 /** One log file, as rotation and tail meet at it. */
 export interface LogPlace {
@@ -31,6 +32,7 @@ export interface Cut {
 export interface RotationTools {
   readonly clock: Clock;
   readonly journal: Journal;
+  readonly pieces: Pieces;
   /** Called, at most once a log directory, when its file system cannot shorten a file from the front. */
   readonly onFallback: (place: LogPlace) => void;
   /** False: the fallback is used without asking the file system. */
@@ -76,7 +78,11 @@ export async function rotate(
       await tools.journal.write(entry);
       await copyOut(parent, live, entry);
       await tools.journal.write({ ...entry, step: 'cut' });
-      const cut = await exclusive(() => finishCut(tools, parent, live, { ...entry, step: 'cut' }));
+      const cut = await exclusive(async () => {
+        const done = await finishCut(tools, parent, live, { ...entry, step: 'cut' });
+        await remember(tools, parent, entry);
+        return done;
+      });
       await tools.journal.clear(entry);
       return cut;
     } finally {
@@ -108,10 +114,31 @@ async function undo(parent: FileHandle, { target }: RotationEntry): Promise<unde
 async function finish(tools: RotationTools, parent: FileHandle, entry: RotationEntry): Promise<Cut | undefined> {
   const live = await openRegular(parent, entry.base, O_RDWR);
   try {
-    return (await live.stat()).ino === entry.inode ? await finishCut(tools, parent, live, entry) : undefined;
+    const same = (await live.stat()).ino === entry.inode;
+    const cut = same ? await finishCut(tools, parent, live, entry) : undefined;
+    if (same || (await sizeOf(parent, entry.target)) !== undefined) await remember(tools, parent, entry);
+    return cut;
   } finally {
     await live.close();
   }
+}
+
+/**
+ * Before the rotation counts as done: which bytes of the log the rotated file holds. It is whole, and nobody has compressed it yet; one
+ * that was removed meanwhile held what was to be cut.
+ */
+async function remember(tools: RotationTools, parent: FileHandle, entry: RotationEntry): Promise<void> {
+  const { inode, target, from, end } = entry;
+  const number = parseRotated(target)?.number ?? 0;
+  const bytes = (await sizeOf(parent, target)) ?? end - from;
+  await tools.pieces.rotated(entry, { inode, number, bytes });
+}
+
+async function sizeOf(parent: FileHandle, name: string): Promise<number | undefined> {
+  return lstat(pathIn(parent, name)).then(
+    ({ size }) => size,
+    () => undefined,
+  );
 }
 
 async function copyOut(parent: FileHandle, live: FileHandle, { target, from, end }: RotationEntry): Promise<void> {

@@ -4,11 +4,12 @@ import type { Clock } from '../../kit/clock.js';
 import { formatSize } from '../../kit/durations.js';
 import type { Logger } from '../../kit/logger.js';
 import type { KeyedMutex } from '../../kit/tasks.js';
-import { collapseFront, cutOffset, lastLineEnd } from './cut.js';
+import { collapseFront, cutOffset, lastLineEnd, markBytes } from './cut.js';
 import { openInside } from '../system/directory.js';
 import { isDeclared, logFiles, removeFile, type LogFile, type LoggedService } from './files.js';
 import { rotatedAmong, type RotatedFile } from './housekeeping.js';
 import { droppedMark } from './names.js';
+import type { Pieces } from './pieces.js';
 import type { Cut } from './rotation.js';
 import { keyOf, type Unfinished } from './unfinished.js';
 
@@ -18,6 +19,9 @@ export interface SpaceOptions {
   readonly logger: Logger;
   readonly exclusive: KeyedMutex;
   readonly onCut: (key: string, cut: Cut) => void;
+  readonly pieces: Pick<Pieces, 'dropped'>;
+  /** A rotated file is there no more. */
+  readonly onRemoved: (logged: LoggedService, name: string) => void;
   /** Their offsets are in a journal: they are left as they are. */
   readonly unfinished: Pick<Unfinished, 'has'>;
   /** Below this much free space the oldest rotated files of all services go, then the oldest lines. */
@@ -67,22 +71,26 @@ export async function keepSpace(options: SpaceOptions): Promise<void> {
     const facts = { service: logged.service, file: file.name, size: formatSize(file.bytes) };
     logger.warn('the disk is nearly full: an old log was removed', facts);
     await removeFile(logged.root, file.name);
+    options.onRemoved(logged, file.name);
   }
   for (const { logged, file } of plan.live) if (await isShort()) await dropFront(options, logged, file);
 }
 
 /** The last resort: the older half of a live log goes, and the log and the agent's own say so. */
 async function dropFront(options: SpaceOptions, logged: LoggedService, file: LogFile): Promise<void> {
-  const { clock, logger, exclusive, onCut } = options;
-  const key = keyOf({ root: logged.root, name: file.name });
+  const { clock, logger, exclusive, onCut, pieces } = options;
+  const place = { root: logged.root, name: file.name };
+  const key = keyOf(place);
   await exclusive.run(key, async () => {
     const live = await openInside(logged.root, file.name, constants.O_RDWR);
     try {
-      const end = await lastLineEnd(live, Math.floor((await live.stat()).size / 2));
+      const { size: whole, ino: inode } = await live.stat();
+      const from = await markBytes(live);
+      const end = await lastLineEnd(live, Math.floor(whole / 2));
       if (end === undefined) return;
       const mark = droppedMark(end);
       const cut = cutOffset(end, mark.length + 1, BLOCK_BYTES);
-      if (cut === 0) return;
+      if (cut <= from) return;
       const result = await collapseFront(clock, live, { end, cut, mark });
       if (result === 'unsupported') {
         const { size } = await live.stat();
@@ -92,6 +100,7 @@ async function dropFront(options: SpaceOptions, logged: LoggedService, file: Log
           file: file.name,
           bytes: size,
         });
+        await pieces.dropped(place, { inode, bytes: size - from, overwritten: 0 });
         onCut(key, { rotated: '', from: 0, end: size, shift: size, begin: 0 });
         return;
       }
@@ -100,6 +109,7 @@ async function dropFront(options: SpaceOptions, logged: LoggedService, file: Log
         file: file.name,
         bytes: end,
       });
+      await pieces.dropped(place, { inode, bytes: cut - from, overwritten: end - cut });
       onCut(key, { rotated: '', from: 0, end, shift: cut, begin: 0 });
     } finally {
       await live.close();

@@ -1,20 +1,21 @@
-import { constants } from 'node:fs';
-import { stat, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { sleep, type Clock } from '../../kit/clock.js';
-import { errnoOf } from '../../kit/errors.js';
-import { markBytes } from './cut.js';
-import { openInside } from '../system/directory.js';
-import { LineSplitter, piecesOf } from './lines.js';
-import { parseRotated, rotatedName } from './names.js';
-import type { Cut } from './rotation.js';
+import { beginning, type Slice } from './last-lines.js';
+import { LineSplitter, type Line } from './lines.js';
+import { LiveLog } from './live.js';
+import { rotatedName } from './names.js';
+import { baseOf, type Piece, type Pieces } from './pieces.js';
+import { CHECK_BYTES_MAX, checkOf, fits, formatPosition, NO_CHECK, parsePosition, type FilePlace } from './position.js';
+import { readPlain, RotatedReader } from './rotated.js';
 
 export interface TailOptions {
   /** Name of a log file, relative to the log directory; the service's output where left out. */
-  readonly file?: string;
+  readonly file?: string | undefined;
   /** How many of the lines there are; at most LINES_MAX. */
   readonly lines: number;
   readonly follow: boolean;
+  /** Go on behind this place instead: a position as it came with a line. */
+  readonly position?: string | undefined;
 }
 
 /** One line, or something said about the lines. */
@@ -22,244 +23,319 @@ export interface LogText {
   readonly file: string;
   readonly text: string;
   readonly notice: boolean;
+  /** Where reading goes on behind it; empty for a notice. */
+  readonly position: string;
 }
 
 export interface TailPlace {
   readonly root: string;
   readonly name: string;
   readonly clock: Clock;
+  readonly pieces: Pieces;
+  /** Runs work while the front of the file is not being cut. */
+  readonly exclusive: <T>(work: () => Promise<T>) => Promise<T>;
 }
 
 /** Lines that can be asked for at once. */
 export const LINES_MAX = 10_000;
-/** How far back they are looked for. */
-const BACK_BYTES_MAX = 8 * 1024 * 1024;
+/** Lines given together; their text is at most two chunks. */
+const BATCH_LINES = 256;
 const CHUNK_BYTES = 64 * 1024;
 const POLL_MS = 200;
-
-/** Rotated files that a follower keeps open until it has read them, so that compressing or removing them leaves no gap; and their bytes. */
-const HELD_FILES_MAX = 32;
-const HELD_BYTES_MAX = 128 * 1024 * 1024;
-
-/** Bytes of a rotated file still to be read. */
-interface Piece {
-  readonly name: string;
-  readonly from: number;
-  readonly to: number;
-  /** Open since the cut; undefined beyond what may be held: then the name is all there is. */
-  readonly held: Promise<FileHandle | undefined> | undefined;
-}
+/** Looks at the end of a file that was replaced, before it is left: the service may still write its last lines there. */
+const REPLACED_LOOKS = 5;
+const NOTHING: Buffer = Buffer.alloc(0);
 
 /**
- * Reads one log from its end. Between its reads the file may be cut at the front: the cut tells (onCut, while nobody reads), and what
- * was not read yet is then read from the rotated file. It waits for its reader, so it buffers one chunk and one unfinished line at most.
+ * Reads one log by offsets in what the service wrote (see docs/logs.md), wherever those bytes are when they are read: in a rotated file,
+ * compressed or not, or in the live one. It waits for its reader, and keeps nobody else waiting: it holds one chunk and one unfinished
+ * line, the live file open, and a compressed one at most.
  */
 export class Tail {
   readonly #place: TailPlace;
   readonly #options: TailOptions;
-  readonly #exclusive: <T>(work: () => Promise<T>) => Promise<T>;
   readonly #splitter = new LineSplitter();
-  readonly #chunk = Buffer.alloc(CHUNK_BYTES);
-  #pieces: Piece[] = [];
-  #live: { readonly handle: FileHandle; readonly inode: number } | undefined;
-  #at = 0;
-  #positioned = false;
-  #notices: string[] = [];
+  /** Behind the last byte read; undefined while there is no log. */
+  #at: FilePlace | undefined;
+  /** The last bytes read of the file that is being read. */
+  #recent: Buffer | undefined;
+  #live: LiveLog | undefined;
+  #rotated: RotatedReader | undefined;
+  /** Pieces up to this rotated file are older than a log that was not there. */
+  #before = 0;
+  #looks = 0;
+  /** Where to end without `follow`; known once the live file is reached. */
+  #until: number | undefined;
+  #lost: { readonly first: string; readonly last: string; readonly bytes: number } | undefined;
+  /** To be given before what is read next. */
+  #out: LogText[] = [];
 
-  constructor(place: TailPlace, options: TailOptions, exclusive: <T>(work: () => Promise<T>) => Promise<T>) {
+  /** @throws invalid for a position that is none of this log */
+  constructor(place: TailPlace, options: TailOptions) {
     this.#place = place;
     this.#options = options;
-    this.#exclusive = exclusive;
+    const { position = '' } = options;
+    if (position !== '') this.#at = parsePosition(place.name, position);
   }
 
-  /** Called when the front of the file was cut, never during a read. */
-  readonly onCut = (cut: Cut): void => {
-    if (!this.#positioned) return;
-    if (this.#at >= cut.end) {
-      this.#at -= cut.shift;
-      return;
+  /** Lines in batches. Ends by itself without `follow`. @throws denied where the log is no plain file */
+  async *read(signal: AbortSignal): AsyncGenerator<readonly LogText[]> {
+    if (!this.#at) {
+      yield* batches(await this.#place.exclusive(() => this.#begin()));
+      if (!this.#options.follow) return;
     }
-    if (cut.rotated === '') this.#notices.push('lines were dropped here: the disk is nearly full');
-    else {
-      const name = join(dirname(this.#place.name), cut.rotated);
-      const [from, to] = [Math.max(this.#at - cut.from, 0), cut.end - cut.from];
-      this.#pieces.push({ name, from, to, held: this.#mayHold(to - from) ? this.#hold(name) : undefined });
-    }
-    this.#at = cut.begin;
-  };
-
-  async *read(signal: AbortSignal): AsyncGenerator<LogText> {
-    for (const line of await this.#exclusive(() => this.#lastLines())) yield this.#line(line);
-    if (!this.#options.follow) return;
     while (!signal.aborted) {
-      const chunk = await this.#exclusive(() => this.#next());
-      for (const notice of this.#notices.splice(0)) yield { file: this.#place.name, text: notice, notice: true };
-      for (const line of this.#splitter.push(chunk)) yield this.#line(line);
-      if (chunk.length === 0) await sleep(this.#place.clock, POLL_MS, signal).catch(() => undefined);
+      const bytes = await this.#next();
+      yield* batches(this.#texts(bytes));
+      if (bytes?.length !== 0) continue;
+      if (!this.#options.follow) return;
+      await sleep(this.#place.clock, POLL_MS, signal).catch(() => undefined);
     }
+  }
+
+  /** What is to be said, then the lines that these bytes end. */
+  #texts(bytes: Buffer | undefined): LogText[] {
+    const lines = bytes && this.#at ? this.#splitter.push(bytes, this.#at.offset - bytes.length) : [];
+    if (bytes?.length === 0 && !this.#options.follow) lines.push(...this.#splitter.rest());
+    return [...this.#out.splice(0), ...lines.map((line) => this.#text(line))];
+  }
+
+  /** A file was removed: it is not held open, however long nobody reads. */
+  removed(name: string): void {
+    if (this.#rotated?.place.name === name.replace(/\.gz$/, '')) this.#rotated.letGo();
   }
 
   async close(): Promise<void> {
-    for (const piece of this.#pieces.splice(0)) await release(piece);
-    await this.#closeLive();
-  }
-
-  async #closeLive(): Promise<void> {
-    await this.#live?.handle.close();
+    this.#rotated?.close();
+    await this.#live?.close();
     this.#live = undefined;
   }
 
-  #mayHold(bytes: number): boolean {
-    const held = this.#pieces.filter((piece) => piece.held !== undefined);
-    const heldBytes = held.reduce((sum, { from, to }) => sum + to - from, bytes);
-    return held.length < HELD_FILES_MAX && heldBytes <= HELD_BYTES_MAX;
+  #text({ text, end, check }: Line): LogText {
+    const { name } = this.#place;
+    const position = formatPosition(name, { inode: this.#at?.inode ?? 0, offset: end, check });
+    return { file: name, text, notice: false, position };
   }
 
-  /** A file that cannot be opened is met, and said, when it is read. */
-  #hold(name: string): Promise<FileHandle | undefined> {
-    return openIfThere(this.#place.root, name).catch(() => undefined);
+  #say(text: string): void {
+    this.#sayLost();
+    this.#out.push({ file: this.#place.name, text, notice: true, position: '' });
   }
 
-  #line(text: string): LogText {
-    return { file: this.#place.name, text, notice: false };
-  }
-
-  /** The last lines there are, those of the newest rotated file included; leaves the position behind the last one. */
-  async #lastLines(): Promise<string[]> {
-    const wanted = Math.min(Math.max(this.#options.lines, 0), LINES_MAX);
-    this.#positioned = true;
-    const live = await this.#open();
+  /** The last lines there are, those of the newest rotated file included; leaves the place behind the last whole one. */
+  async #begin(): Promise<LogText[]> {
+    const { pieces } = this.#place;
+    const list = await pieces.of(this.#place);
+    this.#before = await pieces.lastNumber(this.#place);
+    const live = await LiveLog.open(this.#place);
+    this.#live = live;
     if (!live) return [];
-    const { size } = await live.stat();
-    const begin = Math.min(await markBytes(live), size);
-    const lines = await readBack(live, begin, size, wanted);
-    this.#at = size;
-    const begun = this.#options.follow ? this.#splitter.push(Buffer.from(lines.rest)) : [];
-    if (!this.#options.follow && lines.rest.length > 0) lines.whole.push(lines.rest.toString('utf8'));
-    const missing = wanted - lines.whole.length;
-    const earlier = missing > 0 && begin > 0 ? await this.#earlier(live, missing) : [];
-    if (wanted === 0) return [];
-    const last = [...earlier, ...lines.whole].slice(-wanted);
-    return [...last.flatMap((line) => piecesOf(Buffer.from(line))), ...begun];
+    const base = baseOf(list, live.inode);
+    const piece = list.findLast(({ inode }) => inode === live.inode);
+    const { lines, end } = await beginning((from, to) => live.slice(from, to, base), {
+      begin: base,
+      end: await live.end(base),
+      wanted: Math.min(Math.max(this.#options.lines, 0), LINES_MAX),
+      unended: !this.#options.follow,
+      earlier: piece && piece.number > 0 ? { slice: this.#sliceOf(piece), begin: piece.start } : undefined,
+    });
+    this.#at = { inode: live.inode, offset: end, check: lines.at(-1)?.check ?? NO_CHECK };
+    return lines.map((line) => this.#text(line));
   }
 
-  /** Lines of the file that the mark at the front names, while that is not compressed. */
-  async #earlier(live: FileHandle, wanted: number): Promise<string[]> {
-    const { buffer, bytesRead } = await live.read(Buffer.alloc(CHUNK_BYTES), 0, CHUNK_BYTES, 0);
-    const named = /^\[muster: earlier lines are in ([^/\n]+)\]/.exec(
-      buffer.subarray(0, bytesRead).toString('utf8'),
-    )?.[1];
-    const parsed = named === undefined ? undefined : parseRotated(named);
-    if (!parsed) return [];
-    const name = join(dirname(this.#place.name), rotatedName(parsed.of, parsed.number));
-    const file = await openIfThere(this.#place.root, name);
-    if (!file) return [];
-    try {
-      const { size } = await file.stat();
-      return (await readBack(file, 0, size, wanted)).whole;
-    } finally {
-      await file.close();
-    }
+  /** Of a rotated file that is not compressed, as the newest one is. */
+  #sliceOf({ number, start }: Piece): Slice {
+    const place = { root: this.#place.root, name: this.#nameOf(number) };
+    return async (from, to) => (await readPlain(place, from - start, to - from)) ?? NOTHING;
   }
 
-  /** The next bytes: of what was rotated away unread, else of the live file. */
-  async #next(): Promise<Buffer> {
-    for (let piece = this.#pieces[0]; piece; piece = this.#pieces[0]) {
-      const bytes = await this.#readPiece(piece);
-      if (bytes.length > 0) return bytes;
-      this.#pieces.shift();
-      await release(piece);
-    }
-    const live = await this.#open();
-    if (!live) return Buffer.alloc(0);
-    const { size } = await live.stat();
-    if (size < this.#at) {
-      this.#at = 0;
-      this.#splitter.drop();
-      this.#notices.push('the log was emptied here');
-    }
-    const { bytesRead } = await live.read(this.#chunk, 0, CHUNK_BYTES, this.#at);
-    this.#at += bytesRead;
-    if (bytesRead === 0) await this.#followReplacement();
-    return this.#chunk.subarray(0, bytesRead);
+  /** The next bytes; none at the end of what there is; undefined: look again at once. */
+  async #next(): Promise<Buffer | undefined> {
+    const bytes = (await this.#nextRotated()) ?? (await this.#nextLive());
+    if (bytes) this.#sayLost();
+    return bytes;
   }
 
-  async #readPiece(piece: Piece): Promise<Buffer> {
-    const held = await piece.held;
-    const file = held ?? (await openIfThere(this.#place.root, piece.name));
-    if (!file) {
-      this.#notices.push(`lines were left out here: ${piece.name} was removed or compressed before they were read`);
-      this.#splitter.drop();
-      return Buffer.alloc(0);
-    }
-    try {
-      const room = Math.min(CHUNK_BYTES, piece.to - piece.from);
-      const { bytesRead } = await file.read(this.#chunk, 0, room, piece.from);
-      this.#pieces[0] = { ...piece, from: piece.from + bytesRead };
-      return this.#chunk.subarray(0, bytesRead);
-    } finally {
-      if (!held) await file.close();
+  /** The first one that holds what is to be read next; undefined: the live file does. */
+  #pieceAt(pieces: readonly Piece[]): Piece | undefined {
+    const at = this.#at;
+    if (!at) return undefined;
+    return pieces.find(
+      ({ inode, end, until }) => inode === at.inode && (end > at.offset || (until > at.offset && end !== at.offset)),
+    );
+  }
+
+  async #nextRotated(): Promise<Buffer | undefined> {
+    for (;;) {
+      const piece = this.#pieceAt(await this.#place.pieces.of(this.#place));
+      if (!piece || !this.#at) return undefined;
+      const bytes = await this.#readPiece(piece, this.#at);
+      if (bytes) return bytes;
     }
   }
 
-  async #open(): Promise<FileHandle | undefined> {
-    if (this.#live) return this.#live.handle;
-    const handle = await openIfThere(this.#place.root, this.#place.name);
-    if (!handle) return undefined;
-    this.#live = { handle, inode: (await handle.stat()).ino };
-    return handle;
+  async #readPiece(piece: Piece, at: FilePlace): Promise<Buffer | undefined> {
+    const { inode, number, start, end } = piece;
+    if (number === 0) {
+      this.#say('lines were dropped here: the disk is nearly full');
+      this.#jump(inode, end);
+      return undefined;
+    }
+    if (at.offset < start) {
+      this.#say(`lines were left out here: ${start - at.offset} bytes cannot be had any more`);
+      this.#jump(inode, start);
+      return undefined;
+    }
+    const reader = await this.#readerOf(piece, at);
+    if (!reader) {
+      this.#sayEmptied();
+      this.#jump(inode, start);
+      return undefined;
+    }
+    const bytes = await reader.read(Math.min(CHUNK_BYTES, end - at.offset));
+    if (bytes && bytes.length > 0) {
+      this.#advance(bytes, end);
+      return bytes;
+    }
+    const name = this.#nameOf(number);
+    this.#lost = {
+      first: this.#lost?.first ?? name,
+      last: name,
+      bytes: (this.#lost?.bytes ?? 0) + end - at.offset,
+    };
+    this.#jump(inode, end);
+    return undefined;
+  }
+
+  /** Undefined when the bytes before the place are not those that were read. */
+  async #readerOf({ number, start }: Piece, { offset, check }: FilePlace): Promise<RotatedReader | undefined> {
+    const name = this.#nameOf(number);
+    if (this.#rotated?.place.name === name) return this.#rotated;
+    this.#rotated?.close();
+    const back = check.bytes <= offset - start ? check.bytes : 0;
+    this.#rotated = new RotatedReader({ root: this.#place.root, name }, offset - start - back);
+    const before: Buffer[] = [];
+    for (let left = back; left > 0;) {
+      const bytes = await this.#rotated.read(left);
+      if (!bytes || bytes.length === 0) return this.#rotated;
+      before.push(bytes);
+      left -= bytes.length;
+    }
+    if (back === 0 || fits(check, Buffer.concat(before))) return this.#rotated;
+    this.#rotated.close();
+    this.#rotated = undefined;
+    return undefined;
+  }
+
+  async #nextLive(): Promise<Buffer | undefined> {
+    this.#rotated?.close();
+    this.#rotated = undefined;
+    return this.#place.exclusive(async () => {
+      const pieces = await this.#place.pieces.of(this.#place);
+      // It was cut since.
+      if (this.#pieceAt(pieces)) return undefined;
+      const live = (this.#live ??= await this.#open(pieces));
+      return live ? this.#readLive(live, pieces) : NOTHING;
+    });
+  }
+
+  async #open(pieces: readonly Piece[]): Promise<LiveLog | undefined> {
+    const live = await LiveLog.open(this.#place);
+    if (!live || live.inode === this.#at?.inode) return live;
+    if (this.#at) {
+      const renamed = await LiveLog.openRenamed(this.#place, this.#at, baseOf(pieces, this.#at.inode));
+      if (renamed) {
+        await live.close();
+        return renamed;
+      }
+      this.#say('the log was replaced here, and the lines that the earlier file had behind this cannot be had');
+    }
+    this.#moveTo(live.inode, pieces);
+    return live;
+  }
+
+  async #readLive(live: LiveLog, pieces: readonly Piece[]): Promise<Buffer | undefined> {
+    const at = this.#at;
+    if (at?.inode !== live.inode) {
+      // Its first piece is to be read before it.
+      this.#moveTo(live.inode, pieces);
+      return undefined;
+    }
+    const base = baseOf(pieces, live.inode);
+    if (!this.#options.follow) this.#until ??= await live.end(base);
+    const room = Math.min(CHUNK_BYTES, Math.max(0, (this.#until ?? Infinity) - at.offset));
+    const bytes = room === 0 ? NOTHING : await live.read(at, base, room);
+    if (!bytes) {
+      this.#sayEmptied();
+      live.emptied();
+      this.#until = undefined;
+      this.#jump(live.inode, base);
+      return undefined;
+    }
+    if (bytes.length === 0) return this.#atEnd(live, pieces);
+    this.#looks = 0;
+    this.#advance(bytes);
+    return bytes;
   }
 
   /** The service may put another file in its place: the old one, read to its end, is let go. */
-  async #followReplacement(): Promise<void> {
-    const facts = await stat(join(this.#place.root, this.#place.name)).catch(() => undefined);
-    if (!this.#live || facts?.ino === this.#live.inode) return;
-    await this.#closeLive();
-    this.#at = 0;
+  async #atEnd(live: LiveLog, pieces: readonly Piece[]): Promise<Buffer | undefined> {
+    if (!(await live.isReplaced(this.#place))) return NOTHING;
+    this.#looks += 1;
+    if (this.#options.follow && this.#looks < REPLACED_LOOKS) return NOTHING;
+    const next = await LiveLog.open(this.#place);
+    if (!next) return NOTHING;
+    await live.close();
+    this.#live = next;
+    this.#until = undefined;
+    this.#moveTo(next.inode, pieces);
+    return undefined;
+  }
+
+  /** Goes on at the beginning of another file; what was cut off it meanwhile comes first. */
+  #moveTo(inode: number, pieces: readonly Piece[]): void {
+    this.#looks = 0;
+    this.#out.push(...this.#splitter.rest().map((line) => this.#text(line)));
+    const before = pieces.findLastIndex((piece) => piece.inode === this.#at?.inode);
+    const first = pieces.find((piece, index) => index > before && piece.inode === inode && piece.number > this.#before);
+    this.#jump(inode, first?.start ?? baseOf(pieces, inode));
+  }
+
+  #sayLost(): void {
+    const lost = this.#lost;
+    this.#lost = undefined;
+    if (!lost) return;
+    const files = lost.first === lost.last ? lost.first : `${lost.first} to ${lost.last}`;
+    this.#say(`lines were left out here: ${files} (${lost.bytes} bytes) cannot be had any more`);
+  }
+
+  #sayEmptied(): void {
+    this.#say('the log was emptied here: lines that were not read before that cannot be had');
+  }
+
+  #advance(bytes: Buffer, pieceEnd?: number): void {
+    if (!this.#at) return;
+    const offset = this.#at.offset + bytes.length;
+    const recent = Buffer.concat([this.#recent ?? NOTHING, bytes]).subarray(-CHECK_BYTES_MAX);
+    // What comes next is in another file.
+    this.#recent = offset === pieceEnd ? NOTHING : Buffer.from(recent);
+    this.#at = { inode: this.#at.inode, offset, check: checkOf(this.#recent) };
+  }
+
+  /** Nothing is known of the bytes before the new place. */
+  #jump(inode: number, offset: number): void {
+    this.#splitter.drop();
+    this.#recent = undefined;
+    this.#at = { inode, offset, check: NO_CHECK };
+  }
+
+  #nameOf(number: number): string {
+    const { name } = this.#place;
+    const base = rotatedName(name.slice(name.lastIndexOf('/') + 1), number);
+    return join(dirname(name), base);
   }
 }
 
-async function release(piece: Piece): Promise<void> {
-  await (await piece.held)?.close();
-}
-
-async function openIfThere(root: string, name: string): Promise<FileHandle | undefined> {
-  try {
-    return await openInside(root, name, constants.O_RDONLY);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return undefined;
-    throw error;
-  }
-}
-
-/** The last whole lines of bytes [begin, end), and what follows the last line end. Looks back BACK_BYTES_MAX at most. */
-async function readBack(
-  file: FileHandle,
-  begin: number,
-  end: number,
-  wanted: number,
-): Promise<{ whole: string[]; rest: Buffer }> {
-  const least = Math.max(begin, end - BACK_BYTES_MAX);
-  let bytes = Buffer.alloc(0);
-  let from = end;
-  while (from > least && countLines(bytes) <= wanted) {
-    const size = Math.min(CHUNK_BYTES, from - least);
-    const piece = Buffer.alloc(size);
-    const { bytesRead } = await file.read(piece, 0, size, from - size);
-    bytes = Buffer.concat([piece.subarray(0, bytesRead), bytes]);
-    from -= size;
-  }
-  const lastEnd = bytes.lastIndexOf(0x0a);
-  const rest = bytes.subarray(lastEnd + 1);
-  if (lastEnd < 0) return { whole: [], rest };
-  const lines = bytes.subarray(0, lastEnd).toString('utf8').split('\n');
-  // The first one may have begun earlier.
-  if (from > begin) lines.shift();
-  return { whole: wanted === 0 ? [] : lines.slice(-wanted), rest };
-}
-
-function countLines(bytes: Buffer): number {
-  let count = 0;
-  for (let at = bytes.indexOf(0x0a); at >= 0; at = bytes.indexOf(0x0a, at + 1)) count += 1;
-  return count;
+function* batches(texts: readonly LogText[]): Generator<readonly LogText[]> {
+  for (let from = 0; from < texts.length; from += BATCH_LINES) yield texts.slice(from, from + BATCH_LINES);
 }

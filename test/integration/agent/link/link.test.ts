@@ -448,6 +448,7 @@ test('a log is sent in a call of its own and ends with its reader', async (t) =>
     file: 'orders.log',
     text: 'one line',
     notice: false,
+    position: 'p-1',
   });
 });
 
@@ -460,7 +461,7 @@ test('a log that cannot be read is answered with why, and one that is cancelled 
       tail: async function* ({ service }, signal) {
         if (service === 'web') throw new MusterError('not_found', 'web has no log yet');
         reading += 1;
-        yield { file: 'a.log', text: 'a', notice: false };
+        yield [{ file: 'a.log', text: 'a', notice: false, position: '' }];
         await new Promise<void>((resolve) => {
           signal.addEventListener('abort', () => {
             resolve();

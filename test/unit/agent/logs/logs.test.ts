@@ -30,7 +30,14 @@ async function bench(t: TestContext): Promise<Bench> {
     data,
     said,
     open: (...services) =>
-      new Logs({ dataDirectory: data, services: () => services, clock: systemClock, logger, freeSpaceFloorBytes: 0 }),
+      new Logs({
+        dataDirectory: data,
+        services: () => services,
+        clock: systemClock,
+        logger,
+        freeSpaceFloorBytes: 0,
+        journalctl: ['no-such-journalctl'],
+      }),
     add: async (service) => {
       const root = join(data, 'logs', service);
       await mkdir(root, { recursive: true });

@@ -3,8 +3,9 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { cutOffset } from '../../../../src/agent/logs/cut.js';
 import { nextNumber, planCompression, planRemovals, rotatedAmong } from '../../../../src/agent/logs/housekeeping.js';
-import { LINE_BYTES_MAX, LineSplitter } from '../../../../src/agent/logs/lines.js';
+import { LINE_BYTES_MAX, LineSplitter, type Line } from '../../../../src/agent/logs/lines.js';
 import { isMark, markOf, padMark, parseRotated, rotatedName } from '../../../../src/agent/logs/names.js';
+import { fits } from '../../../../src/agent/logs/position.js';
 
 describe('names of log files', () => {
   it('of rotated files are read back', () => {
@@ -74,9 +75,20 @@ describe('lines', () => {
         (lines, size) => {
           const bytes = Buffer.from(lines.map((line) => `${line}\n`).join(''));
           const splitter = new LineSplitter();
-          const seen: string[] = [];
-          for (let at = 0; at < bytes.length; at += size) seen.push(...splitter.push(bytes.subarray(at, at + size)));
-          assert.deepEqual(seen, lines);
+          const seen: Line[] = [];
+          for (let at = 0; at < bytes.length; at += size)
+            seen.push(...splitter.push(bytes.subarray(at, at + size), 100 + at));
+          assert.deepEqual(
+            seen.map(({ text }) => text),
+            lines,
+          );
+          // Where a line ends, the next one begins, whatever was read when.
+          let end = 100;
+          for (const [index, line] of lines.entries()) {
+            end += Buffer.byteLength(line) + 1;
+            assert.equal(seen[index]?.end, end);
+            assert.ok(fits(seen[index].check, bytes.subarray(0, end - 100)));
+          }
         },
       ),
     );
@@ -84,10 +96,18 @@ describe('lines', () => {
 
   it('that never end are handed on in pieces', () => {
     const splitter = new LineSplitter();
-    const seen = splitter.push(Buffer.alloc(LINE_BYTES_MAX * 2 + 1, 'x'));
+    const seen = splitter.push(Buffer.alloc(LINE_BYTES_MAX * 2 + 1, 'x'), 0);
     assert.deepEqual(
-      seen.map((line) => line.length),
-      [LINE_BYTES_MAX, LINE_BYTES_MAX],
+      seen.map(({ text, end }) => [text.length, end]),
+      [
+        [LINE_BYTES_MAX, LINE_BYTES_MAX],
+        [LINE_BYTES_MAX, 2 * LINE_BYTES_MAX],
+      ],
     );
+    assert.deepEqual(
+      splitter.rest().map(({ text, end }) => [text, end]),
+      [['x', LINE_BYTES_MAX * 2 + 1]],
+    );
+    assert.deepEqual(splitter.rest(), []);
   });
 });
