@@ -10,6 +10,7 @@ import type { Logger } from '../kit/logger.js';
 import { readBootId } from '../kit/proc.js';
 import { systemRandom } from '../kit/random.js';
 import { aborted, runTasks, stopped, type Task } from '../kit/tasks.js';
+import { Slots } from '../kit/slots.js';
 import { PORTS } from '../model/places.js';
 import { VERSION } from '../model/version.js';
 import { formatAddress, parseAddress } from '../rpc/addresses.js';
@@ -29,6 +30,7 @@ import { Assignments, type ConfigRefresh } from './link/assignments.js';
 import { SessionEpoch } from './link/epoch.js';
 import { Link, type LinkOptions } from './link/link.js';
 import { Orders } from './link/orders.js';
+import { Searches, type SearchLogs } from './link/searches.js';
 import { Tails, type TailLog } from './link/tails.js';
 import { authorizeLocal } from './local/access.js';
 import { LocalApi } from './local/api.js';
@@ -44,6 +46,7 @@ import { KnownQueues } from './queues/queues.js';
 import { InventoryKeeper } from './resources/inventory.js';
 import { ResourceSampler } from './resources/sampler.js';
 import { createDrivers } from './services/drivers.js';
+import { Releases } from './services/releases.js';
 import { Services } from './services/services.js';
 import { closedOnTheWay } from './sockets/reachable.js';
 import { ServiceSockets } from './sockets/service-sockets.js';
@@ -81,6 +84,8 @@ export interface AgentReady extends LocalListening {
 
 const COMMANDS_LAST_WORDS_MS = 5000;
 const DRAIN_MS = 1000;
+/** Searches that run at once on a machine; others wait in order. */
+const SEARCHES_MAX = 4;
 const DEFAULT_USER = 'nobody';
 
 /**
@@ -181,8 +186,11 @@ function openServices(base: Base, options: RunAgentOptions, sockets: ServiceSock
   });
 }
 
-function openLogs({ data, clock, logger }: Base, services: Services): Logs {
+async function openLogs({ data, clock, logger, store }: Base, services: Services): Promise<Logs> {
+  const releases = await Releases.open(store, logger);
+  releases.follow(services);
   return new Logs({
+    releaseAt: (service, ms, precisionMs) => releases.at(service, ms, precisionMs),
     dataDirectory: data,
     clock,
     logger,
@@ -216,11 +224,14 @@ async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
   const sockets = new ServiceSockets({ data, server: { listen }, machine, logger });
   const services = openServices(base, options, sockets);
   const journal = await CommandJournal.open(store, base.clock.now());
-  const commands = new CommandRunner({ ...base, journal, control: services });
-  const logs = openLogs(base, services);
+  const logs = await openLogs(base, services);
   const tail: TailLog = ({ service, ...how }, signal) => logs.tailBatches(service, how, signal);
   const machineName = (): string => identity.membership?.name ?? '';
   const tails = new Tails({ tail, channel: () => link.channel(), machineName, logger });
+  const search: SearchLogs = (service, wanted) => logs.search(service, wanted);
+  const searchSlots = new Slots(SEARCHES_MAX);
+  const searches = new Searches({ search, channel: () => link.channel(), machineName });
+  const commands = new CommandRunner({ ...base, journal, control: services, searches, searchSlots });
   // The link and the configuration know each other; this is what lets one be made first.
   const revisions: LinkOptions['config'] & ConfigRefresh = {
     of: (service) => config.of(service),
@@ -250,7 +261,8 @@ async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
   const counters = await AgentCounters.open({ ...base, center: link });
   const queues = await KnownQueues.open({ ...base, center: link });
   const facts = factsOf({ base, identity, link, resources, config: (service) => revisions.of(service) });
-  const server = await openServer({ base, services, link, tail, facts, config, counters, queues });
+  const local = { base, services, link, tail, search, searchSlots, facts, config, counters, queues };
+  const server = await openServer(local);
   services.onChange(({ service, report }) => {
     if (report) return;
     void sockets.remove(service);
@@ -263,17 +275,19 @@ async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
 
 interface LocalParts extends Pick<Agent, 'base' | 'services' | 'link' | 'config' | 'counters' | 'queues'> {
   readonly tail: TailLog;
+  readonly search: SearchLogs;
+  readonly searchSlots: Slots;
   readonly facts: FactsSource;
 }
 
 async function openServer(parts: LocalParts): Promise<RpcServer> {
-  const { base, services, link, tail, facts, config, counters, queues } = parts;
+  const { base, services, link, facts, config, counters } = parts;
   const api = new LocalApi(services);
   const sign: ServiceCertificatesOptions['sign'] = async (service, request) =>
     askForService(channelOf(link), service, request);
   const certificates = new ServiceCertificates({ sign, clock: base.clock });
   return new RpcServer({
-    services: localServices({ api, facts, tail, certificates, queues }, config.handlers(), counters.handlers()),
+    services: localServices({ ...parts, api, certificates }, config.handlers(), counters.handlers()),
     authorize: authorizeLocal,
     logger: base.logger,
     clock: base.clock,

@@ -23,9 +23,10 @@ import { toWireQueue } from '../queues/wire.js';
 import type { LocalApi } from './api.js';
 import type { ServiceCertificates } from './certificates.js';
 import { surroundingsOf, type FactsSource } from './facts.js';
+import { searchLocalLogs, type LocalSearchOptions } from './searching.js';
 import { toLocalInstance } from './wire.js';
 
-export interface LocalServiceOptions {
+export interface LocalServiceOptions extends LocalSearchOptions {
   readonly api: LocalApi;
   readonly facts: FactsSource;
   readonly tail: TailLog;
@@ -73,6 +74,7 @@ function agentHandlers(options: LocalServiceOptions): Handlers<typeof AgentServi
     stopService: act('STOP'),
     restartService: act('RESTART'),
     tailLocalLog: (request, context) => tailLog(options, request, context),
+    searchLocalLogs: (request, context) => searchLocalLogs(options, request, context),
     // eslint-disable-next-line @typescript-eslint/require-await -- as above
     reportHealth: async ({ service, health, output }, { principal }) => {
       const ttlMs = api.reportHealth(principal, service, { health: reported(health), output });
