@@ -74,7 +74,10 @@ async function plan(io: Io, options: ActionOptions, request: StartOperationReque
     { heading: 'MACHINE', text: (target) => target.machineName },
     { heading: 'WHY', text: (target) => target.why },
     { heading: 'STATUS', text: (target) => (target.online ? 'online' : 'offline') },
-    { heading: 'STATE', text: (target) => enumWord('SERVICE_STATE', target.state) },
+    {
+      heading: 'STATE',
+      text: ({ state }) => (state === 'SERVICE_STATE_UNSPECIFIED' ? '' : enumWord('SERVICE_STATE', state)),
+    },
     { heading: 'CANARY', text: (target) => (target.canary ? 'canary' : '') },
     { heading: 'PROBLEM', text: (target) => target.problem },
   ]);

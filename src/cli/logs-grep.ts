@@ -39,12 +39,9 @@ interface GrepOptions extends GlobalOptions {
   readonly file?: string;
   readonly batch?: string;
   readonly timeout?: number;
-  readonly queueFor: number;
+  readonly queueFor?: number;
   readonly reason?: string;
 }
-
-/** A machine that is not connected is not waited for as long as an order would: whoever searches waits. */
-const QUEUE_FOR_MS = 10_000;
 
 function spanOf({ since, until }: GrepOptions, nowMs: number): Pick<LogSearch, 'since' | 'until'> {
   const sinceMs = since && sinceOf(since, nowMs);
@@ -87,22 +84,24 @@ function strategyOf({ batch, timeout, queueFor }: GrepOptions): Strategy {
     batch: batch ?? '',
     targetTimeout: limit,
     timeout: limit,
-    queueFor: toDuration(queueFor),
+    queueFor: queueFor === undefined ? undefined : toDuration(queueFor),
   });
 }
 
 /** What the search saw, and whether anything was found. @throws Failed when nothing was */
-async function report(io: Io, output: Output, { seen, ended, hits, end }: Searched): Promise<void> {
+async function report(io: Io, output: Output, searched: Searched): Promise<void> {
+  const { seen, ended, hits, end, silentSince } = searched;
   await output.document({
     coverage: SearchCoverage.toJSON(seen.coverage),
     complete: isComplete(seen),
     unanswered: seen.unanswered,
+    silentSince: Object.fromEntries(silentSince),
     cancelled: end === 'cancelled',
     contactLost: end === 'lost',
   });
   if (end === 'cancelled') await output.note('Cancelled. So far:');
   if (end === 'lost') await output.note('The center could not be reached any more. Before that:');
-  for (const line of coverageText(seen, ended, io.clock.now())) await output.note(line);
+  for (const line of coverageText(seen, { ended, silentSince, nowMs: io.clock.now() })) await output.note(line);
   if (hits === 0) throw new Failed();
 }
 
@@ -153,7 +152,8 @@ async function searchLocal(
   }
   const ended = found === undefined ? [] : [WireCommand.fromPartial({ outcome: 'OUTCOME_SUCCEEDED', search: found })];
   const seen = coverageOf(ended, 1);
-  return { seen, ended, hits, end: io.signal.aborted ? 'cancelled' : found === undefined ? 'lost' : 'ended' };
+  const end = io.signal.aborted ? 'cancelled' : found === undefined ? 'lost' : 'ended';
+  return { seen, ended, hits, end, silentSince: new Map() };
 }
 
 async function grepLocal(io: Io, options: GrepOptions, service: string, search: LogSearch): Promise<void> {
@@ -222,9 +222,8 @@ export function registerGrep(logs: Command, io: Io): void {
     .option('--timeout <duration>', 'end the search then (default 10m for each machine)', durationArgument)
     .option(
       '--queue-for <duration>',
-      'how long a machine that is not connected is waited for',
+      'how long a machine that is not connected is waited for (default 1s)',
       durationArgument,
-      QUEUE_FOR_MS,
     )
     .option('--reason <text>', 'why, for the record')
     .action((service: string, pattern: string, _options, command: Command) =>

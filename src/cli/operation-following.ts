@@ -8,8 +8,8 @@ import { hasEnded, type OperationView } from './operation-view.js';
 /** How long a center that went away is waited for, while ordering and while following. */
 const ORDER_PATIENCE_MS = 15_000;
 const FOLLOW_PATIENCE_MS = 60_000;
-/** How long outcomes that are unknown are given to become known once the operation has ended; the center ends the watch sooner. */
-const UNKNOWN_PATIENCE_MS = 20_000;
+/** How long outcomes that are unknown are given to become known once the operation has ended, where the center does not end the watch sooner. */
+const UNKNOWN_PATIENCE_MS = 5_000;
 const AGAIN_MS = 500;
 
 /** What became of an order. A refusal is thrown. */

@@ -17,22 +17,26 @@ export interface Progress extends Listener {
   readonly close: () => Promise<void>;
 }
 
-/** Of the states in which an operation does not simply go on. */
+/** Of the states in which an operation does not simply go on, where its message says no more. */
 const HOLDS: Partial<Record<OperationState, string>> = {
-  OPERATION_STATE_WAITING: 'waits for its turn',
+  OPERATION_STATE_WAITING: 'waits for another operation on the service',
   OPERATION_STATE_PAUSED: 'paused',
-  OPERATION_STATE_STOPPING: 'stopping, what has started runs to its end',
+  OPERATION_STATE_STOPPING: 'no more targets are ordered',
 };
 
+/** What is to be said behind it. */
+function afterwards({ id, state }: Operation): string {
+  if (state === 'OPERATION_STATE_PAUSED') return ` ("muster ops resume ${id}" goes on)`;
+  return state === 'OPERATION_STATE_STOPPING' ? ' (stopping: what has started runs to its end)' : '';
+}
+
 /** What holds the operation as a whole, for people; undefined while it simply goes on. */
-export function holdText({ id, state, message, bakeUntil }: Operation, nowMs: number): string | undefined {
+export function holdText(operation: Operation, nowMs: number): string | undefined {
+  const { state, message, bakeUntil } = operation;
   const text = HOLDS[state];
-  if (text !== undefined) {
-    const next = state === 'OPERATION_STATE_PAUSED' ? ` ("muster ops resume ${id}" goes on)` : '';
-    return `${text}${message === '' ? '' : `: ${message}`}${next}`;
-  }
+  if (text !== undefined) return `${message || text}${afterwards(operation)}`;
   const bakes = state === 'OPERATION_STATE_RUNNING' && bakeUntil !== undefined && bakeUntil.getTime() > nowMs;
-  return bakes ? `the canaries are looked at until ${clockTime(bakeUntil, nowMs)}` : undefined;
+  return bakes ? `the canaries succeeded, and are looked at until ${clockTime(bakeUntil, nowMs)}` : undefined;
 }
 
 /** What changes of the operation as a whole, line by line. */

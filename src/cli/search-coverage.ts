@@ -63,8 +63,9 @@ const LIMITS: Readonly<Record<SearchLimit, string>> = {
   UNRECOGNIZED: 'cut short',
 };
 
-function gapText({ outcome, limits, message }: SearchGap): string {
-  const word = enumWord('OUTCOME', outcome);
+function gapText({ machineName, outcome, limits, message }: SearchGap, { silentSince, nowMs }: Telling): string {
+  const since = silentSince.get(machineName);
+  const word = `${enumWord('OUTCOME', outcome)}${since === undefined ? '' : `, not heard of since ${clockTime(since, nowMs)}`}`;
   const cut = limits.map((limit) => LIMITS[limit]).join('; ');
   const parts = [
     ...(cut === '' ? [`not searched, ${word}`] : [`searched in part (${cut})`]),
@@ -93,8 +94,18 @@ function bounded(lines: readonly string[], what: string): string[] {
   return [...lines.slice(0, SHOWN_MAX), ...(more > 0 ? [`  and ${more} more ${what}`] : [])];
 }
 
-/** What was seen and what was not, for people. `ended` are the machines' own ends, as far as they were told. */
-export function coverageText(seen: Seen, ended: readonly Command[], nowMs: number): string[] {
+/** What is known besides. */
+export interface Telling {
+  /** The machines' own ends, as far as they were told. */
+  readonly ended: readonly Command[];
+  /** By name, machines that are not connected. */
+  readonly silentSince: ReadonlyMap<string, Date>;
+  readonly nowMs: number;
+}
+
+/** What was seen and what was not, for people. */
+export function coverageText(seen: Seen, telling: Telling): string[] {
+  const { ended, nowMs } = telling;
   const { files, bytes, hits, first, last, gaps } = seen.coverage;
   const span = first && last ? `, lines of ${clockTime(first, nowMs)} to ${clockTime(last, nowMs)}` : '';
   const said = gaps.map(({ message }) => message).join('\n');
@@ -106,7 +117,7 @@ export function coverageText(seen: Seen, ended: readonly Command[], nowMs: numbe
   return [
     `${headText(seen, isComplete(seen))}: ${counted(files, 'file')}, ${formatSize(bytes)}${span}; ${counted(hits, 'matching line')}`,
     ...bounded(
-      gaps.map((gap) => `  ${gap.machineName === '' ? 'this machine' : gap.machineName}  ${gapText(gap)}`),
+      gaps.map((gap) => `  ${gap.machineName === '' ? 'this machine' : gap.machineName}  ${gapText(gap, telling)}`),
       'machines',
     ),
     ...(seen.unanswered > 0 ? [`  ${counted(seen.unanswered, 'machine')} had not answered`] : []),

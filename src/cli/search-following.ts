@@ -1,15 +1,17 @@
-import type {
-  CenterService,
-  Command,
-  SearchCoverage,
-  SearchLogsRequest,
-  SearchLogsResponse,
+import {
+  Strategy,
+  type CenterService,
+  type Command,
+  type SearchCoverage,
+  type SearchLogsRequest,
+  type SearchLogsResponse,
 } from '../../generated/muster/v1/center.js';
 import type { LogHit } from '../../generated/muster/v1/types.js';
 import { sleep } from '../kit/clock.js';
 import { isCode, MusterError } from '../kit/errors.js';
 import { SEARCH_LINES_DEFAULT } from '../model/log-search.js';
 import type { Client } from '../rpc/types.js';
+import { fromDuration, toDuration } from '../wire/time.js';
 import type { Io } from './io.js';
 import { allPages } from './paging.js';
 import { coverageOf, type Seen } from './search-coverage.js';
@@ -18,10 +20,12 @@ import { PrintedHits } from './search-hits.js';
 /** How long a center that went away is waited for. */
 const PATIENCE_MS = 60_000;
 const AGAIN_MS = 500;
+/** When the center comes back its agents do, a little later: a search that goes on waits for them. */
+const AGENTS_RETURN_MS = 30_000;
 /** Characters of names in one selector, well below what a selector may have. */
 const NAMES_CHARACTERS_MAX = 3000;
 
-type Center = Pick<Client<typeof CenterService>, 'searchLogs' | 'listTargets'>;
+type Center = Pick<Client<typeof CenterService>, 'searchLogs' | 'listTargets' | 'listMachines'>;
 
 /** Told of what is found, one after the other. A listener that takes its time holds the search back. */
 export interface SearchListener {
@@ -40,6 +44,8 @@ export interface Searched {
   /** Matching lines that were told of. */
   readonly hits: number;
   readonly end: 'ended' | 'cancelled' | 'lost';
+  /** By name, when machines that were not searched were last heard of, where they are not connected. */
+  readonly silentSince: ReadonlyMap<string, Date>;
 }
 
 /**
@@ -81,7 +87,7 @@ export class SearchFollower {
       try {
         if (this.#patientUntilMs !== undefined) await this.#findRest();
         await this.#searchRest();
-        return this.#result('ended');
+        return { ...this.#result('ended'), silentSince: await this.#silentSince() };
       } catch (error) {
         if (this.#io.signal.aborted) return this.#result('cancelled');
         if (!isCode(error, 'unavailable', 'cancelled', 'deadline')) throw error;
@@ -124,13 +130,15 @@ export class SearchFollower {
   }
 
   async #searchOn(names: readonly string[], maxLines: number): Promise<void> {
-    const { selector, search } = this.#request;
+    const { selector, search, strategy } = this.#request;
+    const queueFor = toDuration(Math.max(AGENTS_RETURN_MS, fromDuration(strategy?.queueFor) ?? 0));
     const only = `machine in (${names.join(',')})`;
     try {
       await this.#search({
         ...this.#request,
         selector: selector === '' ? only : `${selector},${only}`,
         search: search && { ...search, maxLines },
+        strategy: { ...(strategy ?? Strategy.fromPartial({})), queueFor },
       });
     } catch (error) {
       // They have been removed meanwhile: they stay among those that had not answered.
@@ -175,6 +183,21 @@ export class SearchFollower {
     await this.#listener.hit(hit, this.#skipping.delete(machineName));
   }
 
+  /** Only to say more: without an answer there is less to say. */
+  async #silentSince(): Promise<ReadonlyMap<string, Date>> {
+    const names = firstNames(
+      this.#result('ended').seen.coverage.gaps.flatMap(({ machineName, outcome }) =>
+        outcome === 'OUTCOME_SUCCEEDED' ? [] : [machineName],
+      ),
+    );
+    if (names.length === 0) return new Map();
+    const request = { selector: `machine in (${names.join(',')})`, pageSize: names.length, pageToken: '' };
+    const { machines } = await this.#center.listMachines(request).catch(() => ({ machines: [] }));
+    return new Map(
+      machines.flatMap(({ name, online, lastContact }) => (online || !lastContact ? [] : [[name, lastContact]])),
+    );
+  }
+
   #hitsOfEnded(): number {
     let sum = 0;
     for (const name of this.#ended.keys()) sum += this.#hits.get(name) ?? 0;
@@ -185,7 +208,7 @@ export class SearchFollower {
     const ended = [...this.#ended.values()];
     const seen = this.#coverage ? { coverage: this.#coverage, unanswered: 0 } : coverageOf(ended, this.#machines);
     const hits = [...this.#hits.values()].reduce((sum, count) => sum + count, 0);
-    return { seen, ended, hits, end };
+    return { seen, ended, hits, end, silentSince: new Map() };
   }
 }
 

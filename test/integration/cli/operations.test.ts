@@ -201,10 +201,10 @@ describe('start, stop and restart', () => {
       operation(state, { ...counts(3), ...fields }),
     ];
     const { center } = await fixture(t, [
-      [operation('OPERATION_STATE_WAITING', { message: 'o-other goes first' })],
+      [operation('OPERATION_STATE_WAITING', { message: 'waits for operation o-other by operator:bob' })],
       ...GOOD.slice(0, 2),
       hold('OPERATION_STATE_RUNNING', { bakeUntil: new Date(Date.now() + 3_600_000) }),
-      hold('OPERATION_STATE_PAUSED', { message: 'by operator:ada' }),
+      hold('OPERATION_STATE_PAUSED', { message: 'paused by operator:ada' }),
       hold('OPERATION_STATE_RUNNING', {}),
       ...GOOD.slice(2),
     ]);
@@ -212,7 +212,7 @@ describe('start, stop and restart', () => {
     assert.equal(status, 0);
     assert.match(
       io.written(),
-      /waits for its turn: o-other goes first[^]*goes on[^]*the canaries are looked at until[^]*paused: by operator:ada \("muster ops resume[^]*goes on[^]*web-3/,
+      /waits for operation o-other by operator:bob\n[^]*goes on[^]*the canaries succeeded, and are looked at until[^]*paused by operator:ada \("muster ops resume[^]*goes on[^]*web-3/,
     );
   });
 
@@ -326,7 +326,7 @@ describe('start, stop and restart', () => {
 function screenOf(written: string): string[] {
   const lines: string[] = [''];
   let row = 0;
-   
+
   for (const [, up, erase, newline, text] of written.matchAll(
     /\u001b\[(\d+)A\r|\u001b\[(J|K|\?7[lh])|(\n)|([^\u001b\n]+)/g,
   )) {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -95,10 +96,22 @@ describe('the command line', () => {
     assert.equal(io.written(), '');
   });
 
-  it('prints a completion script that bash accepts and that knows the words', async () => {
+  it('prints a completion script that completes commands, their own commands and options', async () => {
     const io = fakeIo({ home });
     assert.equal(await runCli(['completion'], io), 0);
-    for (const word of ['machines', 'restart', 'adoption', 'revoke'])
-      assert.match(io.written(), new RegExp(`\\b${word}\\b`));
+    const complete = (...words: string[]): string[] => {
+      const line = `COMP_WORDS=(muster ${words.map((word) => `'${word}'`).join(' ')}); COMP_CWORD=${words.length}`;
+      const script = `${io.written()}\n${line}\n_muster\nprintf '%s\\n' "\${COMPREPLY[@]}"`;
+      return execFileSync('bash', ['-c', script], { encoding: 'utf8' }).trim().split('\n');
+    };
+    assert.deepEqual(complete('mach'), ['machines']);
+    assert.deepEqual(complete('ops', 'pa'), ['pause']);
+    assert.deepEqual(complete('config', 'ado'), ['adoption']);
+    assert.deepEqual(complete('logs', 'g'), ['grep']);
+    assert.deepEqual(complete('restart', 'orders', '--ca'), ['--canary']);
+    assert.deepEqual(complete('restart', 'orders', '--bat'), ['--batch']);
+    assert.deepEqual(complete('logs', 'grep', 'orders', '--max-l'), ['--max-lines']);
+    assert.deepEqual(complete('logs', 'grep', 'orders', '--js'), ['--json']);
+    assert.deepEqual(complete('restart', 'orders', '--expi'), [''], 'the older name is for those who know it');
   });
 });
