@@ -23,7 +23,10 @@ export interface CommandRecord {
   readonly unknownSinceMs: number | undefined;
   readonly createdBy: string;
   readonly reason: string;
-  /** Who asked to cancel it when it had been sent: its agent is told, now or when it comes back. Undefined: nobody. */
+  /**
+   * Who asked to cancel it when it had been sent; of a target, why its operation did. Its agent is told, now or when it comes back.
+   * Undefined: nobody.
+   */
   readonly cancelBy?: string | undefined;
   readonly result?: CommandResult | undefined;
   /** Set for a target of an operation. */
@@ -101,7 +104,9 @@ export function expired(command: CommandRecord, nowMs: number): CommandRecord {
   return ended(command, 'EXPIRED', message, nowMs);
 }
 
+/** `by`: who cancelled it; of a target, why its operation did. */
 export function cancelled(command: CommandRecord, by: string, nowMs: number): CommandRecord {
+  if (command.turn) return ended(command, 'CANCELLED', `its agent never stored it and will not run it: ${by}`, nowMs);
   const when = command.deliveredMs === undefined ? 'it was sent' : 'its agent stored it; it will not run';
   return ended(command, 'CANCELLED', `cancelled by ${by} before ${when}`, nowMs);
 }

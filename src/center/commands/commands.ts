@@ -356,6 +356,8 @@ export class Commands {
     const command = await this.#change(id, (before) => {
       if (before.startedMs !== undefined) return before;
       const now = clock.now();
+      // Asked for while this waited its turn: it is not on its agent's disk, else it were not sent.
+      if (isCancelDue(before)) return cancelled(before, before.cancelBy, now);
       return { ...delivered(before, now), expiresMs: withinMs === undefined ? before.expiresMs : now + withinMs };
     });
     if (command?.outcome !== 'DELIVERED') return;

@@ -1,11 +1,12 @@
 import type { Clock } from '../../kit/clock.js';
 import type { Logger } from '../../kit/logger.js';
-import { isSettled, type CommandRecord } from '../commands/command.js';
+import { isHeld, isSettled, type CommandRecord } from '../commands/command.js';
 import type { Commands } from '../commands/commands.js';
 import { Driver } from './driver.js';
 import type { OperationLedger } from './ledger.js';
 import type { OperationRecord } from './operation.js';
 import type { Rollout, RolloutTarget, Step } from './rollout.js';
+import { SteadyTimes } from './steady-times.js';
 import { illnessOf, problemOf, type TargetFleet } from './targets.js';
 
 export interface ExecutionOptions {
@@ -22,53 +23,77 @@ export interface ExecutionOptions {
   readonly logger: Logger;
 }
 
+/** What is remembered of an operation that is carried on: nothing that a restart of the center may not forget. */
+interface Driven {
+  readonly driver: Driver;
+  readonly times: SteadyTimes;
+  /** Since when canaries that are looked at are seen to have no session, by target. */
+  readonly away: Map<string, number>;
+}
+
 /** Carries operations on: shows each to the decision as it is, and takes the steps that are decided. */
 export class Execution {
   readonly #options: ExecutionOptions;
-  readonly #drivers = new Map<string, Driver>();
-  /** The wall clock of the start, carried on by the monotonic one: a jump of the wall clock hurries and delays nothing. */
-  readonly #anchorMs: number;
+  readonly #driven = new Map<string, Driven>();
   readonly #signal: AbortSignal;
 
   constructor(options: ExecutionOptions, signal: AbortSignal) {
     this.#options = options;
-    this.#anchorMs = options.clock.now() - options.clock.monotonic();
     this.#signal = signal;
   }
 
   /** Carries an operation on that has started, until it has ended. */
   drive(id: string): void {
-    if (this.#drivers.has(id)) return;
+    if (this.#driven.has(id)) return;
     const { clock, logger } = this.#options;
+    const times = new SteadyTimes(clock);
+    const away = new Map<string, number>();
     const driver = new Driver({
-      rollout: () => this.#rollout(id),
-      take: (step) => this.#take(id, step),
-      now: () => this.#anchorMs + clock.monotonic(),
+      rollout: () => this.#rollout(id, times, away),
+      take: (step) => this.#take(id, step, times),
+      now: () => times.now(),
       clock,
       logger,
     });
-    this.#drivers.set(id, driver);
-    void driver.run(this.#signal).finally(() => this.#drivers.delete(id));
+    this.#driven.set(id, { driver, times, away });
+    void driver.run(this.#signal).finally(() => this.#driven.delete(id));
   }
 
   /** Something that the operation depends on has changed. */
   poke(id: string): void {
-    this.#drivers.get(id)?.poke();
+    this.#driven.get(id)?.driver.poke();
   }
 
-  #rollout(id: string): Rollout | undefined {
+  #rollout(id: string, times: SteadyTimes, away: Map<string, number>): Rollout | undefined {
     const { ledger, patienceMs } = this.#options;
     const record = ledger.get(id);
     if (record?.startedMs === undefined || record.endedMs !== undefined) return undefined;
-    const { strategy, startedMs, stop, bakeUntilMs, paused } = record;
-    const targets = ledger.targetsOf(id).map((target) => this.#target(record, target));
-    return { strategy, startedMs, stop, bakeUntilMs, paused: paused !== undefined, targets, patienceMs: patienceMs() };
+    const { strategy, stop, paused } = record;
+    const targets = ledger.targetsOf(id).map((target): RolloutTarget => {
+      const { outcome, deliveredMs, expiresMs, unknownSinceMs } = target;
+      return {
+        ...this.#target(record, target),
+        awaySinceMs: this.#awaySince(record, target, { times, away }),
+        orderedMs: times.of(`${target.id} ordered`, deliveredMs),
+        queuedUntilMs: outcome === 'QUEUED' ? times.of(`${target.id} queued`, expiresMs) : undefined,
+        unknownSinceMs: times.of(`${target.id} unknown`, unknownSinceMs),
+      };
+    });
+    return {
+      strategy,
+      stop,
+      startedMs: times.of('started', record.startedMs) ?? times.now(),
+      bakeUntilMs: times.of('bake', record.bakeUntilMs),
+      paused: paused !== undefined,
+      targets,
+      patienceMs: patienceMs(),
+    };
   }
 
-  #target({ action, service, bakeUntilMs }: OperationRecord, target: CommandRecord): RolloutTarget {
+  #target({ action, service, bakeUntilMs }: OperationRecord, target: CommandRecord): Timeless {
     const { fleet, connected } = this.#options;
     const { id, machine, outcome } = target;
-    const held = outcome === 'PENDING' || outcome === 'QUEUED';
+    const held = isHeld(target);
     const canary = target.turn?.canary ?? false;
     const baking = canary && bakeUntilMs !== undefined;
     const candidate = held || baking ? fleet.candidate(machine, service) : undefined;
@@ -79,22 +104,38 @@ export class Execution {
       canary,
       connected: held && connected(machine),
       settled: isSettled(target),
-      orderedMs: target.deliveredMs,
-      queuedUntilMs: target.expiresMs,
-      unknownSinceMs: target.unknownSinceMs,
       cancelling: target.cancelBy !== undefined,
+      recallable: target.startedMs === undefined || action === 'SEARCH',
       problem: candidate && problemOf(action, candidate),
       illness: baking ? illnessOf(action, candidate) : undefined,
     };
   }
 
-  async #take(id: string, step: Step): Promise<void> {
+  #awaySince(
+    { bakeUntilMs }: OperationRecord,
+    { id, machine, turn }: CommandRecord,
+    { times, away }: { readonly times: SteadyTimes; readonly away: Map<string, number> },
+  ): number | undefined {
+    if (bakeUntilMs === undefined || turn?.canary !== true) return undefined;
+    if (this.#options.connected(machine)) away.delete(id);
+    else if (!away.has(id)) away.set(id, times.now());
+    return away.get(id);
+  }
+
+  /** Somebody may have paused or stopped the operation since this was decided. */
+  async #order(id: string, target: string): Promise<void> {
+    const record = this.#options.ledger.get(id);
+    if (!record || record.paused || record.stop) return;
+    await this.#options.commands.orderTarget(target, record.strategy.targetTimeoutMs);
+  }
+
+  async #take(id: string, step: Step, times: SteadyTimes): Promise<void> {
     const { commands, ledger, end } = this.#options;
     switch (step.kind) {
       case 'order':
-        return commands.orderTarget(step.target, ledger.require(id).record.strategy.targetTimeoutMs);
+        return this.#order(id, step.target);
       case 'queue':
-        return commands.queueTarget(step.target, step.untilMs);
+        return commands.queueTarget(step.target, times.toWall(step.untilMs));
       case 'expire':
         return commands.expireTarget(step.target);
       case 'refuse':
@@ -104,7 +145,7 @@ export class Execution {
       case 'cancel':
         return commands.cancelTarget(step.target, step.why);
       case 'bake':
-        await ledger.change(id, (record) => ({ ...record, bakeUntilMs: step.untilMs }));
+        await ledger.change(id, (record) => ({ ...record, bakeUntilMs: times.toWall(step.untilMs) }));
         return;
       case 'stop':
         return ledger.stop(id, step.stop);
@@ -113,3 +154,5 @@ export class Execution {
     }
   }
 }
+
+type Timeless = Omit<RolloutTarget, 'orderedMs' | 'queuedUntilMs' | 'unknownSinceMs' | 'awaySinceMs'>;

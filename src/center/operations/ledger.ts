@@ -126,13 +126,15 @@ export class OperationLedger {
     return numbered;
   }
 
-  /** The targets of an operation that is about to start. Resolves once durable. */
+  /** The targets of an operation that is about to start, in place of any that a start which failed left. Resolves once durable. */
   async addTargets(id: string, targets: readonly CommandRecord[]): Promise<void> {
-    await this.#commands.addTargets(targets);
+    const left = this.#targets.get(id);
+    if (left) await this.#commands.removeTargets(left);
     this.#targets.set(
       id,
       targets.map((target) => target.id),
     );
+    await this.#commands.addTargets(targets);
   }
 
   /** Changes an operation that has not ended. Resolves once durable, with what it is then. */

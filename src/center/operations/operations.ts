@@ -3,7 +3,7 @@ import { isCode, messageOf, MusterError } from '../../kit/errors.js';
 import { newId } from '../../kit/ids.js';
 import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
-import { aborted, KeyedMutex, mapBounded } from '../../kit/tasks.js';
+import { aborted, KeyedMutex } from '../../kit/tasks.js';
 import type { CommandKind } from '../../model/instance.js';
 import type { LogSearch } from '../../model/log-search.js';
 import type { CommandRecord } from '../commands/command.js';
@@ -17,8 +17,8 @@ import { chooseTargets, problemOf, type Target, type TargetFleet } from './targe
 
 /** Operations that have not ended. */
 export const OPEN_OPERATIONS_MAX = 200;
-/** Cancellations written at once. */
-const CANCELS_AT_ONCE_MAX = 256;
+/** After an operation could not begin, for example because the disk is full. */
+const AGAIN_MS = 1000;
 
 /** Who wants something, and why. */
 export interface Asking {
@@ -66,6 +66,7 @@ export class Operations {
   readonly #options: OperationsOptions;
   readonly #mutex = new KeyedMutex();
   #execution: Execution | undefined;
+  #signal: AbortSignal | undefined;
 
   constructor(options: OperationsOptions) {
     this.#options = options;
@@ -85,11 +86,11 @@ export class Operations {
 
   /** Carries on what has not ended, until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
+    this.#signal = signal;
     const end = (id: string): Promise<void> => this.#end(id);
     this.#execution = new Execution({ ...this.#options, ledger: this.ledger, end }, signal);
-    for (const { id, service, startedMs, stop } of this.ledger.open()) {
+    for (const { id, service, startedMs } of this.ledger.open()) {
       if (startedMs !== undefined) this.#execution.drive(id);
-      else if (stop) await this.#end(id);
       else this.#letNext(service);
     }
     await aborted(signal);
@@ -160,7 +161,15 @@ export class Operations {
     const { record } = this.ledger.require(id);
     if (record.stop?.cause === 'cancelled') return this.ledger.require(id);
     await this.#decide(id, (before) => ({ ...before, stop: { cause: 'cancelled', message: `cancelled by ${by}` } }));
-    if (record.startedMs === undefined) await this.#end(id);
+    // Not while it begins: one that has started is carried to its end, with its targets.
+    await this.#mutex
+      .run(serviceKey(record.service), async () => {
+        if (this.ledger.get(id)?.startedMs === undefined) await this.#end(id);
+      })
+      .catch((error: unknown) => {
+        this.#letNextLater(record.service);
+        throw error;
+      });
     return this.ledger.require(id);
   }
 
@@ -201,7 +210,7 @@ export class Operations {
 
   /** Only one at a time per service gets in here: two can never both believe that they have it. */
   #enter(record: OperationRecord, wait: boolean): Promise<OperationView> {
-    return this.#mutex.run(`service ${record.service}`, async () => {
+    return this.#mutex.run(serviceKey(record.service), async () => {
       if (this.ledger.open().length >= OPEN_OPERATIONS_MAX) {
         throw new MusterError('exhausted', `${OPEN_OPERATIONS_MAX} operations are under way or waiting: let some end`, {
           reason: 'OPERATIONS_OPEN',
@@ -212,7 +221,7 @@ export class Operations {
       if (!holder) {
         // Found before anything is stored, so that what cannot start leaves nothing behind.
         const targets = this.#freeze(record);
-        await this.#begin(await this.ledger.add(record), targets);
+        await this.#beginOrWait(await this.ledger.add(record), targets);
       } else await this.ledger.add(record);
       return this.ledger.require(record.id);
     });
@@ -220,6 +229,16 @@ export class Operations {
 
   #freeze(record: OperationRecord): Target[] {
     return chooseTargets(this.#options.fleet, record, this.#options.random);
+  }
+
+  /** Once it is stored it is there: what goes wrong then, for example a disk that is full, delays it. */
+  async #beginOrWait(record: OperationRecord, targets: readonly Target[]): Promise<void> {
+    try {
+      await this.#begin(record, targets);
+    } catch (error) {
+      this.#options.logger.error('an operation could not begin, trying again', { operation: record.id, error });
+      this.#letNextLater(record.service);
+    }
   }
 
   /** The targets are durable before the operation says that it has started, and only then is any of them ordered. */
@@ -260,23 +279,37 @@ export class Operations {
   /** Whoever waits first for a service that is free begins. */
   #letNext(service: string): void {
     void this.#mutex
-      .run(`service ${service}`, async () => {
+      .run(serviceKey(service), async () => {
         for (let next = this.#next(service); next; next = this.#next(service)) await this.#beginWaiting(next);
         await this.ledger.forgetOld();
       })
       .catch((error: unknown) => {
-        // It stays as it was, and is looked at again when the next operation of the service ends or the center starts.
-        this.#options.logger.error('an operation that waits could not begin', { service, error });
+        this.#options.logger.error('an operation that waits could not begin, trying again', { service, error });
+        this.#letNextLater(service);
       });
   }
 
+  #letNextLater(service: string): void {
+    this.#options.clock.after(AGAIN_MS, () => {
+      if (this.#signal?.aborted === false) this.#letNext(service);
+    });
+  }
+
+  /** Besides the one whose turn it is, what an earlier try left: a search waits for nobody, nor does what was cancelled. */
   #next(service: string): OperationRecord | undefined {
-    const first = this.ledger.holder(service)?.record;
-    return first?.startedMs === undefined && !first?.paused && !first?.stop ? first : undefined;
+    const holder = this.ledger.holder(service)?.record.id;
+    return this.ledger
+      .open()
+      .filter((record) => record.service === service && record.startedMs === undefined)
+      .find(({ id, action, paused, stop }) => stop ?? (action === 'SEARCH' || (id === holder && !paused)));
   }
 
   /** What matched when it was asked for may match no more. */
   async #beginWaiting(record: OperationRecord): Promise<void> {
+    if (record.stop) {
+      await this.#end(record.id);
+      return;
+    }
     let targets: Target[];
     try {
       targets = this.#freeze(record);
@@ -301,19 +334,16 @@ export class Operations {
   }
 
   async #end(id: string): Promise<void> {
-    const { clock, commands, logger } = this.#options;
+    const { clock, logger } = this.#options;
     await this.ledger.change(id, (record) => ({ ...record, endedMs: clock.now() }));
     const { record, state, counts } = this.ledger.require(id);
-    // What is not known to have started shall not start after the end, whenever its machine comes back.
-    const loose = this.ledger
-      .targetsOf(id)
-      .filter(({ outcome, startedMs }) => outcome === 'UNKNOWN' && startedMs === undefined);
-    await mapBounded(loose, CANCELS_AT_ONCE_MAX, (target) =>
-      commands.cancelTarget(target.id, 'the end of its operation'),
-    );
     logger.info('an operation ended', { operation: id, service: record.service, state, counts });
     this.#letNext(record.service);
   }
+}
+
+function serviceKey(service: string): string {
+  return `service ${service}`;
 }
 
 type Fresh = Pick<

@@ -20,10 +20,14 @@ export interface RolloutTarget {
   readonly unknownSinceMs: number | undefined;
   /** Somebody asked to cancel it, and its agent has not answered. */
   readonly cancelling: boolean;
+  /** A cancel may still keep it from running, or running on: it was not seen to start, or it is a search. */
+  readonly recallable: boolean;
   /** Why it cannot be ordered at all, for example that its agent is too old; undefined: it can. */
   readonly problem: string | undefined;
-  /** Why the instance is not well after it succeeded; undefined: it is, or nothing is known against it. */
+  /** Of a canary that is looked at: why its instance is not well; undefined: it is, or nothing is known against it. */
   readonly illness: string | undefined;
+  /** Of a canary that is looked at: since when its machine has no live session, or this center has run without one. */
+  readonly awaySinceMs: number | undefined;
 }
 
 export interface Rollout {
@@ -64,7 +68,8 @@ type Standing = 'waiting' | 'under way' | 'succeeded' | 'failed' | 'out of reach
 /**
  * What to do next with an operation: a pure decision, taken anew after every change. Invariants: never more than the batch under way
  * (except what was under way before, as after a restart of the center); a target is ordered only from PENDING or QUEUED, so never twice;
- * after a stop nothing is ordered; it ends only when nothing is under way and nothing waits.
+ * after a stop nothing is ordered; it ends only when nothing is under way and nothing waits; what is not known to have started then has
+ * been asked to be cancelled, so that it never starts later.
  */
 export function planRollout(rollout: Rollout, nowMs: number): Plan {
   const standings = new Map(rollout.targets.map((target) => [target, standingOf(target, rollout, nowMs)]));
@@ -72,8 +77,9 @@ export function planRollout(rollout: Rollout, nowMs: number): Plan {
   const stop = rollout.stop ? undefined : stopOf(rollout, standings, nowMs);
   if (stop) return { steps: [...due, { kind: 'stop', stop }], wakeMs: undefined };
   const steps = [...due, ...(rollout.stop ? cancelSteps(rollout, rollout.stop) : turnSteps(rollout, standings, nowMs))];
-  if (steps.length === 0 && isOver(rollout, standings, nowMs)) return { steps: [{ kind: 'end' }], wakeMs: undefined };
-  return { steps, wakeMs: steps.length > 0 ? undefined : wakeOf(rollout, standings, nowMs) };
+  if (steps.length > 0) return { steps, wakeMs: undefined };
+  if (isOver(rollout, standings, nowMs)) return { steps: endSteps(rollout), wakeMs: undefined };
+  return { steps, wakeMs: wakeOf(rollout, standings, nowMs) };
 }
 
 const STANDINGS: Readonly<Record<Exclude<Outcome, 'UNKNOWN'>, Standing>> = {
@@ -97,9 +103,40 @@ function standingOf(target: RolloutTarget, { patienceMs, strategy }: Rollout, no
 type Standings = ReadonlyMap<RolloutTarget, Standing>;
 
 /** Nothing waits and nothing is under way, nor are canaries still being looked at. */
-function isOver({ stop, bakeUntilMs = 0 }: Rollout, standings: Standings, nowMs: number): boolean {
-  if (!stop && nowMs < bakeUntilMs) return false;
+function isOver(rollout: Rollout, standings: Standings, nowMs: number): boolean {
+  if (!rollout.stop && isBaking(rollout, nowMs)) return false;
   return [...standings.values()].every((standing) => standing !== 'waiting' && standing !== 'under way');
+}
+
+/** Whether others had their turns: then the canaries have done their duty. */
+function othersBegun({ targets }: Rollout): boolean {
+  return targets.some(({ canary, outcome }) => !canary && outcome !== 'PENDING' && outcome !== 'CANCELLED');
+}
+
+/** Whether canaries are being looked at. One that cannot be seen is waited for, so that nothing goes on because of what nobody saw. */
+function isBaking(rollout: Rollout, nowMs: number): boolean {
+  const { bakeUntilMs, targets } = rollout;
+  if (bakeUntilMs === undefined || othersBegun(rollout)) return false;
+  return nowMs < bakeUntilMs || targets.some(({ canary, awaySinceMs }) => canary && awaySinceMs !== undefined);
+}
+
+/** What was sent and never seen to start shall not start after the end, whenever its machine comes back. */
+function endSteps({ targets }: Rollout): Step[] {
+  const loose = targets.filter((target) => isLost(target) && canRecall(target));
+  const why = 'its operation has ended';
+  return loose.length === 0 ? [{ kind: 'end' }] : loose.map(({ id }) => ({ kind: 'cancel', target: id, why }));
+}
+
+function isLost({ outcome, settled }: RolloutTarget): boolean {
+  return outcome === 'UNKNOWN' && !settled;
+}
+
+function isRunning({ outcome }: RolloutTarget): boolean {
+  return outcome === 'DELIVERED' || outcome === 'STARTED';
+}
+
+function canRecall({ recallable, cancelling }: RolloutTarget): boolean {
+  return recallable && !cancelling;
 }
 
 /** What time alone brings, whatever state the operation is in. */
@@ -108,8 +145,7 @@ function dueSteps({ targets, strategy }: Rollout, nowMs: number): Step[] {
     if (target.outcome === 'QUEUED' && (target.queuedUntilMs ?? 0) <= nowMs && !target.connected) {
       return [{ kind: 'expire', target: target.id }];
     }
-    const running = target.outcome === 'DELIVERED' || target.outcome === 'STARTED';
-    if (running && nowMs - (target.orderedMs ?? nowMs) >= strategy.targetTimeoutMs) {
+    if (isRunning(target) && nowMs - (target.orderedMs ?? nowMs) >= strategy.targetTimeoutMs) {
       const why = `it did not end within ${formatDuration(strategy.targetTimeoutMs)}; its agent will say how it ends`;
       return [{ kind: 'give up', target: target.id, why }];
     }
@@ -119,25 +155,32 @@ function dueSteps({ targets, strategy }: Rollout, nowMs: number): Step[] {
 
 /** Why the operation must not go on, if it must not. */
 function stopOf(rollout: Rollout, standings: Standings, nowMs: number): Stop | undefined {
-  return canaryStop(rollout, standings) ?? budgetStop(rollout, standings) ?? deadlineStop(rollout, standings, nowMs);
+  return (
+    canaryStop(rollout, standings, nowMs) ?? budgetStop(rollout, standings) ?? deadlineStop(rollout, standings, nowMs)
+  );
 }
 
-function canaryStop({ bakeUntilMs, targets }: Rollout, standings: Standings): Stop | undefined {
-  // Once others had their turns the canaries have done their duty.
-  if (targets.some(({ canary, outcome }) => !canary && outcome !== 'PENDING' && outcome !== 'CANCELLED'))
-    return undefined;
-  for (const target of targets) {
+function canaryStop(rollout: Rollout, standings: Standings, nowMs: number): Stop | undefined {
+  if (othersBegun(rollout)) return undefined;
+  for (const target of rollout.targets) {
     if (!target.canary) continue;
     const standing = standings.get(target);
     if (standing === 'failed' || standing === 'out of reach' || standing === 'cancelled') {
       return { cause: 'canary', message: `canary ${target.name} did not succeed: the others were not touched` };
     }
-    if (bakeUntilMs !== undefined && target.illness !== undefined) {
-      const message = `canary ${target.name} did not stay well (${target.illness}): the others were not touched`;
+    const illness = rollout.bakeUntilMs === undefined ? undefined : illnessNow(target, rollout.patienceMs, nowMs);
+    if (illness !== undefined) {
+      const message = `canary ${target.name} did not stay well (${illness}): the others were not touched`;
       return { cause: 'canary', message };
     }
   }
   return undefined;
+}
+
+function illnessNow(target: RolloutTarget, patienceMs: number, nowMs: number): string | undefined {
+  const { awaySinceMs, illness } = target;
+  const lost = awaySinceMs !== undefined && nowMs - awaySinceMs >= patienceMs;
+  return lost ? 'contact with its machine is lost' : illness;
 }
 
 function budgetStop({ strategy, targets }: Rollout, standings: Standings): Stop | undefined {
@@ -161,28 +204,30 @@ function deadlineStop(rollout: Rollout, standings: Standings, nowMs: number): St
   return { cause: 'deadline', message: `it took longer than ${formatDuration(strategy.timeoutMs)}` };
 }
 
-/** After a stop: what has not started is not to start. What a person or the reader ended is also taken back from agents. */
+/**
+ * After a stop: what has not started is not to start, and whatever is lost may not have. What a person or the reader ended is also taken
+ * back from agents; else what is under way goes on to its end.
+ */
 function cancelSteps({ targets }: Rollout, { cause, message }: Stop): Step[] {
   const recall = cause === 'cancelled' || cause === 'reader' || cause === 'enough';
   return targets
-    .filter(({ outcome, cancelling }) => {
-      if (outcome === 'PENDING' || outcome === 'QUEUED') return true;
-      return recall && !cancelling && (outcome === 'DELIVERED' || outcome === 'STARTED');
-    })
+    .filter((target) => isWaiting(target) || ((isLost(target) || (recall && isRunning(target))) && canRecall(target)))
     .map(({ id }) => ({ kind: 'cancel', target: id, why: message }));
+}
+
+function isWaiting({ outcome }: RolloutTarget): boolean {
+  return outcome === 'PENDING' || outcome === 'QUEUED';
 }
 
 /** Who has a turn now. */
 function turnSteps(rollout: Rollout, standings: Standings, nowMs: number): Step[] {
-  if (rollout.paused) return [];
   const { targets, strategy } = rollout;
   const canaries = targets.filter(({ canary }) => canary);
   const canariesDone = canaries.every((target) => standings.get(target) === 'succeeded');
-  if (canaries.length > 0 && canariesDone) {
-    if (strategy.bakeMs > 0 && rollout.bakeUntilMs === undefined)
-      return [{ kind: 'bake', untilMs: nowMs + strategy.bakeMs }];
-    if (rollout.bakeUntilMs !== undefined && nowMs < rollout.bakeUntilMs) return [];
+  if (canaries.length > 0 && canariesDone && strategy.bakeMs > 0 && rollout.bakeUntilMs === undefined) {
+    return [{ kind: 'bake', untilMs: nowMs + strategy.bakeMs }];
   }
+  if (rollout.paused || isBaking(rollout, nowMs)) return [];
   const underWay = [...standings.values()].filter((standing) => standing === 'under way').length;
   return turnsOf(canariesDone ? targets : canaries, {
     free: batchOf(strategy.batch, targets.length) - underWay,
@@ -199,7 +244,7 @@ function turnsOf(
   let places = free;
   for (const target of targets) {
     if (places <= 0) break;
-    if (target.outcome !== 'PENDING' && target.outcome !== 'QUEUED') continue;
+    if (!isWaiting(target)) continue;
     if (target.problem !== undefined) steps.push({ kind: 'refuse', target: target.id, why: target.problem });
     else if (target.connected) {
       steps.push({ kind: 'order', target: target.id });
@@ -212,15 +257,14 @@ function turnsOf(
 function wakeOf(rollout: Rollout, standings: Standings, nowMs: number): number | undefined {
   const { strategy, startedMs, bakeUntilMs, stop, patienceMs } = rollout;
   const times = rollout.targets.flatMap((target) => {
-    if (target.outcome === 'QUEUED') return target.connected ? [] : [target.queuedUntilMs ?? nowMs];
+    const { outcome, orderedMs = nowMs, awaySinceMs } = target;
+    if (awaySinceMs !== undefined) return [awaySinceMs + patienceMs];
+    if (outcome === 'QUEUED') return target.connected ? [] : [target.queuedUntilMs ?? nowMs];
     if (standings.get(target) !== 'under way') return [];
-    if (target.outcome === 'UNKNOWN')
-      return [
-        Math.min((target.unknownSinceMs ?? nowMs) + patienceMs, (target.orderedMs ?? nowMs) + strategy.targetTimeoutMs),
-      ];
-    return [(target.orderedMs ?? nowMs) + strategy.targetTimeoutMs];
+    const lateMs = orderedMs + strategy.targetTimeoutMs;
+    return [outcome === 'UNKNOWN' ? Math.min((target.unknownSinceMs ?? nowMs) + patienceMs, lateMs) : lateMs];
   });
-  if (!stop) times.push(startedMs + strategy.timeoutMs);
-  if (bakeUntilMs !== undefined && bakeUntilMs > nowMs) times.push(bakeUntilMs);
-  return times.length === 0 ? undefined : times.reduce((least, time) => Math.min(least, time));
+  if (!stop) times.push(startedMs + strategy.timeoutMs, ...(bakeUntilMs === undefined ? [] : [bakeUntilMs]));
+  const ahead = times.filter((time) => time > nowMs);
+  return ahead.length === 0 ? undefined : ahead.reduce((least, time) => Math.min(least, time));
 }

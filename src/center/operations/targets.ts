@@ -32,7 +32,7 @@ export interface Wanted {
   readonly action: CommandKind;
   readonly service: string;
   readonly selector: string;
-  /** Ids of the machines it is limited to; undefined: all that match. */
+  /** Ids of the machines it is limited to, whatever their labels are now; undefined: all that match. */
   readonly machines: readonly string[] | undefined;
   readonly strategy: Strategy;
 }
@@ -57,9 +57,10 @@ export function chooseTargets(fleet: TargetFleet, wanted: Wanted, random: Random
   const selector = parseSelector(wanted.selector);
   const having = fleet.candidates(service);
   if (having.length === 0) throw unknownService(service, fleet.serviceNames());
-  requireKnown(selector, fleet.machines());
+  // What was frozen once is not chosen again: labels may have changed since.
   const listed = machines && new Set(machines);
-  const found = having.filter((one) => matches(selector, one) && (listed?.has(one.id) ?? true));
+  if (!listed) requireKnown(selector, fleet.machines());
+  const found = having.filter((one) => listed?.has(one.id) ?? matches(selector, one));
   if (found.length === 0) throw nothingMatches(wanted, having);
   if (found.length > TARGETS_MAX) {
     throw new MusterError('invalid', `${found.length} machines match; an operation may have ${TARGETS_MAX} targets`, {
@@ -124,9 +125,9 @@ export function problemOf(action: CommandKind, { name, agentVersion, capabilitie
   return `the agent of ${name} (version ${agentVersion}) is too old to search logs: upgrade it`;
 }
 
-/** Why an instance is not well after the action; undefined: it is. */
+/** Why an instance is not well after the action; undefined: it is, or nothing is known against it. */
 export function illnessOf(action: CommandKind, candidate: Candidate | undefined): string | undefined {
-  if (!candidate?.online) return 'contact with its machine is lost';
+  if (!candidate) return 'the service is not on its machine any more';
   const { state, health } = candidate;
   const wanted: readonly (ServiceState | undefined)[] = action === 'STOP' ? ['STOPPED'] : ['RUNNING', 'EXITED'];
   if (state !== undefined && !wanted.includes(state)) return `it is ${state}`;
