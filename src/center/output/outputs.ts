@@ -12,13 +12,15 @@ export class Output<B> implements AsyncIterable<B> {
   readonly #handoff = new Handoff<B>();
   readonly #controller = new AbortController();
   readonly #forget: () => void;
+  readonly #onBegin: () => void;
   #answered = false;
 
   /** Made by Outputs alone. */
-  constructor(machine: string, forget: () => void) {
+  constructor(machine: string, forget: () => void, onBegin: () => void) {
     this.machine = machine;
     this.left = this.#controller.signal;
     this.#forget = forget;
+    this.#onBegin = onBegin;
   }
 
   /** Whether the agent has begun to send. */
@@ -49,6 +51,7 @@ export class Output<B> implements AsyncIterable<B> {
       throw new MusterError('conflict', 'this output is being sent already', { reason: 'OUTPUT_TWICE' });
     }
     this.#answered = true;
+    this.#onBegin();
   }
 
   /** Resolves when the batch was taken. @throws cancelled when nobody waits for it (any more) */
@@ -74,8 +77,8 @@ export class Outputs<B> {
     return this.#open.size;
   }
 
-  /** Waits for an output; call it before the order is sent. @throws exhausted */
-  open(id: string, machine: string): Output<B> {
+  /** Waits for an output; call it before the order is sent. `onBegin`: the agent has begun to answer. @throws exhausted */
+  open(id: string, machine: string, onBegin: () => void = () => undefined): Output<B> {
     if (this.#open.size >= OUTPUTS_MAX) {
       throw new MusterError(
         'exhausted',
@@ -83,9 +86,10 @@ export class Outputs<B> {
         { reason: 'OUTPUTS_MAX' },
       );
     }
-    const output: Output<B> = new Output(machine, () => {
+    const forget = (): void => {
       if (this.#open.get(id) === output) this.#open.delete(id);
-    });
+    };
+    const output: Output<B> = new Output(machine, forget, onBegin);
     this.#open.set(id, output);
     return output;
   }

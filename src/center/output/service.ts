@@ -1,12 +1,16 @@
 import type { CenterService, UploadOutputRequest } from '../../../generated/muster/v1/center.js';
 import type { LogHit, LogLine } from '../../../generated/muster/v1/types.js';
+import type { Clock } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
+import { assertPosition } from '../../model/log-position.js';
 import { untilAborted } from '../../rpc/streams.js';
 import type { Handlers } from '../../rpc/types.js';
 import type { Instances } from '../fleet/instances.js';
 import type { Machines } from '../fleet/machines.js';
 import { callingMachine } from '../principals.js';
+import { FleetTail, type TailedMachine } from './fleet-tail.js';
 import type { Outputs } from './outputs.js';
+import { tailedMachines } from './tailed-machines.js';
 import type { Tails } from './tails.js';
 
 export type OutputHandlers = Pick<Handlers<typeof CenterService>, 'uploadOutput' | 'tailLog'>;
@@ -22,33 +26,52 @@ export interface OutputParts {
   readonly tails: Tails<UploadedBatch>;
   readonly machines: Machines;
   readonly instances: Instances;
+  readonly clock: Clock;
 }
 
 const LINES_DEFAULT = 10;
 const LINES_MAX = 10_000;
+const POSITIONS_MAX = 1000;
 
 function linesOf(asked: number): number {
   if (asked >= 0 && asked <= LINES_MAX) return asked === 0 ? LINES_DEFAULT : asked;
   throw new MusterError('invalid', `lines must be between 1 and ${LINES_MAX}`, { reason: 'LINES' });
 }
 
+/** Machines that lines were had from before, and that are not among those to read from now. */
+function missing(positions: ReadonlyMap<string, string>, found: readonly TailedMachine[]): string[] {
+  if (positions.size > POSITIONS_MAX) {
+    throw new MusterError('invalid', `positions of at most ${POSITIONS_MAX} machines can be given`, {
+      reason: 'POSITION',
+    });
+  }
+  return [...positions.keys()].filter((known) => !found.some(({ name }) => name === known));
+}
+
+function notice(service: string, machineName: string, text: string): LogLine {
+  return { machineName, service, file: '', text, notice: true, position: '' };
+}
+
 /** Log lines from agents to operators. */
-export function outputHandlers({ outputs, tails, machines, instances }: OutputParts): OutputHandlers {
+export function outputHandlers({ outputs, tails, machines, instances, clock }: OutputParts): OutputHandlers {
   return {
     tailLog: async function* (request, { signal }): AsyncGenerator<LogLine> {
-      const machine = machines.require(request.machine);
-      instances.require(machine, request.service);
-      const { id, name } = machine.record;
-      const wish = {
-        machine: { id, name },
-        service: request.service,
-        lines: linesOf(request.lines),
-        follow: request.follow,
-        position: '',
-        file: request.file,
-      };
-      for await (const batch of tails.open(wish, signal)) {
-        for (const line of batch.lines) yield { ...line, machineName: name, service: request.service };
+      const { service, file, follow } = request;
+      const found = tailedMachines({ machines, instances }, request);
+      const positions = new Map(Object.entries(request.positions));
+      for (const position of positions.values()) assertPosition(position);
+      const wish = { machines: found, service, file, follow, lines: linesOf(request.lines), positions };
+      for (const machineName of missing(positions, found))
+        yield notice(
+          service,
+          machineName,
+          'it does not have the service any more, or does not match: its log ends here',
+        );
+      const isOnline = (id: string): boolean | undefined => (machines.has(id) ? machines.isOnline(id) : undefined);
+      for await (const batch of new FleetTail({ tails, clock, isOnline }, wish).read(signal)) {
+        const { name: machineName } = batch.machine;
+        if ('notice' in batch) yield notice(service, machineName, batch.notice);
+        else for (const line of batch.lines) yield { ...line, machineName, service };
       }
     },
     uploadOutput: async (requests, { principal }) => {

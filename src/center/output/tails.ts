@@ -32,12 +32,12 @@ export class Tails<B> {
   }
 
   /**
-   * Orders a log and yields it as it comes.
+   * Orders a log and yields it as it comes. `begun`: the agent has begun to answer.
    * @throws unavailable when the machine is not connected, or does not answer, or goes away; exhausted; what the agent says went wrong
    */
-  async *open(wish: TailWish, signal: AbortSignal): AsyncGenerator<B> {
+  async *open(wish: TailWish, signal: AbortSignal, begun?: () => void): AsyncGenerator<B> {
     const id = newId('tail');
-    const output = this.#outputs.open(id, wish.machine.id);
+    const output = this.#outputs.open(id, wish.machine.id, begun);
     const offAbort = onAbort(signal, () => {
       output.leave();
     });
