@@ -33,18 +33,20 @@ export function unpackInto({
       throw new MusterError('exhausted', text, { reason: 'DISK_ALMOST_FULL' });
     }
     const path = join(directory, `${newId('unpack')}.tmp`);
-    const file = await open(path, 'wx+', 0o600);
+    const file = await open(path, 'wx', 0o600);
     try {
       await rm(path);
       const blocks = String(Math.ceil(size / FILE_BLOCK_BYTES) + 1);
       const command = ['nice', '-n', '5', 'sh', '-c', SCRIPT, 'sh', blocks];
       const external = { command, timeoutMs: TIMEOUT_MS, stdin: descriptor, stdout: file.fd };
       const { code, output } = await runExternal(clock, external);
-      if (code === 0) return file;
-      throw new MusterError('data_loss', `it cannot be decompressed: ${output === '' ? 'gzip failed' : output}`);
-    } catch (error) {
+      if (code !== 0) {
+        throw new MusterError('data_loss', `it cannot be decompressed: ${output === '' ? 'gzip failed' : output}`);
+      }
+      // Another open file of the same content: the place of this one is at its end.
+      return await open(`/proc/self/fd/${file.fd}`, 'r');
+    } finally {
       await file.close();
-      throw error;
     }
   };
 }

@@ -1,93 +1,17 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { appendFile, link, mkdir, mkdtemp, readdir, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { appendFile, link, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, it, type TestContext } from 'node:test';
-import { Logs } from '../../../../../src/agent/logs/logs.js';
-import type { LoggedService } from '../../../../../src/agent/logs/files.js';
-import { systemClock } from '../../../../../src/kit/clock.js';
-import { createLogger } from '../../../../../src/kit/logger.js';
+import { describe, it } from 'node:test';
 import { isCode } from '../../../../../src/kit/errors.js';
-import {
-  HIT_BYTES_MAX,
-  SEARCH_BYTES_DEFAULT,
-  SEARCH_CPU_DEFAULT_MS,
-  type LogHit,
-  type LogSearch,
-  type SearchReport,
-} from '../../../../../src/model/log-search.js';
-
-const KIB = 1024;
-const ANY: LogSearch = {
-  pattern: 'x',
-  regex: false,
-  ignoreCase: false,
-  sinceMs: undefined,
-  untilMs: undefined,
-  before: 0,
-  after: 0,
-  linesMax: 1000,
-  bytesMax: SEARCH_BYTES_DEFAULT,
-  cpuMs: SEARCH_CPU_DEFAULT_MS,
-  file: '',
-};
-
-interface Found {
-  readonly hits: LogHit[];
-  readonly batches: number;
-  readonly report: SearchReport;
-}
-
-interface Bench {
-  readonly root: string;
-  readonly logs: Logs;
-  readonly write: (name: string, text: string, atMs?: number) => Promise<void>;
-  readonly find: (search: Partial<LogSearch>, signal?: AbortSignal) => Promise<Found>;
-}
-
-async function bench(t: TestContext, more: Partial<LoggedService> = {}): Promise<Bench> {
-  const data = await mkdtemp(join(tmpdir(), 'muster-search-'));
-  t.after(() => rm(data, { recursive: true, force: true }));
-  const root = join(data, 'logs', 'app');
-  await mkdir(root, { recursive: true });
-  const limits = { files: ['*.log', 'sub/*.log'], maxSizeBytes: 64 * KIB, keep: 1000, maxAgeMs: 1e12 };
-  const app: LoggedService = { service: 'app', root, logs: limits, ...more };
-  const logs = new Logs({
-    dataDirectory: data,
-    services: () => [app],
-    clock: systemClock,
-    logger: createLogger('error'),
-    freeSpaceFloorBytes: 0,
-    releaseAt: (_service, ms) => (ms >= Date.UTC(2026, 10, 23, 12) ? '2.0.0' : '1.0.0'),
-  });
-  return {
-    root,
-    logs,
-    write: async (name, text, atMs) => {
-      const path = join(root, name);
-      await mkdir(join(path, '..'), { recursive: true });
-      await writeFile(path, text);
-      if (atMs !== undefined) await utimes(path, atMs / 1000, atMs / 1000);
-    },
-    find: async (search, signal = new AbortController().signal) => {
-      const running = await logs.search('app', { ...ANY, ...search });
-      const hits: LogHit[] = [];
-      let batches = 0;
-      for await (const batch of running.hits(signal)) {
-        hits.push(...batch);
-        batches += 1;
-      }
-      return { hits, batches, report: running.report() };
-    },
-  };
-}
+import { HIT_BYTES_MAX, type LogHit, type LogSearch } from '../../../../../src/model/log-search.js';
+import { ANY_SEARCH, searchBench } from '../../../../support/searching.js';
 
 const shown = ({ file, line, text }: LogHit): string => `${file}:${line}:${text}`;
 
 describe('what a search finds', () => {
   it('is in all logs and rotated files, compressed ones too, the oldest lines of each first', async (t) => {
-    const b = await bench(t);
+    const b = await searchBench(t);
     await b.write('app.log.000001', 'a x 1\nb\n');
     execFileSync('gzip', [join(b.root, 'app.log.000001')]);
     await b.write('app.log.000002', 'c\nd x 2\n');
@@ -112,13 +36,13 @@ describe('what a search finds', () => {
   });
 
   it('does not include the line that only says where earlier lines are', async (t) => {
-    const b = await bench(t);
+    const b = await searchBench(t);
     await b.write('app.log', '[muster: earlier lines are in app.log.000001]\nmuster x\n');
     assert.deepEqual((await b.find({ pattern: 'muster' })).hits.map(shown), ['app.log:2:muster x']);
   });
 
   it('is literal by default, and follows case and regular expressions where asked to', async (t) => {
-    const b = await bench(t);
+    const b = await searchBench(t);
     await b.write('app.log', 'a.c\nabc\nÄRGER\n-e -v\n$(touch /tmp/x) `id`\n');
     const texts = async (search: Partial<LogSearch>): Promise<string[]> =>
       (await b.find(search)).hits.map(({ text }) => text);
@@ -133,7 +57,7 @@ describe('what a search finds', () => {
   });
 
   it('comes with the lines around it, and says where lines are left out', async (t) => {
-    const b = await bench(t);
+    const b = await searchBench(t);
     await b.write('app.log', ['1', '2', 'x3', '4', '5', 'x6', '7', '8', '9', '10', 'x11'].join('\n'));
     const { hits, report } = await b.find({ before: 1, after: 1 });
     const marked = hits.map(({ text, context, separate }) => `${separate ? '-- ' : ''}${text}${context ? '' : '!'}`);
@@ -142,7 +66,7 @@ describe('what a search finds', () => {
   });
 
   it('is cut to so much of a line, and passes control characters through', async (t) => {
-    const b = await bench(t);
+    const b = await searchBench(t);
     await b.write('app.log', `x${'é'.repeat(HIT_BYTES_MAX)}\nx\u001b[31m\u202e\u0000end\n`);
     await appendFile(join(b.root, 'app.log'), Buffer.from([0x78, 0xff, 0x0a]));
     const [long, control, invalid] = (await b.find({})).hits;
@@ -154,7 +78,7 @@ describe('what a search finds', () => {
   });
 
   it('says when lines were written, and by which version', async (t) => {
-    const b = await bench(t);
+    const b = await searchBench(t);
     await b.write('app.log', '2026-11-23T11:00:00Z x\nx no time\n2026-11-23T13:00:00Z x\n');
     const { hits, report } = await b.find({});
     const [early, none, late] = hits;
@@ -167,7 +91,7 @@ describe('what a search finds', () => {
 
 describe('the limits of a search', () => {
   it('end it at the number of lines, and only where there are more', async (t) => {
-    const b = await bench(t);
+    const b = await searchBench(t);
     await b.write('app.log', 'x 1\nx 2\nx 3\ntail\n');
     const cut = await b.find({ linesMax: 2, after: 1 });
     assert.deepEqual([cut.hits.map(({ text }) => text), cut.report.limits], [['x 1', 'x 2'], ['LINES']]);
@@ -176,7 +100,7 @@ describe('the limits of a search', () => {
   });
 
   it('prefer the newest bytes, and say what was left out', async (t) => {
-    const b = await bench(t);
+    const b = await searchBench(t);
     await b.write('app.log.000001', 'x oldest\n'.repeat(10), 1_000_000);
     await b.write(
       'app.log.000002',
@@ -196,7 +120,7 @@ describe('the limits of a search', () => {
   });
 
   it('hold a pattern that never ends in its processor time', async (t) => {
-    const b = await bench(t);
+    const b = await searchBench(t);
     let state = 1;
     const bit = (): string => ((state = (state * 48_271) % 2_147_483_647) & 8192 ? 'a' : 'b');
     await b.write('app.log', `${Array.from({ length: 20_000 }, bit).join('')}\n`.repeat(2000));
@@ -209,7 +133,7 @@ describe('the limits of a search', () => {
   });
 
   it('refuse a pattern before anything is searched, in the words of grep', async (t) => {
-    const b = await bench(t);
+    const b = await searchBench(t);
     await b.write('app.log', 'x\n');
     const refused = (pattern: string, text: RegExp): Promise<void> =>
       assert.rejects(b.find({ pattern, regex: true }), (error) => isCode(error, 'invalid') && text.test(error.message));
@@ -219,7 +143,7 @@ describe('the limits of a search', () => {
   });
 
   it('end a search in a line without an end, and go on with the next file', async (t) => {
-    const b = await bench(t);
+    const b = await searchBench(t);
     execFileSync('truncate', ['-s', '400M', join(b.root, 'app.log')]);
     await b.write('other.log', 'x\n');
     const { hits, report } = await b.find({});
@@ -231,7 +155,7 @@ describe('the limits of a search', () => {
 
 describe('the files of a search', () => {
   it('are only plain files in the log directory', async (t) => {
-    const b = await bench(t);
+    const b = await searchBench(t);
     await writeFile(join(b.root, '..', 'outside'), 'x outside\n');
     await symlink(join(b.root, '..', 'outside'), join(b.root, 'link.log'));
     await link(join(b.root, '..', 'outside'), join(b.root, 'hard.log'));
@@ -249,7 +173,7 @@ describe('the files of a search', () => {
   });
 
   it('that are damaged are searched as far as they can be', async (t) => {
-    const b = await bench(t);
+    const b = await searchBench(t);
     await b.write('app.log.000001', 'x\n'.repeat(100));
     execFileSync('gzip', [join(b.root, 'app.log.000001')]);
     const whole = await readFile(join(b.root, 'app.log.000001.gz'));
@@ -262,9 +186,9 @@ describe('the files of a search', () => {
   });
 
   it('may be none', async (t) => {
-    const b = await bench(t);
+    const b = await searchBench(t);
     assert.deepEqual((await b.find({})).report.filesTotal, 0);
-    const elsewhere = await bench(t, { elsewhere: 'its init script app decides where it prints to' });
+    const elsewhere = await searchBench(t, { elsewhere: 'its init script app decides where it prints to' });
     await assert.rejects(
       elsewhere.find({}),
       (error) => isCode(error, 'not_found') && /has no log files here/.test(error.message),
@@ -274,12 +198,12 @@ describe('the files of a search', () => {
 
 describe('who leaves a search', () => {
   it('ends its processes and closes its files', async (t) => {
-    const b = await bench(t);
+    const b = await searchBench(t);
     await b.write('app.log', 'x\n'.repeat(500_000));
     const before = (await readdir('/proc/self/fd')).length;
     for (const leave of ['abort', 'return'] as const) {
       const controller = new AbortController();
-      const running = await b.logs.search('app', { ...ANY, linesMax: 100_000 });
+      const running = await b.logs.search('app', { ...ANY_SEARCH, linesMax: 100_000 });
       for await (const batch of running.hits(controller.signal)) {
         assert.ok(batch.length > 0);
         if (leave === 'return') break;
