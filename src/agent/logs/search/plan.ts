@@ -64,7 +64,7 @@ function seen(
 ): Pick<Planned, 'firstMs' | 'lastMs'> {
   return {
     firstMs: firstMs === undefined ? undefined : Math.max(firstMs, sinceMs),
-    lastMs: lastMs === undefined ? undefined : Math.min(lastMs, untilMs),
+    lastMs: lastMs === undefined ? undefined : Math.min(lastMs, untilMs - 1),
   };
 }
 
@@ -88,8 +88,8 @@ function planPacked(part: Part, search: TimeSpan, earlierMs: number | undefined)
   };
 }
 
-function touches({ first, last }: Stretch, { sinceMs = -Infinity, untilMs = Infinity }: TimeSpan): boolean {
-  if (!first || !last) return true;
+function touches({ first, last, ordered }: Stretch, { sinceMs = -Infinity, untilMs = Infinity }: TimeSpan): boolean {
+  if (!first || !last || !ordered) return true;
   return last.ms + DISORDER_MS >= sinceMs && first.ms - DISORDER_MS < untilMs;
 }
 

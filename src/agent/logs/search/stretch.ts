@@ -31,6 +31,10 @@ export interface Stretch {
  */
 export const DISORDER_MS = 75 * 60_000;
 const CHUNK_BYTES = 64 * 1024;
+/** Where lines are short and carry times, one is near. */
+const FIRST_BYTES = 4096;
+/** Places whose times tell whether a file is in their order. */
+const SAMPLES = 32;
 /** How far a line with a time is looked for. */
 const LOOK_BYTES_MAX = 1024 * 1024;
 const NEWLINE = 0x0a;
@@ -67,9 +71,11 @@ async function firstTimed(
   referenceMs: number,
 ): Promise<TimedLine | undefined> {
   const end = Math.min(to, from + LOOK_BYTES_MAX);
-  for (let at = from; at < end; at += CHUNK_BYTES) {
-    const [first] = await timedLines(bytes, at, Math.min(at + CHUNK_BYTES, end), referenceMs);
+  for (let at = from, bytesMax = FIRST_BYTES; at < end; bytesMax = CHUNK_BYTES) {
+    const until = Math.min(at + bytesMax, end);
+    const [first] = await timedLines(bytes, at, until, referenceMs);
     if (first) return first;
+    at = until;
   }
   return undefined;
 }
@@ -110,11 +116,24 @@ async function narrowed(
   referenceMs: number,
 ): Promise<Pick<Stretch, 'from' | 'to' | 'ordered'>> {
   const { begin, size } = bytes;
+  if (!(await isOrdered(bytes, first, referenceMs))) return { from: begin, to: size, ordered: false };
   const search = new Bisection(bytes, referenceMs);
   const since = sinceMs === undefined ? first.offset : await search.boundary(first, sinceMs - DISORDER_MS);
   const to = untilMs === undefined ? size : await search.boundary(first, untilMs + DISORDER_MS);
   if (!search.ordered) return { from: begin, to: size, ordered: false };
   return { from: since <= first.offset ? begin : since, to, ordered: true };
+}
+
+async function isOrdered(bytes: LogBytes, first: TimedLine, referenceMs: number): Promise<boolean> {
+  let latestMs = first.ms;
+  const step = Math.floor((bytes.size - first.offset) / SAMPLES);
+  for (let sample = 1; sample < SAMPLES && step > 0; sample += 1) {
+    const from = first.offset + sample * step;
+    const line = await firstTimed(bytes, from, Math.min(from + step, bytes.size), referenceMs);
+    if (line && line.ms + DISORDER_MS < latestMs) return false;
+    latestMs = Math.max(latestMs, line?.ms ?? latestMs);
+  }
+  return true;
 }
 
 /** Finds places by their time, and notices where times go back by more than DISORDER_MS. */
