@@ -35,7 +35,8 @@ const RETRY_AFTER_MS = 1000;
 const BATCH_GAP = 'BATCH_GAP';
 /** Memory of answered batches kept for new ones. */
 const SPARE_BUFFERS_MAX = 16;
-const SPARE_BYTES_MAX = 256 * 1024;
+/** Of one: buffers double, so that this holds a batch of the default size. */
+const SPARE_BYTES_MAX = 512 * 1024;
 
 /**
  * What a publisher holds, in the order it was added: messages in a batch that fills, full batches, and batches sent and not answered. No

@@ -26,7 +26,7 @@ export interface PublisherOptions {
    * was sent before, at once when nothing is on its way; while batches are on their way the next one fills.
    */
   readonly lingerMs?: number;
-  /** Encoded bytes after which a batch is full. Default 64 KiB, at most 1 MiB. */
+  /** Encoded bytes after which a batch is full. Default 256 KiB, at most 1 MiB. */
   readonly batchBytesMax?: number;
   /** Messages after which a batch is full. Default 1,000, at most 10,000. */
   readonly batchMessagesMax?: number;
@@ -67,6 +67,8 @@ type State =
 
 /** With so many batches on their way, one that is not full waits for answers. More would cost a frame per message under load. */
 const PARTIAL_IN_FLIGHT_MAX = 2;
+/** But no longer than this: where answers are slow a message would wait for them before it is on its way, and then for its own. */
+const PARTIAL_WAIT_MS = 1;
 /** Calls of add() and send() that wait for room. More are refused. */
 const WAITING_MAX = 100_000;
 /** How long the queue may take to end the stream after close() has everything answered. */
@@ -74,7 +76,7 @@ const END_GRACE_MS = 2_000;
 
 const DEFAULTS = {
   lingerMs: 0,
-  batchBytesMax: 64 * 1024,
+  batchBytesMax: 256 * 1024,
   batchMessagesMax: 1_000,
   inFlightMessagesMax: 16_384,
   inFlightBytesMax: 8 * 1024 * 1024,
@@ -99,6 +101,8 @@ export class Publisher {
   #running: Promise<void> | undefined;
   #scheduled = false;
   #linger: Timer | undefined;
+  /** Runs while a batch that is not full waits for answers. */
+  #waiting: Timer | undefined;
   #closing: Promise<void> | undefined;
   #gone = (): void => undefined;
   /** Resolves when it is closed, well or not. */
@@ -266,6 +270,8 @@ export class Publisher {
       this.#scheduled = true;
       // Behind everything that runs now, so that what is added in one go travels together.
       setImmediate(this.#sendPartial);
+    } else {
+      this.#waiting ??= this.#parts.clock.after(PARTIAL_WAIT_MS, this.#waitedLong);
     }
   }
 
@@ -274,6 +280,11 @@ export class Publisher {
     if (this.#state.at !== 'open') return;
     this.#pipeline.seal();
     this.#pump();
+  };
+
+  readonly #waitedLong = (): void => {
+    this.#waiting = undefined;
+    this.#sendPartial();
   };
 
   #connect(): void {
@@ -368,6 +379,8 @@ export class Publisher {
     this.#linger?.cancel();
     if (this.#linger) this.#scheduled = false;
     this.#linger = undefined;
+    this.#waiting?.cancel();
+    this.#waiting = undefined;
     this.#state = { at: 'connecting' };
     return wasOpen;
   }

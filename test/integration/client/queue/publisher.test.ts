@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import type { Content } from '../../../../src/client/queue/message.js';
 import { Publisher, type PublisherOptions } from '../../../../src/client/queue/publisher.js';
-import { systemClock } from '../../../../src/kit/clock.js';
+import { ManualClock, systemClock, type Clock } from '../../../../src/kit/clock.js';
 import { isCode } from '../../../../src/kit/errors.js';
 import { seededRandom } from '../../../../src/kit/random.js';
 import { openChannel } from '../../../../src/rpc/client.js';
@@ -10,11 +10,16 @@ import { lostConnection, refusal, startFakeQueue, type FakeQueue } from '../../.
 import { failureOf } from '../../../support/rpc.js';
 import { waitFor } from '../../../support/waiting.js';
 
-function publisherOf(t: TestContext, { address }: FakeQueue, options: PublisherOptions = {}, topic = 'orders') {
+function publisherOf(
+  t: TestContext,
+  { address }: FakeQueue,
+  options: PublisherOptions = {},
+  { topic = 'orders', clock = systemClock }: { topic?: string; clock?: Clock } = {},
+) {
   const channel = openChannel({ address });
   const publisher = new Publisher(topic, options, {
     channel: () => Promise.resolve(channel),
-    clock: systemClock,
+    clock,
     random: seededRandom(1),
   });
   t.after(async () => {
@@ -61,7 +66,7 @@ describe('a publisher', () => {
     let answer = (): void => undefined;
     const held = new Promise<void>((resolve) => (answer = resolve));
     queue.beforeAnswer = () => held;
-    const publisher = publisherOf(t, queue);
+    const publisher = publisherOf(t, queue, {}, { clock: new ManualClock() });
     for (const text of numbered(10)) void publisher.add(text);
     await waitFor('the first batch', () => queue.stored.length === 10);
     for (const text of numbered(7)) {
@@ -73,6 +78,26 @@ describe('a publisher', () => {
     assert.equal(queue.stored.length, 17);
     assert.ok(queue.batches.length <= 4, `batches of ${queue.batches.join(', ')}`);
     assert.equal(queue.batches[0], 10);
+  });
+
+  it('sends what has waited a moment for answers that do not come', async (t) => {
+    const queue = await startFakeQueue(t);
+    let answer = (): void => undefined;
+    const held = new Promise<void>((resolve) => (answer = resolve));
+    queue.beforeAnswer = () => held;
+    const clock = new ManualClock();
+    const publisher = publisherOf(t, queue, {}, { clock });
+    void publisher.add('first');
+    await waitFor('the first batch', () => queue.stored.length === 1);
+    void publisher.add('second');
+    await new Promise((resolve) => setImmediate(resolve));
+    for (const text of numbered(3)) void publisher.add(text);
+    await new Promise((resolve) => setImmediate(resolve));
+    await clock.advance(1);
+    for (const text of numbered(2)) void publisher.add(text);
+    answer();
+    await publisher.flush();
+    assert.deepEqual(queue.batches, [1, 1, 3, 2]);
   });
 
   it('fills batches up to their bounds', async (t) => {
@@ -222,7 +247,7 @@ describe('a publisher', () => {
 
   it('fails at once what cannot succeed, and works when it can', async (t) => {
     const queue = await startFakeQueue(t);
-    const publisher = publisherOf(t, queue, { inFlightMessagesMax: 2 }, 'unknown');
+    const publisher = publisherOf(t, queue, { inFlightMessagesMax: 2 }, { topic: 'unknown' });
     const failures = await Promise.all(numbered(5).map((text) => failureOf(publisher.send(text))));
     assert.deepEqual(new Set(failures.map(({ reason }) => reason)), new Set(['UNKNOWN_TOPIC']));
     assert.equal(publisher.pending, 0);
