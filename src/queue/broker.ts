@@ -29,6 +29,8 @@ export interface BrokerParts {
   readonly logger: Logger;
   /** Makes a topic when something is published to it, or a subscription is made on it, for the first time. */
   readonly autoCreateTopics: boolean;
+  /** By it what is settled waits a moment for what is published, to be stored with it; without it nothing waits. */
+  readonly companyClock?: Clock;
 }
 
 interface Entry {
@@ -51,8 +53,11 @@ export class Broker {
 
   private constructor(parts: BrokerParts, nextTopicId: number) {
     this.#parts = parts;
-    this.commit = new GroupCommit(parts.log, (error) => {
-      parts.logger.error('a part of the queue failed after its group was written', { error });
+    this.commit = new GroupCommit(parts.log, {
+      clock: parts.companyClock,
+      onBug: (error) => {
+        parts.logger.error('a part of the queue failed after its group was written', { error });
+      },
     });
     this.#nextTopicId = nextTopicId;
   }

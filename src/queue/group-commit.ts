@@ -1,3 +1,4 @@
+import type { Clock } from '../kit/clock.js';
 import { isCode, type MusterError } from '../kit/errors.js';
 import type { Change, QueueLog } from './log/port.js';
 
@@ -15,6 +16,12 @@ export interface Contributor {
   /** Nothing of what it contributed was written. What must not get lost is to be contributed again. */
   refused(error: unknown): void;
 }
+
+/**
+ * While something is stored at least this often, what is essential and comes alone waits so long for the next group, milliseconds. A group of its
+ * own would hold up the message that comes during it, for the sake of a consumer who waits for nothing.
+ */
+const COMPANY_MS = 2;
 
 interface Waiting {
   readonly contributor: Contributor;
@@ -45,9 +52,16 @@ function newWaiting(contributor: Contributor): Waiting {
   return { contributor, done, resolve, reject };
 }
 
+export interface GroupCommitOptions {
+  /** Told of what a contributor throws where it must not; the others go on. */
+  readonly onBug?: (error: unknown) => void;
+  /** Without one nothing waits for company. */
+  readonly clock?: Clock | undefined;
+}
+
 /**
  * Writes for everybody: while one group of changes is being synced, the next one gathers, so that any number of publishers and consumers share
- * each fsync. A group begins as soon as the one before has ended; no timer is in the path.
+ * each fsync. A group begins as soon as the one before has ended; no timer is in the path of what is published.
  */
 export class GroupCommit {
   readonly #log: Pick<QueueLog, 'commit'>;
@@ -56,11 +70,16 @@ export class GroupCommit {
   /** Go last in their group: what others store there of what is removed comes before. */
   #removals: Waiting[] = [];
   #running: Promise<void> | undefined;
+  readonly #clock: Clock | undefined;
+  /** When the last group began in which there was more than what is essential. */
+  #busyMs = -Infinity;
+  /** Ends the waiting for company. */
+  #joined: (() => void) | undefined;
 
-  /** `onBug` is told what a contributor throws where it must not; the others go on. */
-  constructor(log: Pick<QueueLog, 'commit'>, onBug: (error: unknown) => void = () => undefined) {
+  constructor(log: Pick<QueueLog, 'commit'>, { onBug = () => undefined, clock }: GroupCommitOptions = {}) {
     this.#log = log;
     this.#onBug = onBug;
+    this.#clock = clock;
   }
 
   /**
@@ -74,6 +93,7 @@ export class GroupCommit {
       this.#gathering.set(contributor, waiting);
     }
     this.#running ??= this.#run();
+    if (!contributor.essential) this.#joined?.();
     return waiting.done;
   }
 
@@ -93,6 +113,7 @@ export class GroupCommit {
     const waiting = newWaiting({ essential: true, contribute, committed: forget, refused: () => undefined });
     this.#removals.push(waiting);
     this.#running ??= this.#run();
+    this.#joined?.();
     return waiting.done;
   }
 
@@ -105,12 +126,37 @@ export class GroupCommit {
     // Whatever arrives in this turn of the event loop still joins the first group.
     await Promise.resolve();
     while (this.#gathering.size > 0 || this.#removals.length > 0) {
+      if (this.#clock) await this.#company(this.#clock);
       const group = [...this.#gathering.values(), ...this.#removals];
       this.#gathering = new Map();
       this.#removals = [];
       await this.#write(await this.#gather(group));
     }
     this.#running = undefined;
+  }
+
+  /** Resolves when the group that has gathered is to begin. */
+  async #company(clock: Clock): Promise<void> {
+    const nowMs = clock.monotonic();
+    if (this.#isBusy()) {
+      this.#busyMs = nowMs;
+      return;
+    }
+    if (nowMs - this.#busyMs >= COMPANY_MS) return;
+    await new Promise<void>((resolve) => {
+      const late = clock.after(COMPANY_MS, resolve);
+      this.#joined = () => {
+        late.cancel();
+        resolve();
+      };
+    });
+    this.#joined = undefined;
+    if (this.#isBusy()) this.#busyMs = clock.monotonic();
+  }
+
+  /** Whether more than what is essential has gathered. */
+  #isBusy(): boolean {
+    return this.#removals.length > 0 || [...this.#gathering.keys()].some(({ essential }) => !essential);
   }
 
   async #write(parts: readonly Part[]): Promise<void> {

@@ -92,7 +92,7 @@ function sizeHeapForBuffers(): void {
 async function serve(options: QueueMainOptions, log: QueueLog): Promise<void> {
   const { data, logger, autoCreateTopics } = options;
   const clock = systemClock;
-  const broker = await Broker.open({ log, clock, logger, autoCreateTopics });
+  const broker = await Broker.open({ log, clock, logger, autoCreateTopics, companyClock: clock });
   const maintenance = new Maintenance(broker, { clock, logger });
   const scrub = new Scrub(log, logger);
   const membership = await QueueMembership.open({ ...options, clock, random: systemRandom });

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { ManualClock } from '../../../src/kit/clock.js';
 import { MusterError } from '../../../src/kit/errors.js';
 import { GroupCommit, type Contributor } from '../../../src/queue/group-commit.js';
 import type { Change } from '../../../src/queue/log/port.js';
@@ -279,12 +280,59 @@ describe('removals', () => {
   });
 });
 
+describe('what is essential', () => {
+  const parts = (): { clock: ManualClock; log: HeldLog; commit: GroupCommit } => {
+    const [clock, log] = [new ManualClock(), new HeldLog()];
+    return { clock, log, commit: new GroupCommit(log, { clock }) };
+  };
+
+  it('is written at once where nothing else was for a while', async () => {
+    const { clock, log, commit } = parts();
+    await commit.commit(new Part(1, true));
+    await commit.commit(new Part(2));
+    await clock.advance(2);
+    await commit.commit(new Part(3, true));
+    assert.deepEqual(log.groups, [[1], [2], [3]]);
+    assert.equal(clock.pending, 0);
+  });
+
+  it('waits a moment for company behind a group with more in it', async () => {
+    const { clock, log, commit } = parts();
+    await commit.commit(new Part(1));
+    const settled = [commit.commit(new Part(2, true)), commit.commit(new Part(3, true))];
+    await clock.advance(1);
+    assert.deepEqual(log.groups, [[1]]);
+    await Promise.all([...settled, commit.commit(new Part(4))]);
+    assert.deepEqual(log.groups, [[1], [2, 3, 4]]);
+    assert.equal(clock.pending, 0);
+  });
+
+  it('waits no longer than that', async () => {
+    const { clock, log, commit } = parts();
+    await commit.commit(new Part(1));
+    const settled = commit.commit(new Part(2, true));
+    await clock.advance(2);
+    await settled;
+    await commit.commit(new Part(3, true));
+    assert.deepEqual(log.groups, [[1], [2], [3]]);
+  });
+
+  it('goes with a removal', async () => {
+    const { log, commit } = parts();
+    await commit.commit(new Part(1));
+    const settled = commit.commit(new Part(2, true));
+    await turns();
+    await Promise.all([settled, commit.commitRemoval(change(3), () => undefined)]);
+    assert.deepEqual(log.groups, [[1], [2, 3]]);
+  });
+});
+
 describe('a part that breaks its word', () => {
   it('harms no other, and is told of', async () => {
     const bugs: unknown[] = [];
     const bug = new Error('a bug');
     const log = new HeldLog();
-    const commit = new GroupCommit(log, (error) => bugs.push(error));
+    const commit = new GroupCommit(log, { onBug: (error) => bugs.push(error) });
     const breaks = (): never => {
       throw bug;
     };
