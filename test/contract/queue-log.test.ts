@@ -18,7 +18,12 @@ async function levelPlace(): Promise<LogPlace> {
       return log;
     },
     breakWrites: () => {
-      mock.method(Level.prototype, 'batch', () => Promise.reject(new Error('IO error: injected')), { times: 1 });
+      const broken = {
+        put: () => undefined,
+        del: () => undefined,
+        write: () => Promise.reject(new Error('IO error: injected')),
+      };
+      mock.method(Level.prototype, 'batch', () => broken, { times: 1 });
     },
     remove: async () => {
       for (const log of opened) await log.close();
