@@ -4,40 +4,53 @@ import type { BatchView } from './batch.js';
 export const CACHE_BYTES_MAX = 16 * 1024 * 1024;
 /** What a batch takes beside its messages, about. */
 const ENTRY_BYTES = 256;
-/** Left-over places at the front of a list before it is moved up. */
+/** Left-over places of a list before it is moved up. */
 const SLACK = 1024;
 
 /** The newest batches of one topic, in order and without gaps. */
 export interface CachedTail {
   /** The batch that holds `sequence`, while it is kept. */
   find(sequence: number): BatchView | undefined;
+  /** Nobody asks for messages below any more. */
+  dropBelow(sequence: number): void;
+  push(view: BatchView): void;
 }
 
-class Tail implements CachedTail {
-  /** Undefined: forgotten. */
-  #views: (BatchView | undefined)[] = [];
+/** A batch's place in the lists, which it may leave before they let go of the place. */
+interface Place {
+  view: BatchView | undefined;
+}
+
+class Tail {
+  #places: Place[] = [];
+  /** Those before it are empty. */
   #first = 0;
 
-  push(view: BatchView): void {
-    this.#views.push(view);
+  push(place: Place): void {
+    this.#places.push(place);
   }
 
-  shift(): void {
-    this.#views[this.#first] = undefined;
-    this.#first += 1;
-    if (this.#first < SLACK) return;
-    this.#views = this.#views.slice(this.#first);
-    this.#first = 0;
+  /** The oldest batch that is kept. */
+  get oldest(): Place | undefined {
+    for (let place = this.#places[this.#first]; place; place = this.#places[this.#first]) {
+      if (place.view) return place;
+      this.#first += 1;
+      if (this.#first < SLACK) continue;
+      this.#places = this.#places.slice(this.#first);
+      this.#first = 0;
+    }
+    return undefined;
   }
 
   find(sequence: number): BatchView | undefined {
     let low = this.#first;
-    let high = this.#views.length - 1;
+    let high = this.#places.length - 1;
     while (low <= high) {
       const middle = (low + high) >> 1;
-      const view = this.#views[middle];
-      if (!view || sequence < view.firstSequence) high = middle - 1;
-      else if (sequence >= view.until) low = middle + 1;
+      const view = this.#places[middle]?.view;
+      // Batches leave from the front.
+      if (!view || sequence >= view.until) low = middle + 1;
+      else if (sequence < view.firstSequence) high = middle - 1;
       else return view;
     }
     return undefined;
@@ -48,38 +61,56 @@ class Tail implements CachedTail {
 export class BatchCache {
   readonly #bytesMax: number;
   #bytes = 0;
-  #order: { tail: Tail; bytes: number }[] = [];
-  #first = 0;
+  /** Of all topics, the oldest first. */
+  #order: Place[] = [];
+  #empty = 0;
 
   constructor(bytesMax = CACHE_BYTES_MAX) {
     this.#bytesMax = bytesMax;
   }
 
   /** A place for one more topic. */
-  newTail(): CachedTail & { push(view: BatchView): void } {
+  newTail(): CachedTail {
     const tail = new Tail();
     return {
       find: (sequence) => tail.find(sequence),
+      dropBelow: (sequence) => {
+        for (let place = tail.oldest; place?.view && place.view.until <= sequence; place = tail.oldest)
+          this.#drop(place);
+        this.#tidy();
+      },
       push: (view) => {
-        tail.push(view);
-        const bytes = view.stored.messages.length + ENTRY_BYTES;
-        this.#order.push({ tail, bytes });
-        this.#bytes += bytes;
+        const place = { view };
+        tail.push(place);
+        this.#order.push(place);
+        this.#bytes += bytesOf(view);
         this.#shrink();
       },
     };
   }
 
   #shrink(): void {
-    while (this.#bytes > this.#bytesMax) {
-      const oldest = this.#order[this.#first];
-      if (!oldest) return;
-      oldest.tail.shift();
-      this.#bytes -= oldest.bytes;
-      this.#first += 1;
+    for (let at = 0; this.#bytes > this.#bytesMax && at < this.#order.length; at += 1) {
+      const place = this.#order[at];
+      if (place) this.#drop(place);
     }
-    if (this.#first < SLACK) return;
-    this.#order = this.#order.slice(this.#first);
-    this.#first = 0;
+    this.#tidy();
   }
+
+  #drop(place: Place): void {
+    if (!place.view) return;
+    this.#bytes -= bytesOf(place.view);
+    place.view = undefined;
+    this.#empty += 1;
+  }
+
+  #tidy(): void {
+    if (this.#empty < SLACK || this.#empty * 2 < this.#order.length) return;
+    this.#order = this.#order.filter(({ view }) => view !== undefined);
+    this.#empty = 0;
+  }
+}
+
+function bytesOf(view: BatchView): number {
+  return view.stored.messages.length + ENTRY_BYTES;
 }

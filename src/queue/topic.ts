@@ -102,6 +102,7 @@ export class Topic implements Contributor {
     this.#record = loaded.record;
     this.#head = new TopicHead(loaded.record.id, { head: loaded.head, offset: loaded.headOffset }, (head) => {
       for (const subscriber of this.subscribers) subscriber.dropBelow(head);
+      this.#recent.dropBelow(head);
     });
     this.#tail = { next: loaded.next, offset: loaded.nextOffset };
     this.#newestMs = loaded.newestMs;

@@ -45,6 +45,45 @@ describe('the memory of what was published last', () => {
     assert.ok(tail.find(2));
   });
 
+  it('lets go of what nobody asks for any more, and has room for more then', () => {
+    const cache = cacheFor(3);
+    const [a, b] = [cache.newTail(), cache.newTail()];
+    for (const sequence of [1, 2]) a.push(view(sequence, 'a'));
+    b.push(view(1, 'b'));
+    a.dropBelow(2);
+    assert.equal(a.find(1), undefined);
+    assert.ok(a.find(2) && b.find(1));
+    a.push(view(3, 'c'));
+    assert.ok(a.find(2) && a.find(3) && b.find(1));
+    a.dropBelow(10);
+    a.dropBelow(10);
+    a.push(view(10, 'd'));
+    b.push(view(2, 'e'));
+    assert.ok(a.find(10) && b.find(1) && b.find(2));
+  });
+
+  it('keeps a batch whose last message may be asked for', () => {
+    const tail = new BatchCache().newTail();
+    tail.push(view(1, 'a', 'b', 'c'));
+    tail.dropBelow(3);
+    assert.ok(tail.find(3));
+    tail.dropBelow(4);
+    assert.equal(tail.find(3), undefined);
+  });
+
+  it('goes on for ever where all is let go of at once', () => {
+    const cache = new BatchCache();
+    const [slow, tail] = [cache.newTail(), cache.newTail()];
+    slow.push(view(1, 'a'));
+    for (let sequence = 1; sequence <= 5000; sequence += 1) {
+      tail.push(view(sequence, 'a'));
+      assert.ok(tail.find(sequence));
+      tail.dropBelow(sequence + 1);
+      assert.equal(tail.find(sequence), undefined);
+    }
+    assert.ok(slow.find(1));
+  });
+
   it('goes on for ever', () => {
     const tail = cacheFor(10).newTail();
     for (let sequence = 1; sequence <= 5000; sequence += 1) {
