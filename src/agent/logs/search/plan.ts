@@ -23,6 +23,9 @@ export interface Planned {
   readonly lastMs: number | undefined;
 }
 
+/** Lines may seem to be written so much later than their file was: a service may tell the time of another zone without saying so. */
+const FUTURE_MS = 24 * 60 * 60_000;
+
 export function hasSpan({ sinceMs, untilMs }: TimeSpan): boolean {
   return sinceMs !== undefined || untilMs !== undefined;
 }
@@ -33,11 +36,11 @@ export async function planPart(
   search: Pick<LogSearch, 'sinceMs' | 'untilMs'>,
   earlierMs: number | undefined,
 ): Promise<Planned | undefined> {
-  if (writtenBefore(part, search)) return undefined;
+  if (part.modifiedMs + FUTURE_MS < (search.sinceMs ?? part.modifiedMs)) return undefined;
   if (!part.bytes) return planPacked(part, search, earlierMs);
   const stretch = await stretchOf(part.bytes, search, part.modifiedMs);
   const { from, to, first, last, inside } = stretch;
-  if (!touches(stretch, search)) return undefined;
+  if (!touches(stretch, search, part.modifiedMs)) return undefined;
   return {
     part,
     from,
@@ -50,10 +53,6 @@ export async function planPart(
     remark: hasSpan(search) ? remarkOn(part, stretch) : undefined,
     ...seen(first?.ms, last?.ms, search),
   };
-}
-
-function writtenBefore({ modifiedMs }: Part, { sinceMs = -Infinity }: TimeSpan): boolean {
-  return modifiedMs < sinceMs;
 }
 
 /** The times there are, as far as they were asked for. */
@@ -88,8 +87,13 @@ function planPacked(part: Part, search: TimeSpan, earlierMs: number | undefined)
   };
 }
 
-function touches({ first, last, ordered }: Stretch, { sinceMs = -Infinity, untilMs = Infinity }: TimeSpan): boolean {
-  if (!first || !last || !ordered) return true;
+function touches(
+  { first, last, ordered }: Stretch,
+  { sinceMs = -Infinity, untilMs = Infinity }: TimeSpan,
+  modifiedMs: number,
+): boolean {
+  if (!first || !last) return modifiedMs >= sinceMs;
+  if (!ordered) return true;
   return last.ms + DISORDER_MS >= sinceMs && first.ms - DISORDER_MS < untilMs;
 }
 

@@ -7,7 +7,7 @@ import { seededRandom } from '../../../../../src/kit/random.js';
 import type { LogHit } from '../../../../../src/model/log-search.js';
 import { searchBench, type SearchBench } from '../../../../support/searching.js';
 
-const NOON = Date.UTC(2026, 10, 23, 12);
+const NOON = Date.UTC(2026, 5, 23, 12);
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 
