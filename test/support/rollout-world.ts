@@ -122,7 +122,7 @@ export class RolloutWorld {
         name: command.machineName,
         outcome: command.outcome,
         canary,
-        connected: machine.connected && isHeld(command),
+        connected: machine.connected,
         settled: isSettled(command),
         orderedMs: command.deliveredMs,
         queuedUntilMs: command.outcome === 'QUEUED' ? command.expiresMs : undefined,
@@ -139,22 +139,34 @@ export class RolloutWorld {
 
   /** Fails when the plan breaks a promise. */
   judge({ steps, wakeMs }: Plan): void {
+    const stop = steps.find((step) => step.kind === 'stop');
+    this.#judgeTurns(steps, stop !== undefined);
+    this.#judgeStop(stop);
+    if (!stop && !this.stop) this.#judgeCanaries();
+    for (const step of steps) if (step.kind === 'cancel') this.#judgeCancel(this.#machine(step.target));
+    if (steps.some(({ kind }) => kind === 'end')) this.#judgeEnd(steps);
+    if (steps.length > 0) return;
+    this.#judgeRest();
+    assert.ok(wakeMs === undefined || wakeMs > this.nowMs, 'a plan that wakes in the past spins');
+    assert.ok((wakeMs ?? Infinity) <= this.#firstDueMs(), 'what falls due is overslept');
+  }
+
+  #judgeTurns(steps: readonly Step[], stops: boolean): void {
     const kinds = new Set(steps.map(({ kind }) => kind));
-    const orders = steps.flatMap((step) => (step.kind === 'order' ? [this.#machine(step.target)] : []));
-    if (this.stop || this.paused || kinds.has('stop')) {
+    if (this.stop || this.paused || stops) {
       assert.ok(
         !kinds.has('order') && !kinds.has('queue') && !kinds.has('refuse'),
         'a turn after a stop or in a pause',
       );
     }
+    const orders = steps.flatMap((step) => (step.kind === 'order' ? [this.#machine(step.target)] : []));
     for (const machine of orders) this.#judgeOrder(machine);
-    if (orders.length > 0) {
-      const room = batchOf(this.#options.strategy.batch, this.machines.length) - this.#underWay();
-      assert.ok(orders.length <= room, `${orders.length} orders where ${room} places are free`);
-    }
-    this.#judgeStop(steps.find((step) => step.kind === 'stop'));
-    if (kinds.has('end')) this.#judgeEnd(steps);
-    if (wakeMs !== undefined) assert.ok(wakeMs > this.nowMs, 'a plan that wakes in the past spins');
+    const room = this.#room();
+    assert.ok(orders.length === 0 || orders.length <= room, `${orders.length} orders where ${room} places are free`);
+  }
+
+  #room(): number {
+    return batchOf(this.#options.strategy.batch, this.machines.length) - this.#underWay();
   }
 
   /** Takes a step, as the center does. */
@@ -391,6 +403,84 @@ export class RolloutWorld {
       canaries.every((one) => one.illness === undefined && one.connected),
       'others are ordered though a canary is ill or cannot be seen',
     );
+  }
+
+  #othersBegun(): boolean {
+    return this.machines.some(
+      ({ canary, command: { outcome } }) => !canary && outcome !== 'PENDING' && outcome !== 'CANCELLED',
+    );
+  }
+
+  #judgeCanaries(): void {
+    if (this.#othersBegun()) return;
+    for (const machine of this.machines) {
+      const { canary, command } = machine;
+      if (!canary || isHeld(command) || this.#isUnderWay(machine)) continue;
+      assert.equal(command.outcome, 'SUCCEEDED', 'a canary did not succeed and nothing stops');
+      assert.ok(this.bakeUntilMs === undefined || machine.illness === undefined, 'a canary is ill and nothing stops');
+    }
+  }
+
+  #judgeCancel({ command }: Machine): void {
+    const taken = command.outcome === 'DELIVERED' || command.outcome === 'STARTED';
+    assert.ok(
+      !taken || this.stop?.cause === 'cancelled',
+      'what is under way is taken back though nobody asked for that',
+    );
+    assert.ok(command.cancelBy === undefined, 'a target is cancelled twice');
+  }
+
+  /** When there is nothing to do, nothing is due and nobody who could have a turn is passed over. */
+  #judgeRest(): void {
+    const { strategy } = this.#options;
+    assert.ok(this.stop ?? this.nowMs < BEGIN_MS + strategy.timeoutMs, 'its deadline has passed and nothing stops');
+    for (const machine of this.machines) {
+      const { command, connected } = machine;
+      const runs = command.outcome === 'DELIVERED' || command.outcome === 'STARTED';
+      assert.ok(!runs || this.nowMs < this.#lateMs(command), 'a target that takes too long is not given up');
+      assert.ok(command.outcome !== 'QUEUED' || connected || this.nowMs < command.expiresMs, 'a target waits too long');
+      if (this.stop) this.#judgeStopped(command);
+      else this.#judgeTurn(machine);
+    }
+  }
+
+  #judgeStopped(command: CommandRecord): void {
+    assert.ok(!isHeld(command), 'a target waits though its operation is stopped');
+    const open = !isSettled(command) && command.startedMs === undefined && command.cancelBy === undefined;
+    const recall = command.outcome === 'UNKNOWN' || this.stop?.cause === 'cancelled';
+    assert.ok(!open || !recall, 'a target that may not have started is not taken back');
+  }
+
+  #judgeTurn({ command, connected, canary }: Machine): void {
+    if (this.paused || this.#room() <= 0 || !(canary || this.#canariesHold())) return;
+    assert.ok(command.outcome !== 'PENDING' && !(command.outcome === 'QUEUED' && connected), 'a turn is passed over');
+  }
+
+  /** Whether the others may have their turns. */
+  #canariesHold(): boolean {
+    const canaries = this.machines.filter(({ canary }) => canary);
+    const baked = this.bakeUntilMs === undefined || this.nowMs >= this.bakeUntilMs;
+    const seen = this.bakeUntilMs === undefined || this.#othersBegun() || canaries.every(({ connected }) => connected);
+    return baked && seen && canaries.every(({ command }) => command.outcome === 'SUCCEEDED');
+  }
+
+  /** When something falls due though nothing changes. */
+  #firstDueMs(): number {
+    const { strategy, patienceMs } = this.#options;
+    const dues = this.machines.map((machine) => {
+      const { command, connected } = machine;
+      if (command.outcome === 'QUEUED') return connected ? Infinity : command.expiresMs;
+      if (!this.#isUnderWay(machine)) return Infinity;
+      const silentMs = command.outcome === 'UNKNOWN' ? (command.unknownSinceMs ?? 0) + patienceMs : Infinity;
+      return Math.min(silentMs, this.#lateMs(command));
+    });
+    if (!this.stop) dues.push(BEGIN_MS + strategy.timeoutMs);
+    if (!this.stop && (this.bakeUntilMs ?? 0) > this.nowMs) dues.push(this.bakeUntilMs ?? 0);
+    return Math.min(...dues);
+  }
+
+  #lateMs({ deliveredMs = 0 }: CommandRecord): number {
+    return deliveredMs + this.#options.strategy.targetTimeoutMs;
   }
 
   #judgeStop(step: Extract<Step, { kind: 'stop' }> | undefined): void {

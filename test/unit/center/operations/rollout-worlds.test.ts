@@ -81,9 +81,10 @@ describe('a rollout in simulated worlds', () => {
       fc.property(worlds, ({ strategy, patienceMs, fates: all, seed: chance }) => {
         const random = seededRandom(chance);
         const world = new RolloutWorld({ strategy, patienceMs, fates: all, random });
+        follow(world);
         for (let event = 0; event < EVENTS && !world.ended; event += 1) {
+          world.happen();
           follow(world);
-          if (!world.ended) world.happen();
         }
         if (!world.ended) bringToEnd(world);
         ends.succeeded += world.count('SUCCEEDED') === all.length ? 1 : 0;
