@@ -57,7 +57,11 @@ export async function searchBench(t: TestContext, more: Partial<LoggedService> =
     clock: systemClock,
     logger: createLogger('error'),
     freeSpaceFloorBytes: 0,
-    releaseAt: (_service, ms) => (ms >= Date.UTC(2026, 10, 23, 12) ? '2.0.0' : '1.0.0'),
+    releaseAt: (_service, ms, precisionMs) => {
+      const changed = Date.UTC(2026, 10, 23, 12);
+      if (ms >= changed) return '2.0.0';
+      return ms + precisionMs > changed ? '' : '1.0.0';
+    },
   });
   return {
     root,

@@ -7,7 +7,7 @@ import { Collector } from './collector.js';
 import { TimeFilter } from './filter.js';
 import { Grep, MEMORY_KIB_MAX, type GrepEnd, type GrepInput } from './grep.js';
 import { GrepOutput, type PrintedLine } from './output.js';
-import { hasSpan, type Planned } from './plan.js';
+import { hasSpan, seenTimes, type Planned } from './plan.js';
 import type { Progress } from './report.js';
 
 /** Version of a service that ran at a time; empty where that cannot be known. @param precisionMs what the time can tell apart */
@@ -68,8 +68,8 @@ export class PartSearch {
   }
 
   async #conclude(grep: Grep, from: number): Promise<void> {
-    const { progress, signal } = this.#context;
-    const { to, wantedFrom, firstMs, lastMs } = this.#planned;
+    const { search, progress, signal } = this.#context;
+    const { to, wantedFrom } = this.#planned;
     const end = await grep.ended;
     progress.cpuMs += end.cpuMs;
     const whole = end.how === 'ok' && !this.#enough && grep.feedError === undefined;
@@ -78,8 +78,7 @@ export class PartSearch {
     else if (!signal.aborted) this.#judge(end, grep);
     if (!whole) return;
     if (this.#planned.from <= wantedFrom) progress.files += 1;
-    progress.sawTime(firstMs);
-    progress.sawTime(lastMs);
+    for (const ms of seenTimes(this.#planned, search)) progress.sawTime(ms);
   }
 
   async *#read(grep: Grep, from: number): AsyncGenerator<readonly LogHit[]> {

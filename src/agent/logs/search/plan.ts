@@ -1,100 +1,71 @@
-import type { LogSearch } from '../../../model/log-search.js';
 import type { Part } from './part.js';
 import { DISORDER_MS, stretchOf, type Stretch, type TimeSpan } from './stretch.js';
 
-/** What of a part is searched. */
-export interface Planned {
+/** What a look at a part has shown. Times are wall-clock milliseconds. */
+export interface Look {
   readonly part: Part;
-  readonly from: number;
-  readonly to: number;
-  /** Where it would begin if there were room for all of it: `from` is behind that in a part that is cut short. */
-  readonly wantedFrom: number;
-  /** Of its lines that carry no time; empty where it cannot be known. */
-  readonly release: string;
+  /** No line of it can be in the asked time. */
+  readonly outside: boolean;
   /** Every line of it is in the asked time: none has to be looked at again. */
   readonly inside: boolean;
-  /** What a line without a time belongs to at its beginning. */
-  readonly earlierMs: number | undefined;
+  readonly from: number;
+  readonly to: number;
   /** Its lines have to be looked at one by one, so it must be unpacked. */
   readonly unpack: boolean;
   /** Something to be known about it. */
   readonly remark: string | undefined;
+  /** Of its first and its last line that carry a time, as far as that is known. */
   readonly firstMs: number | undefined;
   readonly lastMs: number | undefined;
 }
 
-/** Lines may seem to be written so much later than their file was: a service may tell the time of another zone without saying so. */
-const FUTURE_MS = 24 * 60 * 60_000;
+/** What of a part is searched. */
+export interface Planned extends Look {
+  /** Where it would begin if there were room for all of it: `from` is behind that in a part that is cut short. */
+  readonly wantedFrom: number;
+  /** Of its lines that carry no time; empty where it cannot be known. */
+  readonly release: string;
+  /** What a line without a time belongs to at its beginning. */
+  readonly earlierMs: number | undefined;
+}
 
 export function hasSpan({ sinceMs, untilMs }: TimeSpan): boolean {
   return sinceMs !== undefined || untilMs !== undefined;
 }
 
-/** Undefined: all of it was written outside the asked time. */
-export async function planPart(
-  part: Part,
-  search: Pick<LogSearch, 'sinceMs' | 'untilMs'>,
-  earlierMs: number | undefined,
-): Promise<Planned | undefined> {
-  if (part.modifiedMs + FUTURE_MS < (search.sinceMs ?? part.modifiedMs)) return undefined;
-  if (!part.bytes) return planPacked(part, search, earlierMs);
-  const stretch = await stretchOf(part.bytes, search, part.modifiedMs);
-  const { from, to, first, last, inside } = stretch;
-  if (!touches(stretch, search, part.modifiedMs)) return undefined;
+/** @param nextMs of the first line of the part behind it, as far as that is known */
+export async function lookAt(part: Part, span: TimeSpan, nextMs: number | undefined): Promise<Look> {
+  if (!part.bytes) return lookAtPacked(part, span, nextMs);
+  const stretch = await stretchOf(part.bytes, span, part.modifiedMs);
+  const { first, last } = stretch;
   return {
     part,
-    from,
-    to,
-    wantedFrom: from,
-    release: '',
-    inside: inside || first === undefined,
-    earlierMs: earlierMs ?? first?.ms,
+    outside: isOutside(stretch, span, part.modifiedMs),
+    inside: stretch.inside || !first,
+    from: stretch.from,
+    to: stretch.to,
     unpack: false,
-    remark: hasSpan(search) ? remarkOn(part, stretch) : undefined,
-    ...seen(first?.ms, last?.ms, search),
+    remark: hasSpan(span) ? remarkOn(part, stretch) : undefined,
+    firstMs: first?.ms,
+    lastMs: last?.ms,
   };
 }
 
-/** The times there are, as far as they were asked for. */
-function seen(
-  firstMs: number | undefined,
-  lastMs: number | undefined,
-  { sinceMs = -Infinity, untilMs = Infinity }: TimeSpan,
-): Pick<Planned, 'firstMs' | 'lastMs'> {
-  return {
-    firstMs: firstMs === undefined ? undefined : Math.max(firstMs, sinceMs),
-    lastMs: lastMs === undefined ? undefined : Math.min(lastMs, untilMs - 1),
-  };
-}
-
-/** Its lines cannot be looked at here and there; its first one and its last write say where it stands. */
-function planPacked(part: Part, search: TimeSpan, earlierMs: number | undefined): Planned | undefined {
+/** Its lines cannot be looked at here and there; its first one, and the first one of what follows it, say where it stands. */
+function lookAtPacked(part: Part, span: TimeSpan, nextMs: number | undefined): Look {
   const { firstMs, modifiedMs, size } = part;
-  const { sinceMs = -Infinity, untilMs = Infinity } = search;
-  if (firstMs !== undefined && firstMs - DISORDER_MS >= untilMs) return undefined;
-  const inside = (firstMs ?? -Infinity) - DISORDER_MS >= sinceMs && modifiedMs + DISORDER_MS < untilMs;
-  return {
-    part,
-    from: 0,
-    wantedFrom: 0,
-    release: '',
-    to: size,
-    inside,
-    earlierMs,
-    unpack: !inside,
-    remark: undefined,
-    ...seen(firstMs, undefined, search),
-  };
+  const { sinceMs = -Infinity, untilMs = Infinity } = span;
+  const lastMs = nextMs ?? modifiedMs;
+  const outside = lastMs + DISORDER_MS < sinceMs || (firstMs !== undefined && firstMs - DISORDER_MS >= untilMs);
+  const inside = (firstMs ?? -Infinity) - DISORDER_MS >= sinceMs && lastMs + DISORDER_MS < untilMs;
+  const unpack = hasSpan(span) && !inside && !outside;
+  return { part, outside, inside, from: 0, to: size, unpack, remark: undefined, firstMs, lastMs: undefined };
 }
 
-function touches(
-  { first, last, ordered }: Stretch,
-  { sinceMs = -Infinity, untilMs = Infinity }: TimeSpan,
-  modifiedMs: number,
-): boolean {
-  if (!first || !last) return modifiedMs >= sinceMs;
-  if (!ordered) return true;
-  return last.ms + DISORDER_MS >= sinceMs && first.ms - DISORDER_MS < untilMs;
+function isOutside({ first, last, ordered }: Stretch, span: TimeSpan, modifiedMs: number): boolean {
+  const { sinceMs = -Infinity, untilMs = Infinity } = span;
+  if (!first || !last) return modifiedMs < sinceMs;
+  return ordered && (last.ms + DISORDER_MS < sinceMs || first.ms - DISORDER_MS >= untilMs);
 }
 
 function remarkOn({ name }: Part, { first, ordered }: Stretch): string | undefined {
@@ -102,4 +73,27 @@ function remarkOn({ name }: Part, { first, ordered }: Stretch): string | undefin
   return ordered
     ? undefined
     : `the lines of ${name} are not in the order of their times: all of them were looked at, and chosen by their own`;
+}
+
+/** Whether one version ran all the time between; empty where none or several did. */
+export type ReleaseBetween = (fromMs: number, toMs: number) => string;
+
+/** @param before the part before it in the log */
+export function planOf(look: Look, before: Look | undefined, releaseBetween: ReleaseBetween): Planned {
+  const { part, from, firstMs } = look;
+  const begunMs = firstMs ?? before?.part.modifiedMs;
+  return {
+    ...look,
+    wantedFrom: from,
+    release: begunMs === undefined ? '' : releaseBetween(begunMs, part.modifiedMs),
+    earlierMs: before?.lastMs ?? firstMs,
+  };
+}
+
+/** The times of a part as far as they were asked for. */
+export function seenTimes({ firstMs, lastMs }: Look, { sinceMs = -Infinity, untilMs = Infinity }: TimeSpan): number[] {
+  return [
+    ...(firstMs === undefined ? [] : [Math.max(firstMs, sinceMs)]),
+    ...(lastMs === undefined ? [] : [Math.min(lastMs, untilMs - 1)]),
+  ];
 }

@@ -7,7 +7,7 @@ import { shareBytes } from './budget.js';
 import { Grep, type GrepEnd, type GrepInput } from './grep.js';
 import { outOfCpu, PartSearch, type ReleaseAt } from './one.js';
 import { partsOf, unpackedPart, type LogGuard, type Part, type PartSlot } from './part.js';
-import { planPart, type Planned } from './plan.js';
+import { lookAt, planOf, type Look, type Planned } from './plan.js';
 import { Progress } from './report.js';
 
 export interface SearchParts {
@@ -93,26 +93,39 @@ export class FileSearch implements RunningSearch {
   async #plan(signal: AbortSignal): Promise<Turn[]> {
     const turns: Turn[] = [];
     for (const name of this.#names) {
+      if (signal.aborted) break;
       const room = Math.max(HELD_FILES_MAX - this.#open.size, 0);
-      let earlierMs: number | undefined;
-      for (const slot of await partsOf(this.#logged, name, this.#parts.guard(name), room)) {
-        const planned = signal.aborted ? undefined : await this.#look(slot, earlierMs);
-        if (planned) turns.push({ slot, planned });
-        earlierMs = planned?.lastMs;
-      }
+      turns.push(...(await this.#planLog(await partsOf(this.#logged, name, this.#parts.guard(name), room))));
     }
     this.#progress.filesTotal += turns.length;
     return turns;
   }
 
-  /** Undefined: there is nothing to search in it, or it cannot be searched, which is said. */
-  async #look(slot: PartSlot, earlierMs: number | undefined): Promise<Planned | undefined> {
+  /** The newest is looked at first: where it begins says where the one before it ends. */
+  async #planLog(slots: readonly PartSlot[]): Promise<Turn[]> {
+    const looks: { readonly slot: PartSlot; readonly look: Look | undefined }[] = [];
+    for (const slot of [...slots].reverse())
+      looks.unshift({ slot, look: await this.#look(slot, looks[0]?.look?.firstMs) });
+    const turns: Turn[] = [];
+    for (const [index, { slot, look }] of looks.entries()) {
+      if (!look) continue;
+      if (!look.outside) turns.push({ slot, planned: this.#planOf(look, looks[index - 1]?.look) });
+      if (look.outside || slot.late) await this.#close(look.part);
+    }
+    return turns;
+  }
+
+  #planOf(look: Look, before: Look | undefined): Planned {
+    const { service } = this.#logged;
+    return planOf(look, before, (fromMs, toMs) => this.#parts.releaseAt(service, fromMs, Math.max(toMs - fromMs, 1)));
+  }
+
+  /** Undefined: it cannot be searched, which is said. */
+  async #look(slot: PartSlot, nextMs: number | undefined): Promise<Look | undefined> {
     try {
       const part = await this.#opened(slot);
       if (!part) throw new MusterError('unavailable', 'it was removed meanwhile');
-      const planned = await planPart(part, this.#search, earlierMs);
-      if (!planned || slot.late) await this.#close(part);
-      return planned;
+      return await lookAt(part, this.#search, nextMs);
     } catch (error) {
       this.#progress.filesTotal += 1;
       this.#progress.say(`${slot.name} was not searched: ${messageOf(error)}`, 'PROBLEM');
@@ -179,7 +192,8 @@ export class FileSearch implements RunningSearch {
     try {
       const now = slot.late ? await this.#reopened(slot, planned) : planned;
       const ready = now.unpack ? await this.#unpacked(now, signal) : now;
-      if (ready && ready.to > ready.from) return ready;
+      if (!ready.outside && ready.to > ready.from) return ready;
+      await this.#close(ready.part);
       this.#progress.files += 1;
     } catch (error) {
       this.#progress.say(`${slot.name} was not searched: ${messageOf(error)}`, 'PROBLEM');
@@ -192,16 +206,17 @@ export class FileSearch implements RunningSearch {
     if (!part) throw new MusterError('unavailable', 'it was removed meanwhile');
     if (part.name === planned.part.name) return { ...planned, part };
     // It was compressed meanwhile.
-    return (await planPart(part, this.#search, planned.earlierMs)) ?? { ...planned, part, to: planned.from };
+    return { ...planned, ...(await lookAt(part, this.#search, planned.lastMs)) };
   }
 
-  async #unpacked(planned: Planned, signal: AbortSignal): Promise<Planned | undefined> {
-    const { part, earlierMs } = planned;
+  async #unpacked(planned: Planned, signal: AbortSignal): Promise<Planned> {
+    const { part } = planned;
     const file = await this.#parts.unpack(part.descriptor ?? -1, part.size, signal);
     await this.#close(part);
     const unpacked = unpackedPart(part, file, (await file.stat()).size);
     this.#open.add(unpacked);
-    return planPart(unpacked, this.#search, earlierMs);
+    const look = await lookAt(unpacked, this.#search, undefined);
+    return { ...planned, ...look, wantedFrom: look.from };
   }
 }
 
