@@ -263,7 +263,9 @@ export class Tail {
     }
     const base = baseOf(pieces, live.inode);
     if (!this.#options.follow) this.#until ??= await live.end(base);
-    const room = Math.min(CHUNK_BYTES, Math.max(0, (this.#until ?? Infinity) - at.offset));
+    // Behind the end: it was emptied, which reading finds.
+    const left = (this.#until ?? Infinity) - at.offset;
+    const room = left < 0 ? CHUNK_BYTES : Math.min(CHUNK_BYTES, left);
     const bytes = room === 0 ? NOTHING : await live.read(at, base, room);
     if (!bytes) {
       this.#sayEmptied();
