@@ -7,7 +7,7 @@ import type { Logger } from '../kit/logger.js';
 import { systemRandom } from '../kit/random.js';
 import { aborted, runTasks } from '../kit/tasks.js';
 import { queueSocket } from '../model/places.js';
-import { readDescriptors } from '../rpc/descriptors.js';
+import { readDescriptors } from '../rpc/descriptor-set.js';
 import { RpcServer } from '../rpc/server.js';
 import { authorize } from './access.js';
 import { Broker } from './broker.js';

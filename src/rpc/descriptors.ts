@@ -1,8 +1,9 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { FileDescriptorProtoSchema, type DescriptorProto, type FileDescriptorProto } from '@bufbuild/protobuf/wkt';
-import { readFile } from 'node:fs/promises';
 import { MusterError } from '../kit/errors.js';
+
+export { readDescriptors } from './descriptor-set.js';
 
 /** The field of FileDescriptorSet that holds its files. */
 const SET_FILE_FIELD = 1;
@@ -19,11 +20,6 @@ interface Extension {
   readonly extendee: string;
   readonly number: number;
   readonly file: DescribedFile;
-}
-
-/** The bytes of the descriptor set made with the generated code. */
-export async function readDescriptors(): Promise<Uint8Array> {
-  return readFile(new URL('../../generated/descriptors.bin', import.meta.url));
 }
 
 /** An index over a FileDescriptorSet: files by name, by the symbols they declare, by the extensions they define. */

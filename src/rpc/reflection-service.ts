@@ -6,7 +6,7 @@ import {
 } from '../../generated/grpc/reflection/v1/reflection.js';
 import { ServerReflectionService as ServerReflectionAlphaService } from '../../generated/grpc/reflection/v1alpha/reflection.js';
 import { didYouMean } from '../kit/suggest.js';
-import { DescriptorIndex, type DescribedFile } from './descriptors.js';
+import type { DescribedFile, DescriptorIndex } from './descriptors.js';
 import { implement, type Implementation } from './implementation.js';
 import type { Duplex } from './types.js';
 
@@ -18,12 +18,18 @@ type Answer = NonNullable<ServerReflectionResponse['messageResponse']>;
  * re-encoding them loses options and map entries. @param services full names of what is served, reflection apart
  */
 export function reflectionImplementations(descriptorSet: Uint8Array, services: readonly string[]): Implementation[] {
-  const index = new DescriptorIndex(descriptorSet);
+  let read: Promise<DescriptorIndex> | undefined;
+  // With the first question: what reads descriptors takes a tenth of a second to load, and most servers are never asked.
+  const readIndex = async (): Promise<DescriptorIndex> => {
+    const { DescriptorIndex: Index } = await import('./descriptors.js');
+    return new Index(descriptorSet);
+  };
   const named = [...services, 'grpc.reflection.v1.ServerReflection', 'grpc.reflection.v1alpha.ServerReflection'].sort();
   const serve = async (stream: Duplex<ServerReflectionResponse, ServerReflectionRequest>): Promise<void> => {
     // A file's imports are sent once per stream: clients keep what they were sent.
     const sent = new Set<string>();
     for await (const request of stream) {
+      const index = await (read ??= readIndex());
       const messageResponse = answer(request.messageRequest, { index, services: named, sent });
       await stream.send({ validHost: request.host, originalRequest: request, messageResponse });
     }
