@@ -1,0 +1,159 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { Courier, TailOrder } from '../../../../src/center/gateway/parts.js';
+import { FleetTail, type FleetBatch, type Placed } from '../../../../src/center/output/fleet-tail.js';
+import { Outputs } from '../../../../src/center/output/outputs.js';
+import { Tails } from '../../../../src/center/output/tails.js';
+import { ManualClock } from '../../../../src/kit/clock.js';
+import { MusterError } from '../../../../src/kit/errors.js';
+import { failureOf } from '../../../support/rpc.js';
+import { waitFor } from '../../../support/waiting.js';
+
+interface Line extends Placed {
+  readonly text: string;
+}
+
+const WISH = { service: 'orders', lines: 10, file: '', positions: new Map<string, string>() };
+const line = (text: string): Line => ({ text, position: `p${text}` });
+
+/** Machines web-1, web-2, ... that answer as the test says. */
+class Fleet {
+  readonly clock = new ManualClock();
+  readonly outputs = new Outputs<{ readonly lines: readonly Line[] }>();
+  readonly orders: (TailOrder & { readonly machine: string })[] = [];
+  readonly offline = new Set<string>();
+  readonly removed = new Set<string>();
+  readonly seen: string[] = [];
+  readonly stop = new AbortController();
+  reading: Promise<void> = Promise.resolve();
+
+  /** Begins to read so many machines. */
+  read(machines: number, follow: boolean, positions = WISH.positions): void {
+    const courier: Courier = {
+      connected: (machine) => !this.offline.has(machine),
+      order: () => true,
+      assign: () => true,
+      acknowledge: () => true,
+      cancel: () => true,
+      tail: (machine, order) => {
+        if (this.offline.has(machine)) return false;
+        this.orders.push({ ...order, machine });
+        return true;
+      },
+    };
+    const { clock, outputs } = this;
+    const isOnline = (machine: string): boolean | undefined =>
+      this.removed.has(machine) ? undefined : !this.offline.has(machine);
+    const all = Array.from({ length: machines }, (_, index) => ({ id: `m-${index + 1}`, name: `web-${index + 1}` }));
+    const tail = new FleetTail<Line>(
+      { tails: new Tails({ courier, clock, outputs }), clock, isOnline },
+      { ...WISH, machines: all, follow, positions },
+    );
+    this.reading = (async () => {
+      for await (const batch of tail.read(this.stop.signal)) this.seen.push(textOf(batch));
+    })();
+  }
+
+  /** The newest order of a machine, once it is there. */
+  async order(machine: string, count = 1): Promise<TailOrder> {
+    return waitFor(`order ${count} of ${machine}`, async () => {
+      await this.clock.advance(100);
+      const orders = this.orders.filter((order) => order.machine === machine);
+      return orders.length >= count && orders.at(-1);
+    });
+  }
+
+  async answer(machine: string, { command }: TailOrder, ...texts: string[]): Promise<void> {
+    this.outputs.begin(machine, command);
+    for (const text of texts) await this.outputs.deliver(machine, command, { lines: [line(text)] });
+  }
+
+  end(machine: string, { command }: TailOrder, error?: MusterError): void {
+    this.outputs.end(machine, command, error);
+  }
+}
+
+function textOf(batch: FleetBatch<Line>): string {
+  const text = 'notice' in batch ? `(${batch.notice})` : batch.lines.map((one) => one.text).join();
+  return `${batch.machine.name} ${text}`;
+}
+
+const lost = new MusterError('unavailable', 'the agent stopped sending', { reason: 'MACHINE_LOST' });
+const noLog = new MusterError('precondition', 'there is no such log', { reason: 'OUTPUT_FAILED' });
+
+describe('the log of several machines', () => {
+  it('is read to its end, and one that fails does not end the others', async () => {
+    const fleet = new Fleet();
+    fleet.offline.add('m-3');
+    fleet.read(3, false, new Map([['web-1', 'p0']]));
+    const [one, two] = [await fleet.order('m-1'), await fleet.order('m-2')];
+    assert.deepEqual([one.position, two.position, one.lines], ['p0', '', 10]);
+    fleet.end('m-2', two, noLog);
+    await fleet.answer('m-1', one, '1', '2');
+    fleet.end('m-1', one);
+    await fleet.reading;
+    assert.deepEqual(fleet.seen.toSorted(), [
+      'web-1 1',
+      'web-1 2',
+      'web-2 (there is no such log)',
+      'web-3 (machine web-3 is not connected: its logs can be read when it is back)',
+    ]);
+    assert.equal(fleet.outputs.size, 0);
+  });
+
+  it('fails where every machine does', async () => {
+    const fleet = new Fleet();
+    fleet.offline.add('m-1');
+    fleet.offline.add('m-2');
+    fleet.read(2, false);
+    assert.match((await failureOf(fleet.reading)).message, /^none of the 2 machines could give the log: machine web-1/);
+  });
+
+  it('is followed over a loss of contact from the last position, and both is said', async () => {
+    const fleet = new Fleet();
+    fleet.offline.add('m-2');
+    fleet.read(2, true);
+    const first = await fleet.order('m-1');
+    await fleet.answer('m-1', first, '1', '2');
+    fleet.end('m-1', first, lost);
+    const second = await fleet.order('m-1', 2);
+    assert.equal(second.position, 'p2');
+    await fleet.answer('m-1', second, '3');
+    fleet.offline.delete('m-2');
+    await fleet.answer('m-2', await fleet.order('m-2'), 'a');
+    const of = (name: string): string[] => fleet.seen.filter((text) => text.startsWith(name));
+    await waitFor('all of it', () => of('web-1').length === 5 && of('web-2').length === 3);
+    assert.match(of('web-1')[2] ?? '', /contact with web-1 lost at \d\d:\d\d:\d\d UTC; reading on when it is back/);
+    assert.deepEqual(of('web-1').slice(3), ['web-1 (web-1 is back; reading on)', 'web-1 3']);
+    assert.match(of('web-2')[0] ?? '', /web-2 is not connected/);
+    assert.deepEqual(of('web-2').slice(1), ['web-2 (web-2 is back; reading on)', 'web-2 a']);
+    fleet.stop.abort();
+    await fleet.reading;
+    assert.deepEqual([fleet.outputs.size, fleet.clock.pending], [0, 0]);
+  });
+
+  it('asks a log that had no line for all it has when contact was lost', async () => {
+    const fleet = new Fleet();
+    fleet.read(1, true);
+    const first = await fleet.order('m-1');
+    await fleet.answer('m-1', first);
+    await fleet.clock.advance(5000);
+    fleet.end('m-1', first, lost);
+    assert.equal((await fleet.order('m-1', 2)).lines, 10_000);
+    fleet.stop.abort();
+    await fleet.reading;
+  });
+
+  it('goes on without a machine that is removed, which is said', async () => {
+    const fleet = new Fleet();
+    fleet.read(2, true);
+    const [one, two] = [await fleet.order('m-1'), await fleet.order('m-2')];
+    await fleet.answer('m-1', one, '1');
+    fleet.removed.add('m-2');
+    fleet.end('m-2', two, lost);
+    await fleet.outputs.deliver('m-1', one.command, { lines: [line('2')] });
+    await waitFor('the notice', () => fleet.seen.some((text) => /web-2 was removed from the site/.test(text)));
+    fleet.stop.abort();
+    await fleet.reading;
+  });
+});
