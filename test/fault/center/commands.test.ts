@@ -2,103 +2,19 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { isSettled, type CommandRecord } from '../../../src/center/commands/command.js';
 import { Commands } from '../../../src/center/commands/commands.js';
-import type { CommandOrder, CommandReport, Courier } from '../../../src/center/gateway/parts.js';
+import type { Courier } from '../../../src/center/gateway/parts.js';
 import { Table } from '../../../src/center/table.js';
 import { ManualClock } from '../../../src/kit/clock.js';
 import { silentLogger } from '../../../src/kit/logger.js';
 import { freshSeed, randomBetween, seededRandom, type Random } from '../../../src/kit/random.js';
-import { NO_RESULT } from '../../../src/model/command-result.js';
 import { openMemoryStore } from '../../../src/store/memory.js';
-import type { Mutation, Store } from '../../../src/store/port.js';
+import type { Store } from '../../../src/store/port.js';
+import { KilledStore } from '../../support/killed-store.js';
+import { ModelAgent } from '../../support/model-agent.js';
 
 const RUNS = 80;
 const STEPS = 60;
 const MACHINE = 'm-1';
-
-/** Nothing that a killed process was waiting for ever comes. */
-const never = new Promise<never>(() => undefined);
-
-/**
- * A disk under a process that is killed in the middle of its n-th write: that write is on the disk or not, by chance, and nothing the
- * process does later is.
- */
-class KilledStore implements Pick<Store, 'write' | 'range' | 'get' | 'watch' | 'close' | 'failed' | 'revision'> {
-  readonly #disk: Store;
-  readonly #random: Random;
-  readonly #onKill: () => void;
-  #writesLeft: number;
-
-  constructor(disk: Store, options: { writes: number; random: Random; onKill: () => void }) {
-    this.#disk = disk;
-    this.#random = options.random;
-    this.#writesLeft = options.writes;
-    this.#onKill = options.onKill;
-  }
-
-  get revision(): number {
-    return this.#disk.revision;
-  }
-
-  get failed(): Promise<Error> {
-    return never;
-  }
-
-  get: Store['get'] = (key) => this.#disk.get(key);
-  range: Store['range'] = (range) => this.#disk.range(range);
-  watch: Store['watch'] = (prefix, signal) => this.#disk.watch(prefix, signal);
-  close = (): Promise<void> => Promise.resolve();
-
-  async write(mutations: readonly Mutation[]): Promise<number> {
-    this.#writesLeft -= 1;
-    if (this.#writesLeft > 0) return this.#disk.write(mutations);
-    if (this.#writesLeft === 0) {
-      this.#onKill();
-      if (this.#random.next() < 0.5) await this.#disk.write(mutations);
-    }
-    return never;
-  }
-}
-
-/** An agent by its promises: what it has is on its disk before it runs, it starts an id once, it forgets what was acknowledged. */
-class ModelAgent {
-  readonly journal = new Map<string, CommandReport>();
-  readonly starts = new Map<string, number>();
-  readonly forgotten = new Map<string, CommandReport['outcome']>();
-  readonly #random: Random;
-
-  constructor(random: Random) {
-    this.#random = random;
-  }
-
-  take({ command }: CommandOrder): void {
-    if (this.journal.has(command)) return;
-    this.journal.set(command, {
-      command,
-      outcome: 'STARTED',
-      message: '',
-      startedMs: 1,
-      endedMs: undefined,
-      result: NO_RESULT,
-    });
-    this.starts.set(command, (this.starts.get(command) ?? 0) + 1);
-  }
-
-  /** Something it runs may end, and it may be restarted in the middle of something. */
-  live(): void {
-    for (const [id, report] of this.journal) {
-      if (report.outcome !== 'STARTED' || this.#random.next() < 0.5) continue;
-      const outcome = (['SUCCEEDED', 'FAILED', 'UNKNOWN'] as const)[randomBetween(this.#random, 0, 3)] ?? 'FAILED';
-      this.journal.set(id, { ...report, outcome, endedMs: 2 });
-    }
-  }
-
-  acknowledge(id: string): void {
-    const report = this.journal.get(id);
-    assert.ok(!report || report.outcome !== 'STARTED', 'a command was acknowledged that had not ended');
-    if (report) this.forgotten.set(id, report.outcome);
-    this.journal.delete(id);
-  }
-}
 
 /** A center that is killed and started again over one disk, and an agent that loses and finds it. */
 class World {
