@@ -17,11 +17,12 @@ import { withAgent, withCenter } from './connection.js';
 import { isLocal } from './context.js';
 import { Failed, type GlobalOptions, type Io } from './io.js';
 import { batchArgument, fleetOption } from './operation-options.js';
-import { Output } from './output.js';
+import { Output, write } from './output.js';
 import { coverageOf, coverageText, isComplete } from './search-coverage.js';
 import { SearchFollower, type Searched } from './search-following.js';
 import { HitPrinter } from './search-hits.js';
 import { usage } from './queue-text.js';
+import { StatusLine } from './status-line.js';
 import { sinceOf, timeArgument, untilOf, type TypedTime } from './times.js';
 
 interface GrepOptions extends GlobalOptions {
@@ -115,17 +116,24 @@ async function grepFleet(io: Io, options: GrepOptions, service: string, search: 
     strategy: strategyOf(options),
     reason: options.reason ?? '',
   };
-  const searched = await withCenter(io, options, (center) =>
-    new SearchFollower(io, center, request, {
+  const searched = await withCenter(io, options, async (center) => {
+    const note = async (text: string): Promise<void> => {
+      if (!output.json) await write(io.stdout, printer.before());
+      await output.note(text);
+    };
+    const follower = new SearchFollower(io, center, request, {
       began: (machines) => {
         printer.several = machines !== 1;
       },
       hit: (hit, skipped) => printer.print(hit, skipped),
-      away: () => output.note('The center cannot be reached: trying again, and then searching what was cut off.'),
-      again: (machines) =>
-        output.note(`Searching again on ${machines} machines: the end of their search was not seen.`),
-    }).run(),
-  );
+      away: () => note('The center cannot be reached: trying again, and then searching what was cut off.'),
+      again: (machines) => note(`Searching again on ${machines} machines: the end of their search was not seen.`),
+    });
+    if (!io.terminal || output.json) return follower.run();
+    const status = new StatusLine(io, () => follower.progress);
+    printer.before = () => status.erase();
+    return follower.run().finally(() => status.close());
+  });
   await report(io, output, searched);
 }
 

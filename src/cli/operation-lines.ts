@@ -7,7 +7,7 @@ import {
 import { sleep } from '../kit/clock.js';
 import type { Io } from './io.js';
 import type { Listener } from './operation-following.js';
-import { messageText, outcomeText, strategyText, titleOf } from './operation-text.js';
+import { messageText, outcomeText, paceText, titleOf } from './operation-text.js';
 import { hasEnded, type OperationView } from './operation-view.js';
 import { clockTime, type Output } from './output.js';
 
@@ -19,7 +19,6 @@ export interface Progress extends Listener {
 
 /** Of the states in which an operation does not simply go on, where its message says no more. */
 const HOLDS: Partial<Record<OperationState, string>> = {
-  OPERATION_STATE_WAITING: 'waits for another operation on the service',
   OPERATION_STATE_PAUSED: 'paused',
   OPERATION_STATE_STOPPING: 'no more targets are ordered',
 };
@@ -33,6 +32,8 @@ function afterwards({ id, state }: Operation): string {
 /** What holds the operation as a whole, for people; undefined while it simply goes on. */
 export function holdText(operation: Operation, nowMs: number): string | undefined {
   const { state, message, bakeUntil } = operation;
+  // One that waits says for which; else its turn is about to come.
+  if (state === 'OPERATION_STATE_WAITING') return message || undefined;
   const text = HOLDS[state];
   if (text !== undefined) return `${message || text}${afterwards(operation)}`;
   const bakes = state === 'OPERATION_STATE_RUNNING' && bakeUntil !== undefined && bakeUntil.getTime() > nowMs;
@@ -75,7 +76,7 @@ export function linesProgress(io: Io, output: Output, view: OperationView): Prog
     named = true;
     const { operation } = view;
     await say(
-      `${titleOf(operation)} on ${view.total} machines as ${operation.id} (${strategyText(operation.strategy)})`,
+      `${titleOf(operation)} on ${view.total} machines as ${operation.id} (${operation.strategy ? paceText(operation.strategy) : ''})`,
     );
   };
   return {
@@ -85,7 +86,7 @@ export function linesProgress(io: Io, output: Output, view: OperationView): Prog
       if (hold !== undefined) await say(hold);
       for (const target of targets) {
         if (target.outcome === 'OUTCOME_PENDING') continue;
-        const message = messageText(target).split('\n')[0] ?? '';
+        const message = messageText(target, io.clock.now()).split('\n')[0] ?? '';
         await say(
           `${target.machineName}  ${outcomeText(target, io.clock.now())}${target.canary ? ' (canary)' : ''}${message === '' ? '' : `  ${message}`}`,
         );
@@ -117,7 +118,8 @@ export function quietProgress(io: Io, output: Output, view: OperationView): Prog
   return {
     changed: async (targets) => {
       const hold = holds.next(view.operation);
-      if (hold !== undefined) await output.note(hold);
+      // Why no more are ordered says nothing where there are no more.
+      if (hold !== undefined && view.operation.state !== 'OPERATION_STATE_STOPPING') await output.note(hold);
       for (const target of targets) {
         const queued = target.outcome === 'OUTCOME_QUEUED';
         waiting = queued ? target : undefined;

@@ -15,7 +15,7 @@ const RETRIED = ['OUTCOME_FAILED', 'OUTCOME_EXPIRED', 'OUTCOME_UNKNOWN'];
 
 /** `web-1  orders  SUCCEEDED`: one target as one line. */
 export function targetLine(target: Command, nowMs: number): string {
-  const message = messageText(target);
+  const message = messageText(target, nowMs);
   return `${target.machineName}  ${target.service}  ${outcomeText(target, nowMs)}${message === '' ? '' : `  ${message}`}`;
 }
 
@@ -47,7 +47,7 @@ function tookOf({ started, created, ended }: Operation): string {
 async function troubles(io: Io, output: Output, targets: readonly Command[]): Promise<void> {
   const now = io.clock.now();
   for (const target of targets.slice(0, TROUBLES_SHOWN)) {
-    const message = messageText(target);
+    const message = messageText(target, now).replaceAll('\n', '\n    ');
     const took = tookText(target);
     await output.line(
       `  ${target.machineName}  ${outcomeText(target, now)}${took === '' ? '' : ` after ${took}`}${message === '' ? '' : `  ${message}`}`,

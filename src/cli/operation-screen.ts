@@ -65,7 +65,7 @@ function targetRows(shown: readonly Command[], { nowMs, columns }: FrameOptions)
     const name = (names[index] ?? '').padEnd(widths.name);
     const outcome = coloured((outcomes[index] ?? '').padEnd(widths.outcome));
     const time = (times[index] ?? '').padStart(widths.time);
-    return `  ${name}  ${outcome}  ${time}  ${left > 0 ? cut(inertLine(messageText(target)), left) : ''}`.trimEnd();
+    return `  ${name}  ${outcome}  ${time}  ${left > 0 ? cut(inertLine(messageText(target, nowMs)), left) : ''}`.trimEnd();
   });
 }
 

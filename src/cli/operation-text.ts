@@ -1,4 +1,4 @@
-import type { Command, Operation, OperationCounts, Strategy } from '../../generated/muster/v1/center.js';
+import { Strategy, type Command, type Operation, type OperationCounts } from '../../generated/muster/v1/center.js';
 import { formatDuration, formatSize } from '../kit/durations.js';
 import { fromDuration } from '../wire/time.js';
 import { clockTime, enumWord } from './output.js';
@@ -70,12 +70,19 @@ function searchText({ search }: Command): string {
   return `${hits} found in ${files} of ${filesTotal} files, ${formatSize(bytes)}${cut === '' ? '' : `; cut short: ${cut}`}`;
 }
 
-/** What is said of a target beside its outcome. */
-export function messageText(target: Command): string {
-  const { exitCode, message } = target;
-  const code =
-    exitCode === undefined || exitCode === 0 || message.includes(`code ${exitCode}`) ? '' : `exit code ${exitCode}`;
-  return [searchText(target), code, message].filter((part) => part !== '').join(': ');
+function waitText({ outcome, expires }: Command, nowMs: number): string {
+  return outcome === 'OUTCOME_QUEUED' ? `not connected, waits until ${clockTime(expires, nowMs)}` : '';
+}
+
+function codeText({ exitCode, message }: Command): string {
+  const told = exitCode === undefined || exitCode === 0 || message.includes(`code ${exitCode}`);
+  return told ? '' : `exit code ${exitCode}`;
+}
+
+/** What is said of a target beside its outcome; may have several lines. */
+export function messageText(target: Command, nowMs: number): string {
+  const parts = [waitText(target, nowMs), searchText(target), codeText(target), target.message];
+  return parts.filter((part) => part !== '').join(': ');
 }
 
 function durationOf(name: string, duration: Strategy['bake']): string[] {
@@ -98,6 +105,11 @@ export function strategyText(strategy: Strategy | undefined): string {
     ...durationOf('timeout', strategy.timeout),
     ...durationOf('queue for', strategy.queueFor),
   ].join(', ');
+}
+
+/** What is most worth knowing of it while it goes on. */
+export function paceText({ batch, canary, budget }: Strategy): string {
+  return strategyText(Strategy.fromPartial({ batch, canary, budget }));
 }
 
 /** Lines shown of what a service printed before it failed. */

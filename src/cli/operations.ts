@@ -111,7 +111,7 @@ async function show(io: Io, options: GlobalOptions, typed: string): Promise<void
     { heading: 'STARTED', text: ({ started }) => clockTime(started, now) },
     { heading: 'TOOK', text: (target) => tookText(target), right: true },
     { heading: 'EXIT', text: ({ exitCode }) => (exitCode === undefined ? '' : String(exitCode)), right: true },
-    { heading: 'MESSAGE', text: (target) => messageText(target).split('\n')[0] ?? '' },
+    { heading: 'MESSAGE', text: (target) => messageText(target, now).split('\n')[0] ?? '' },
   ]);
   for (const target of targets) {
     const lines = outputLines(target);

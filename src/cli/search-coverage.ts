@@ -65,10 +65,13 @@ const LIMITS: Readonly<Record<SearchLimit, string>> = {
 
 function gapText({ machineName, outcome, limits, message }: SearchGap, { silentSince, nowMs }: Telling): string {
   const since = silentSince.get(machineName);
+  const never = outcome === 'OUTCOME_EXPIRED' || outcome === 'OUTCOME_CANCELLED';
   const word = `${enumWord('OUTCOME', outcome)}${since === undefined ? '' : `, not heard of since ${clockTime(since, nowMs)}`}`;
   const cut = limits.map((limit) => LIMITS[limit]).join('; ');
   const parts = [
-    ...(cut === '' ? [`not searched, ${word}`] : [`searched in part (${cut})`]),
+    ...(cut === ''
+      ? [`${never ? 'not searched' : 'not searched to its end'}, ${word}`]
+      : [`searched in part (${cut})`]),
     ...(message === '' ? [] : [message]),
   ];
   return parts.join(': ');

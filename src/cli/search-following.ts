@@ -81,6 +81,12 @@ export class SearchFollower {
     this.#listener = listener;
   }
 
+  /** How far it is, for people. */
+  get progress(): string {
+    const away = this.#patientUntilMs === undefined ? '' : '; the center cannot be reached';
+    return `searching: ${this.#ended.size} of ${this.#machines} machines done, ${this.#found} found${away}`;
+  }
+
   /** @throws what the center refuses */
   async run(): Promise<Searched> {
     for (;;) {
@@ -198,6 +204,12 @@ export class SearchFollower {
     );
   }
 
+  get #found(): number {
+    let sum = 0;
+    for (const hits of this.#hits.values()) sum += hits;
+    return sum;
+  }
+
   #hitsOfEnded(): number {
     let sum = 0;
     for (const name of this.#ended.keys()) sum += this.#hits.get(name) ?? 0;
@@ -207,8 +219,7 @@ export class SearchFollower {
   #result(end: Searched['end']): Searched {
     const ended = [...this.#ended.values()];
     const seen = this.#coverage ? { coverage: this.#coverage, unanswered: 0 } : coverageOf(ended, this.#machines);
-    const hits = [...this.#hits.values()].reduce((sum, count) => sum + count, 0);
-    return { seen, ended, hits, end, silentSince: new Map() };
+    return { seen, ended, hits: this.#found, end, silentSince: new Map() };
   }
 }
 

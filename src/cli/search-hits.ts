@@ -94,6 +94,8 @@ export class HitPrinter {
   #last: Pick<LogHit, 'machineName' | 'file'> | undefined;
   /** Several machines: each line says its own. */
   several = true;
+  /** What is to be written before a line. */
+  before: () => string = () => '';
 
   constructor(io: Io, output: Output, shown: Shown) {
     this.#io = io;
@@ -113,7 +115,7 @@ export class HitPrinter {
     const prefix = this.several && machineName !== '' ? `${inertLine(machineName)} ` : '';
     const body = context ? inertLine(text) : this.#painted(text);
     const line = `${prefix}${placeOf(hit)} ${body}${truncated ? '…' : ''}\n`;
-    await write(this.#io.stdout, this.#separator(hit, skipped) + line);
+    await write(this.#io.stdout, `${this.before()}${this.#separator(hit, skipped)}${line}`);
   }
 
   /** Between groups of lines that stand together. */

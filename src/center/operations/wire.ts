@@ -88,13 +88,15 @@ export function toWireOperation({ record, state, counts }: OperationView, holder
 }
 
 function messageOf(
-  { stop, paused, bakeUntilMs }: OperationRecord,
+  { id, stop, paused, bakeUntilMs }: OperationRecord,
   state: OperationState,
   holder: OperationView | undefined,
 ): string {
   if (stop) return stop.message;
   if (state === 'PAUSED' && paused) return `paused by ${paused.by}`;
-  if (state === 'WAITING' && holder) return `waits for operation ${holder.record.id} by ${holder.record.createdBy}`;
+  // The first of those that wait has the service already, and is about to begin.
+  if (state === 'WAITING' && holder && holder.record.id !== id)
+    return `waits for operation ${holder.record.id} by ${holder.record.createdBy}`;
   return state === 'RUNNING' && bakeUntilMs !== undefined ? 'the canaries succeeded' : '';
 }
 

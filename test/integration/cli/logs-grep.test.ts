@@ -267,6 +267,24 @@ describe('muster logs grep', () => {
     );
   });
 
+  it('says on a terminal how far it is, and takes that away for what it prints', async (t) => {
+    let go: () => void = () => undefined;
+    const gate = new Promise<void>((resolve) => (go = resolve));
+    const { center } = await fixture(t, [
+      began(3),
+      { ended: [ended(1, 0)] },
+      () => gate,
+      { hits: [hit(2, 1, 'a')] },
+      whole(3, 1),
+    ]);
+    const { io, done } = center.begin(['logs', 'grep', 'orders', 'a'], { terminal: true });
+    await waitFor('the status', () => io.written().includes('searching: 1 of 3 machines done, 0 found'));
+    go();
+    assert.equal(await done, 0);
+    const [, end = ''] = io.written().split('0 found');
+    assert.match(end, /^\r\u001b\[Kweb-2 orders\.log:1: [^\n]*\n$/);
+  });
+
   it('refuses what cannot be searched for, and passes the refusals of the center on', async (t) => {
     const { center } = await fixture(t, [new MusterError('not_found', 'there is no service "ordres"')]);
     for (const argv of [
