@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   appendFile,
   mkdir,
@@ -26,6 +28,7 @@ import { createLogger } from '../../../src/kit/logger.js';
 import { freshSeed, randomBetween, seededRandom } from '../../../src/kit/random.js';
 import { waitFor } from '../../support/waiting.js';
 
+const LOGS_HOST = join(import.meta.dirname, '../../support/logs-host.ts');
 const KIB = 1024;
 const ROUNDS = Number(process.env['TAIL_ROUNDS'] ?? 12);
 
@@ -130,6 +133,35 @@ describe('a position', () => {
       assert.deepEqual(await read(bench.open(), { position: last(rest) || position }), []);
     });
   }
+
+  it('goes on when the agent was killed at any moment of a rotation', { timeout: 120_000 }, async (t) => {
+    const seed = freshSeed();
+    t.diagnostic(`seed ${seed}`);
+    const random = seededRandom(seed);
+    const bench = await Bench.make(t);
+    await bench.write(10);
+    let position = last(await read(bench.open(), {}));
+    let next = 10;
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const host = spawn(process.execPath, ['--import', 'tsx', LOGS_HOST, bench.data, String(64 * KIB)], {
+        stdio: ['ignore', 'ignore', 'inherit'],
+      });
+      t.after(() => host.kill('SIGKILL'));
+      const before = (await bench.rotated()).length;
+      await waitFor('a rotation', async () => {
+        await bench.write(400);
+        return (await bench.rotated()).length > before;
+      });
+      for (let writes = randomBetween(random, 0, 12); writes > 0; writes -= 1) await bench.write(400);
+      host.kill('SIGKILL');
+      await once(host, 'close');
+      const texts = await read(bench.open(), { position });
+      assert.deepEqual(noticesOf(texts), []);
+      assert.deepEqual(numbersOf(texts), upTo(next, bench.written), `round ${round}`);
+      next = bench.written;
+      position = last(texts);
+    }
+  });
 
   it('says which rotated files cannot be had any more, and goes on with the oldest there is', async (t) => {
     const bench = await Bench.make(t, 2);
