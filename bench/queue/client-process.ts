@@ -1,6 +1,6 @@
 /** A client of the queue's bench, in a process of its own: it does the job that its parent sends it. Started by client-handle.ts alone. */
 import { sleep, systemClock } from '../../src/kit/clock.js';
-import { connectClient } from './clients.js';
+import { connectClient, loadClient } from './clients.js';
 import type { ConsumeJob, Figures, Job, Order, PublishJob, Report } from './job.js';
 import { ageMs, payloadsOf, stamped } from './payloads.js';
 import { nowMs, type Publisher, type QueueClient } from './port.js';
@@ -217,7 +217,10 @@ process.on('message', (message: Job | Order) => {
     return;
   }
   working = message.kind === 'publish' ? new Publishing(message) : new Consuming(message);
-  report({ kind: 'ready' });
+  // Loading and translating a client takes longer than some servers take to start: no figure is to contain it.
+  loadClient(message.endpoint.client).then(() => {
+    report({ kind: 'ready' });
+  }, failed);
 });
 // Without its parent it has nobody to work for.
 process.on('disconnect', () => process.exit(0));
