@@ -9,6 +9,8 @@ export class ModelAgent {
   readonly journal = new Map<string, CommandReport>();
   readonly starts = new Map<string, number>();
   readonly forgotten = new Map<string, CommandReport['outcome']>();
+  /** What the center has not been told of since it changed. */
+  readonly untold = new Set<string>();
   readonly #random: Random;
   /** The chance that an order waits before it starts. */
   readonly #waits: number;
@@ -33,7 +35,7 @@ export class ModelAgent {
       if (report.outcome === 'DELIVERED') this.#start(id);
       else if (report.outcome === 'STARTED') {
         const outcome = (['SUCCEEDED', 'FAILED', 'UNKNOWN'] as const)[randomBetween(this.#random, 0, 3)] ?? 'FAILED';
-        this.journal.set(id, { ...report, outcome, endedMs: 2 });
+        this.#set({ ...report, outcome, endedMs: 2 });
       }
     }
   }
@@ -48,7 +50,7 @@ export class ModelAgent {
 
   cancel(id: string): void {
     const report = this.journal.get(id);
-    if (report?.outcome === 'DELIVERED') this.journal.set(id, { ...report, outcome: 'CANCELLED', endedMs: 2 });
+    if (report?.outcome === 'DELIVERED') this.#set({ ...report, outcome: 'CANCELLED', endedMs: 2 });
   }
 
   acknowledge(id: string): void {
@@ -61,10 +63,20 @@ export class ModelAgent {
     this.journal.delete(id);
   }
 
+  /** It loses part of its disk. */
+  lose(id: string): void {
+    this.journal.delete(id);
+  }
+
+  #set(report: CommandReport): void {
+    this.journal.set(report.command, report);
+    this.untold.add(report.command);
+  }
+
   #start(id: string): void {
     const report = this.journal.get(id);
     if (!report) return;
-    this.journal.set(id, { ...report, outcome: 'STARTED', startedMs: 1 });
+    this.#set({ ...report, outcome: 'STARTED', startedMs: 1 });
     this.starts.set(id, (this.starts.get(id) ?? 0) + 1);
   }
 }

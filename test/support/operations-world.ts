@@ -19,7 +19,7 @@ const SERVICES = ['orders', 'billing'];
 const MACHINES = 5;
 const PATIENCE_MS = 30_000;
 /** Turns of the event loop in which everything that goes on by itself has come to rest. */
-const TURNS = 40;
+const TURNS = 25;
 
 interface Life {
   readonly store: KilledStore;
@@ -301,17 +301,30 @@ export class OperationsWorld {
   }
 
   #killAgent(life: Life, machine: string): void {
+    const agent = this.agents.get(machine);
+    if (!agent) return;
     this.kills.agents += 1;
-    this.agents.get(machine)?.restart();
+    agent.restart();
+    if (this.#random.next() < 0.3) this.#spoilDisk(life, agent);
     this.#lose(life, machine);
     if (this.#random.next() < 0.5) this.#connect(life, machine);
   }
 
-  #tellAll(life: Life, machine: string): void {
-    if (!this.#connected.has(machine)) return;
-    for (const report of this.agents.get(machine)?.journal.values() ?? []) {
-      void life.commands.reported(machine, report, this.#current(machine));
+  /** A start that nobody saw on a disk that is lost is beyond what is promised. */
+  #spoilDisk({ commands }: Life, agent: ModelAgent): void {
+    for (const [id, { outcome }] of agent.journal) {
+      if (outcome === 'UNKNOWN' && commands.find(id)?.startedMs !== undefined) agent.lose(id);
     }
+  }
+
+  #tellAll(life: Life, machine: string): void {
+    const agent = this.agents.get(machine);
+    if (!agent || !this.#connected.has(machine)) return;
+    for (const id of agent.untold) {
+      const report = agent.journal.get(id);
+      if (report) void life.commands.reported(machine, report, this.#current(machine));
+    }
+    agent.untold.clear();
   }
 
   #current(machine: string): () => boolean {
