@@ -90,7 +90,7 @@ function strategyOf({ batch, timeout, queueFor }: GrepOptions): Strategy {
 }
 
 /** What the search saw, and whether anything was found. @throws Failed when nothing was */
-async function report(io: Io, output: Output, searched: Searched): Promise<void> {
+async function report(io: Io, output: Output, searched: Searched, maxLines: number): Promise<void> {
   const { seen, ended, hits, end, silentSince } = searched;
   await output.document({
     coverage: SearchCoverage.toJSON(seen.coverage),
@@ -100,9 +100,10 @@ async function report(io: Io, output: Output, searched: Searched): Promise<void>
     cancelled: end === 'cancelled',
     contactLost: end === 'lost',
   });
+  const telling = { ended, silentSince, enough: hits >= maxLines, nowMs: io.clock.now() };
   if (end === 'cancelled') await output.note('Cancelled. So far:');
   if (end === 'lost') await output.note('The center could not be reached any more. Before that:');
-  for (const line of coverageText(seen, { ended, silentSince, nowMs: io.clock.now() })) await output.note(line);
+  for (const line of coverageText(seen, telling)) await output.note(line);
   if (hits === 0) throw new Failed();
 }
 
@@ -134,7 +135,7 @@ async function grepFleet(io: Io, options: GrepOptions, service: string, search: 
     printer.before = () => status.erase();
     return follower.run().finally(() => status.close());
   });
-  await report(io, output, searched);
+  await report(io, output, searched, search.maxLines);
 }
 
 function printerOf(io: Io, output: Output, search: LogSearch): HitPrinter {
@@ -169,7 +170,7 @@ async function grepLocal(io: Io, options: GrepOptions, service: string, search: 
   const printer = printerOf(io, output, search);
   printer.several = false;
   const searched = await withAgent(io, options, (agent) => searchLocal(io, agent, { service, search }, printer));
-  await report(io, output, searched);
+  await report(io, output, searched, search.maxLines);
 }
 
 /** Lines around hits, and the context whose center is asked, are both called --context: a number is the former. */

@@ -21,7 +21,9 @@ export function targetLine(target: Command, nowMs: number): string {
 
 /** What can be done about an operation that did not succeed; empty where nothing can. */
 function nextSteps(view: OperationView): string[] {
-  const { id } = view.operation;
+  const { id, action } = view.operation;
+  // A search is made anew.
+  if (action === 'ACTION_SEARCH') return [];
   const { failed, expired, unknown, cancelled } = view.counts;
   return [
     ...(unknown > 0

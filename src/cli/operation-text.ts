@@ -81,7 +81,9 @@ function codeText({ exitCode, message }: Command): string {
 
 /** What is said of a target beside its outcome; may have several lines. */
 export function messageText(target: Command, nowMs: number): string {
-  const parts = [waitText(target, nowMs), searchText(target), codeText(target), target.message];
+  // What a search says of itself when it ended well, its figures say too.
+  const message = target.search !== undefined && target.outcome === 'OUTCOME_SUCCEEDED' ? '' : target.message;
+  const parts = [waitText(target, nowMs), searchText(target), codeText(target), message];
   return parts.filter((part) => part !== '').join(': ');
 }
 

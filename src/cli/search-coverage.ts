@@ -63,18 +63,26 @@ const LIMITS: Readonly<Record<SearchLimit, string>> = {
   UNRECOGNIZED: 'cut short',
 };
 
-function gapText({ machineName, outcome, limits, message }: SearchGap, { silentSince, nowMs }: Telling): string {
-  const since = silentSince.get(machineName);
+function gapText(gap: SearchGap, telling: Telling): string {
+  const { machineName, outcome, message } = gap;
+  const cut = cutText(gap, telling);
+  if (cut !== '') {
+    // What was reached is said: of the message only what it says besides.
+    const own = telling.ended.find((target) => target.machineName === machineName)?.message ?? '';
+    const besides = (message.startsWith(own) ? message.slice(own.length) : message).replace(/^; /, '');
+    return `searched in part (${cut})${besides === '' ? '' : `: ${besides}`}`;
+  }
+  const since = telling.silentSince.get(machineName);
+  const silent = since === undefined ? '' : `, not heard of since ${clockTime(since, telling.nowMs)}`;
   const never = outcome === 'OUTCOME_EXPIRED' || outcome === 'OUTCOME_CANCELLED';
-  const word = `${enumWord('OUTCOME', outcome)}${since === undefined ? '' : `, not heard of since ${clockTime(since, nowMs)}`}`;
-  const cut = limits.map((limit) => LIMITS[limit]).join('; ');
-  const parts = [
-    ...(cut === ''
-      ? [`${never ? 'not searched' : 'not searched to its end'}, ${word}`]
-      : [`searched in part (${cut})`]),
-    ...(message === '' ? [] : [message]),
-  ];
-  return parts.join(': ');
+  return `${never ? 'not searched' : 'not searched to its end'}, ${enumWord('OUTCOME', outcome)}${silent}${message === '' ? '' : `: ${message}`}`;
+}
+
+/** The limits that were reached; empty where there were none. */
+function cutText({ limits }: SearchGap, { enough }: Telling): string {
+  // Machines that still searched when there was enough were cancelled for that.
+  const reached = limits.map((limit) => (enough && limit === 'SEARCH_LIMIT_CANCELLED' ? 'SEARCH_LIMIT_LINES' : limit));
+  return [...new Set(reached)].map((limit) => LIMITS[limit]).join('; ');
 }
 
 function counted(count: number, one: string, many = `${one}s`): string {
@@ -103,6 +111,8 @@ export interface Telling {
   readonly ended: readonly Command[];
   /** By name, machines that are not connected. */
   readonly silentSince: ReadonlyMap<string, Date>;
+  /** As many lines were found as were asked for. */
+  readonly enough: boolean;
   readonly nowMs: number;
 }
 

@@ -1,5 +1,5 @@
 import { CenterService, type UploadOutputRequest } from '../../../generated/muster/v1/center.js';
-import { MusterError } from '../../kit/errors.js';
+import { isCode, MusterError } from '../../kit/errors.js';
 import { onAbort } from '../../kit/tasks.js';
 import type { LogHit, LogSearch, SearchReport } from '../../model/log-search.js';
 import { createClient, type Channel } from '../../rpc/client.js';
@@ -46,7 +46,8 @@ export class Searches implements CommandSearches {
     try {
       await createClient(CenterService, channel).uploadOutput(source.messages(controller.signal), { signal });
     } catch (error) {
-      if (!signal.aborted) throw error;
+      // That nobody reads on (there was enough, or whoever asked has left) is no failure: the report says how far it came.
+      if (!signal.aborted && !isCode(error, 'cancelled')) throw error;
     } finally {
       release();
       // The center may have ended the call while the next hit was being looked for.
