@@ -20,6 +20,7 @@ import { addStrategyOptions, fleetOption, strategyOf, type StrategyOptions } fro
 import { runOperation } from './operation-running.js';
 import { outcomeText, stateOf, strategyText, titleOf } from './operation-text.js';
 import { clockTime, enumWord, Output } from './output.js';
+import { counted } from './queue-text.js';
 
 interface ActionOptions extends StrategyOptions {
   readonly wait?: boolean;
@@ -84,7 +85,7 @@ async function plan(io: Io, options: ActionOptions, request: StartOperationReque
   const offline = targets.filter(({ online }) => !online).length;
   const problems = targets.filter(({ problem }) => problem !== '').length;
   await output.line(
-    `${titleOf(request)}: ${targets.length} targets${offline > 0 ? `, ${offline} not connected` : ''}${problems > 0 ? `, ${problems} that would not run` : ''}; ${strategyText(strategy)}`,
+    `${titleOf(request)}: ${counted(targets.length, 'target')}${offline > 0 ? `, ${offline} not connected` : ''}${problems > 0 ? `, ${problems} that would not run` : ''}; ${strategyText(strategy)}`,
   );
   if (holder !== undefined) {
     await output.line(

@@ -21,7 +21,7 @@ import { Output, write } from './output.js';
 import { coverageOf, coverageText, isComplete } from './search-coverage.js';
 import { SearchFollower, type Searched } from './search-following.js';
 import { HitPrinter } from './search-hits.js';
-import { usage } from './queue-text.js';
+import { counted, usage } from './queue-text.js';
 import { StatusLine } from './status-line.js';
 import { sinceOf, timeArgument, untilOf, type TypedTime } from './times.js';
 
@@ -128,7 +128,8 @@ async function grepFleet(io: Io, options: GrepOptions, service: string, search: 
       },
       hit: (hit, skipped) => printer.print(hit, skipped),
       away: () => note('The center cannot be reached: trying again, and then searching what was cut off.'),
-      again: (machines) => note(`Searching again on ${machines} machines: the end of their search was not seen.`),
+      again: (machines) =>
+        note(`Searching again on ${counted(machines, 'machine')}: the end of their search was not seen.`),
     });
     if (!io.terminal || output.json) return follower.run();
     const status = new StatusLine(io, () => follower.progress);

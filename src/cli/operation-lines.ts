@@ -10,6 +10,7 @@ import type { Listener } from './operation-following.js';
 import { messageText, outcomeText, paceText, titleOf } from './operation-text.js';
 import { hasEnded, type OperationView } from './operation-view.js';
 import { clockTime, type Output } from './output.js';
+import { counted } from './queue-text.js';
 
 /** How an operation is shown while it goes on. */
 export interface Progress extends Listener {
@@ -76,7 +77,7 @@ export function linesProgress(io: Io, output: Output, view: OperationView): Prog
     named = true;
     const { operation } = view;
     await say(
-      `${titleOf(operation)} on ${view.total} machines as ${operation.id} (${operation.strategy ? paceText(operation.strategy) : ''})`,
+      `${titleOf(operation)} on ${counted(view.total, 'machine')} as ${operation.id} (${operation.strategy ? paceText(operation.strategy) : ''})`,
     );
   };
   return {

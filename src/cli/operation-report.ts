@@ -3,8 +3,9 @@ import { formatDuration } from '../kit/durations.js';
 import type { Io } from './io.js';
 import type { FollowEnd } from './operation-following.js';
 import { countsText, messageText, outcomeText, outputLines, stateOf, titleOf, tookText } from './operation-text.js';
-import { hasEnded, type OperationView } from './operation-view.js';
+import { hasEnded, isSettled, type OperationView } from './operation-view.js';
 import type { Output } from './output.js';
+import { counted } from './queue-text.js';
 
 /** What is said when following is over. */
 
@@ -25,8 +26,9 @@ function nextSteps(view: OperationView): string[] {
   // A search is made anew.
   if (action === 'ACTION_SEARCH') return [];
   const { failed, expired, unknown, cancelled } = view.counts;
+  const open = view.targets.some((target) => !isSettled(target));
   return [
-    ...(unknown > 0
+    ...(open
       ? [
           `What is unknown is resolved when the agent is back; it never runs again by itself. "muster ops ${id}" shows it.`,
         ]
@@ -68,7 +70,7 @@ async function ended(io: Io, output: Output, view: OperationView): Promise<void>
   } else {
     const message = operation.message === '' ? '' : `: ${operation.message}`;
     await output.line(`${titleOf(operation)}  ${stateOf(operation)}${tookOf(operation)}${message}`);
-    if (view.total > 0) await output.line(`  ${view.total} targets: ${countsText(counts)}`);
+    if (view.total > 0) await output.line(`  ${counted(view.total, 'target')}: ${countsText(counts)}`);
     await troubles(
       io,
       output,

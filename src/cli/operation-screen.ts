@@ -6,6 +6,7 @@ import { holdText, type Progress } from './operation-lines.js';
 import { countsText, elapsedText, messageText, outcomeText, stateOf, titleOf, tookText } from './operation-text.js';
 import type { OperationView } from './operation-view.js';
 import { clockTime, coloured, write } from './output.js';
+import { counted } from './queue-text.js';
 
 /** The live table of an operation on a terminal: drawn anew in place, never higher than the terminal. */
 
@@ -76,7 +77,7 @@ function headLines(view: OperationView, { nowMs, columns, awayMs }: FrameOptions
   const hold = holdText(operation, nowMs);
   const lines = [
     `${titleOf(operation)}  ${operation.id}  ${stateOf(operation)}  ${elapsedText(ran)}`,
-    ...(view.total === 0 ? [] : [`${view.total} targets: ${countsText(view.counts)}`]),
+    ...(view.total === 0 ? [] : [`${counted(view.total, 'target')}: ${countsText(view.counts)}`]),
     ...(hold === undefined ? [] : [hold]),
     ...(awayMs === undefined
       ? []

@@ -47,15 +47,11 @@ export function countsText(counts: OperationCounts): string {
   ].join(', ');
 }
 
-/** From the start of its run to its end; undefined where one of them is not known. */
-export function tookMs({ started, ended }: Pick<Command, 'started' | 'ended'>): number | undefined {
-  const ms = started && ended && ended.getTime() - started.getTime();
-  return ms === undefined || ms < 0 ? undefined : ms;
-}
-
-export function tookText(times: Pick<Command, 'started' | 'ended'>): string {
-  const ms = tookMs(times);
-  return ms === undefined ? '' : formatDuration(ms);
+/** From the start of its run to its end; empty where one of them is not known. */
+export function tookText({ started, ended, outcome }: Pick<Command, 'started' | 'ended' | 'outcome'>): string {
+  if (started === undefined || ended === undefined || outcome === 'OUTCOME_UNKNOWN') return '';
+  const ms = ended.getTime() - started.getTime();
+  return ms < 0 ? '' : formatDuration(ms);
 }
 
 /** Whole seconds, for what is counted on while one looks. */

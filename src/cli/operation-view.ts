@@ -19,6 +19,11 @@ export function hasEnded(operation: Operation): boolean {
   return ENDED.includes(operation.state);
 }
 
+/** Whether nothing more will be heard of it: also of one whose agent died meanwhile, of which nobody can ever say how it ended. */
+export function isSettled({ outcome, ended }: Command): boolean {
+  return isFinal(fromWireOutcome(outcome)) || (outcome === 'OUTCOME_UNKNOWN' && ended !== undefined);
+}
+
 /** The counter each outcome is counted by. */
 const COUNTED = {
   PENDING: 'pending',
@@ -74,11 +79,7 @@ export class OperationView {
   /** Whether nothing can change any more. */
   get settled(): boolean {
     const known = [...this.#targets.values()];
-    return (
-      hasEnded(this.#operation) &&
-      known.length >= this.total &&
-      known.every(({ outcome }) => isFinal(fromWireOutcome(outcome)))
-    );
+    return hasEnded(this.#operation) && known.length >= this.total && known.every((target) => isSettled(target));
   }
 
   /** Takes in what a watch says. Returns the targets that are new or whose outcome is another one than before. */

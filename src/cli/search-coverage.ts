@@ -2,6 +2,7 @@ import { SearchCoverage, type Command, type SearchGap } from '../../generated/mu
 import type { SearchLimit, SearchReport } from '../../generated/muster/v1/types.js';
 import { formatSize } from '../kit/durations.js';
 import { clockTime, enumWord } from './output.js';
+import { counted } from './queue-text.js';
 
 /** What a search saw, and how that is said. */
 
@@ -83,10 +84,6 @@ function cutText({ limits }: SearchGap, { enough }: Telling): string {
   // Machines that still searched when there was enough were cancelled for that.
   const reached = limits.map((limit) => (enough && limit === 'SEARCH_LIMIT_CANCELLED' ? 'SEARCH_LIMIT_LINES' : limit));
   return [...new Set(reached)].map((limit) => LIMITS[limit]).join('; ');
-}
-
-function counted(count: number, one: string, many = `${one}s`): string {
-  return `${count} ${count === 1 ? one : many}`;
 }
 
 function headText({ coverage }: Seen, complete: boolean): string {

@@ -196,6 +196,23 @@ describe('start, stop and restart', () => {
     assert.match(io.complained(), /"muster ops retry o-7f3kq0x9w2c4hd8t"; with --include-cancelled/);
   });
 
+  it('do not promise that what nobody can say will be known', async (t) => {
+    const lost = target(0, 'OUTCOME_UNKNOWN', {
+      unknownSince: seconds(5),
+      started: seconds(1),
+      ended: seconds(5),
+      message: 'the agent ended while this command ran',
+    });
+    const { center } = await fixture(t, [[operation('OPERATION_STATE_PARTIAL', counts(1)), lost], forEver]);
+    const { status, io } = await center.run(['restart', 'orders']);
+    assert.equal(status, 1);
+    assert.match(
+      io.written(),
+      /^web-1 {2}orders {2}UNKNOWN since \S+( \S+)? {2}the agent ended while this command ran\n$/,
+    );
+    assert.equal(io.complained(), `To try those again: "muster ops retry ${OPERATION}".\n`);
+  });
+
   it('say what holds an operation up: another one, a bake, a pause', async (t) => {
     const hold = (state: Operation['state'], fields: Partial<Operation>): Step => [
       operation(state, { ...counts(3), ...fields }),
