@@ -44,7 +44,11 @@ export interface SearchBench {
   readonly find: (search: Partial<LogSearch>, signal?: AbortSignal) => Promise<Found>;
 }
 
-export async function searchBench(t: TestContext, more: Partial<LoggedService> = {}): Promise<SearchBench> {
+export async function searchBench(
+  t: TestContext,
+  more: Partial<LoggedService> = {},
+  journalctl: readonly string[] = ['/nonexistent/journalctl'],
+): Promise<SearchBench> {
   const data = await mkdtemp(join(tmpdir(), 'muster-search-'));
   t.after(() => rm(data, { recursive: true, force: true }));
   const root = join(data, 'logs', 'app');
@@ -57,6 +61,7 @@ export async function searchBench(t: TestContext, more: Partial<LoggedService> =
     clock: systemClock,
     logger: createLogger('error'),
     freeSpaceFloorBytes: 0,
+    journalctl,
     releaseAt: (_service, ms, precisionMs) => {
       const changed = Date.UTC(2026, 10, 23, 12);
       if (ms >= changed) return '2.0.0';

@@ -121,12 +121,12 @@ export class Logs {
    * @throws not_found for a service that is not here or has no logs, or a file that is not one of them
    */
   async search(service: string, search: LogSearch): Promise<RunningSearch> {
-    const { clock, dataDirectory, releaseAt = () => '', freeBytes = freeBytesOf } = this.#options;
+    const { clock, dataDirectory, releaseAt = () => '', freeBytes = freeBytesOf, journalctl } = this.#options;
     const logged = this.#logged(service);
-    const names = await searchedLogs(logged, search.file);
+    const searched = await searchedLogs(logged, search.file, journalctl);
     await this.#unfinished.finish();
     const scratch = join(dataDirectory, 'logs', '.rotation');
-    return new FileSearch(logged, names, search, {
+    return new FileSearch(logged, searched, search, {
       clock,
       releaseAt,
       guard: (name) => this.#guard({ root: logged.root, name }),

@@ -1,4 +1,4 @@
-import { stat, type FileHandle } from 'node:fs/promises';
+import { open, stat, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { MusterError } from '../../kit/errors.js';
 import { markBytes } from './cut.js';
@@ -79,6 +79,24 @@ export class LiveSnapshot implements LogBytes {
       next += part.length;
     }
     return parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts);
+  }
+
+  /**
+   * Runs work with the live file open for reading from its beginning, while its front is not being cut; undefined where it was cut
+   * already. Everybody else who reads the log waits meanwhile: keep it short.
+   */
+  whole<T>(work: (descriptor: number) => Promise<T>): Promise<T | undefined> {
+    return this.#place.exclusive(async () => {
+      await this.#cutting;
+      const [only] = this.#stretches;
+      if (this.#stretches.length !== 1 || !only || only.shift !== 0 || only.away !== undefined) return undefined;
+      const file = await open(`/proc/self/fd/${this.#live.fd}`, 'r');
+      try {
+        return await work(file.fd);
+      } finally {
+        await file.close();
+      }
+    });
   }
 
   async close(): Promise<void> {

@@ -118,6 +118,8 @@ export class Grep {
     });
     const [, stdout, stderr, facts, guard] = this.#child.stdio;
     this.#stdout = stdout as Readable;
+    // Without a listener Node.js would throw away what nobody has read when the child ends.
+    this.#stdout.on('readable', () => undefined);
     const message = new Tail(MESSAGE_CHARACTERS_MAX);
     collect(stderr as Readable, (text) => {
       message.push(text);
@@ -147,9 +149,9 @@ export class Grep {
     }
   }
 
-  /** Reads what it prints for nothing. */
+  /** Nobody wants to read what it prints. */
   discard(): void {
-    this.#stdout.resume();
+    this.#stdout.destroy();
   }
 
   /** Lines in the bytes that were skipped. */

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import type { Clock } from '../../../kit/clock.js';
 import { formatDuration } from '../../../kit/durations.js';
 import { messageOf } from '../../../kit/errors.js';
 import type { LogHit, LogSearch } from '../../../model/log-search.js';
@@ -7,6 +8,7 @@ import { Collector } from './collector.js';
 import { TimeFilter } from './filter.js';
 import { Grep, MEMORY_KIB_MAX, type GrepEnd, type GrepInput } from './grep.js';
 import { GrepOutput, type PrintedLine } from './output.js';
+import type { Part } from './part.js';
 import { hasSpan, seenTimes, type Planned } from './plan.js';
 import type { Progress } from './report.js';
 
@@ -14,6 +16,7 @@ import type { Progress } from './report.js';
 export type ReleaseAt = (service: string, ms: number, precisionMs: number) => string;
 
 export interface PartContext {
+  readonly clock: Clock;
   readonly service: string;
   readonly search: LogSearch;
   readonly progress: Progress;
@@ -21,7 +24,10 @@ export interface PartContext {
   readonly signal: AbortSignal;
 }
 
-const FEED_BYTES = 256 * 1024;
+const FEED_BYTES = 1024 * 1024;
+/** How long a live log is kept from being rotated and followed, and how much its lines may be, for it to be searched in one go. */
+const QUICK_MS = 1000;
+const QUICK_BYTES_MAX = 1024 * 1024;
 /** How far the beginning of a line is looked for. */
 const LINE_LOOK_BYTES_MAX = 1024 * 1024;
 /** What a shell says of a program whose reader has left. */
@@ -33,7 +39,10 @@ export class PartSearch {
   readonly #context: PartContext;
   readonly #filter: TimeFilter;
   readonly #collector: Collector;
+  #grep: Grep | undefined;
+  #from = 0;
   #fed = 0;
+  #reached = 0;
   #enough = false;
   done = false;
 
@@ -51,20 +60,71 @@ export class PartSearch {
     this.#collector = new Collector(context.search, context.progress);
   }
 
+  get part(): Part {
+    return this.#planned.part;
+  }
+
+  /** Starts grep, so that hits() has something at once. */
+  async begin(): Promise<void> {
+    this.#from = await this.#start();
+    if (!this.#planned.part.whole) this.#grep = this.#startGrep(this.#input(this.#from));
+  }
+
+  /** Ends what began and is not wanted any more. */
+  async abandon(): Promise<void> {
+    this.#grep?.kill();
+    await this.#grep?.ended;
+  }
+
+  /** Call begin() first. */
   async *hits(): AsyncGenerator<readonly LogHit[]> {
-    const { search, progress, signal } = this.#context;
-    const from = await this.#start();
-    // grep counts what the filter drops: it can be told when to stop only where nothing is dropped.
-    const linesMax = hasSpan(search) ? undefined : search.linesMax - progress.hits + 1;
-    const grep = new Grep(this.#input(from), { search, linesMax, cpuMs: search.cpuMs - progress.cpuMs, signal });
+    const { whole } = this.#planned.part;
+    const quick = whole && (await whole((descriptor) => this.#readQuickly(descriptor)));
+    const grep = quick?.grep ?? this.#grep ?? this.#startGrep(this.#input(this.#from));
+    this.#grep = grep;
     try {
-      yield* this.#read(grep, from);
+      yield* this.#read(grep, quick?.chunks ?? grep.output(), quick ? 0 : this.#markLines);
     } catch (error) {
       grep.kill();
-      if (!signal.aborted) this.#partly(messageOf(error));
+      if (!this.#context.signal.aborted) this.#partly(messageOf(error));
     } finally {
-      await this.#conclude(grep, from);
+      await this.#conclude(grep, this.#from);
     }
+  }
+
+  #startGrep(input: GrepInput): Grep {
+    const { search, progress, signal } = this.#context;
+    // grep counts what the filter drops: it can be told when to stop only where nothing is dropped.
+    const linesMax = hasSpan(search) ? undefined : search.linesMax - progress.hits + 1;
+    return new Grep(input, { search, linesMax, cpuMs: search.cpuMs - progress.cpuMs, signal });
+  }
+
+  /** Most live logs are searched in some milliseconds, and say little: that needs no detour. Undefined: this one is not among them. */
+  async #readQuickly(descriptor: number): Promise<{ readonly grep: Grep; readonly chunks: Buffer[] } | undefined> {
+    const from = this.#from;
+    const grep = this.#startGrep({
+      source: descriptor,
+      skipBytes: from,
+      takeBytes: this.#planned.to - from,
+      gzip: false,
+    });
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    const limit = this.#context.clock.after(QUICK_MS, () => {
+      grep.kill();
+    });
+    for await (const chunk of grep.output()) {
+      chunks.push(chunk);
+      bytes += chunk.length;
+      if (bytes > QUICK_BYTES_MAX) break;
+    }
+    const { how } = await grep.ended;
+    limit.cancel();
+    return how === 'killed' && !this.#context.signal.aborted ? undefined : { grep, chunks };
+  }
+
+  get #markLines(): number {
+    return (this.#planned.part.bytes?.begin ?? 0) > 0 ? 1 : 0;
   }
 
   async #conclude(grep: Grep, from: number): Promise<void> {
@@ -81,13 +141,16 @@ export class PartSearch {
     for (const ms of seenTimes(this.#planned, search)) progress.sawTime(ms);
   }
 
-  async *#read(grep: Grep, from: number): AsyncGenerator<readonly LogHit[]> {
+  async *#read(
+    grep: Grep,
+    chunks: AsyncIterable<Buffer> | Iterable<Buffer>,
+    markLines: number,
+  ): AsyncGenerator<readonly LogHit[]> {
     const output = new GrepOutput();
-    const firstLine = this.#planned.part.bytes && this.#planned.part.bytes.begin > 0 ? 1 : 0;
-    for await (const chunk of grep.output()) {
-      const before = (await grep.linesBefore) + firstLine;
+    for await (const chunk of chunks) {
+      const before = (await grep.linesBefore) + markLines;
       for (const printed of output.push(chunk)) {
-        if (!(await this.#take(printed, before, from))) {
+        if (!(await this.#take(printed, before))) {
           this.#enough = true;
           this.done = true;
           break;
@@ -101,8 +164,10 @@ export class PartSearch {
   }
 
   /** False: there are as many as asked for. */
-  async #take(printed: PrintedLine, linesBefore: number, from: number): Promise<boolean> {
-    if (!(await this.#filter.keeps(printed, printed.offset + from))) return true;
+  async #take(printed: PrintedLine, linesBefore: number): Promise<boolean> {
+    const offset = printed.offset + this.#from;
+    this.#reached = offset;
+    if (!(await this.#filter.keeps(printed, offset))) return true;
     const { service, releaseAt, progress } = this.#context;
     const time = this.#filter.timeOf(printed.text);
     progress.sawTime(time?.ms);
@@ -146,7 +211,7 @@ export class PartSearch {
   /** Of one that was not searched to its end: how far it was read. */
   async #readBytes(from: number): Promise<number> {
     const { part, to } = this.#planned;
-    if (part.descriptor === undefined) return Math.max(this.#fed - from, 0);
+    if (part.descriptor === undefined) return Math.max(this.#fed - from, this.#reached - from, 0);
     if (!part.bytes) return 0;
     const text = await readFile(`/proc/self/fdinfo/${part.descriptor}`, 'utf8').catch(() => '');
     const position = Number(/^pos:\s*(\d+)$/m.exec(text)?.[1] ?? 0);

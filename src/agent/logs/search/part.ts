@@ -27,6 +27,8 @@ export interface Part {
   readonly size: number;
   /** A whole file that grep can read by itself; undefined: its bytes have to be handed over. */
   readonly descriptor: number | undefined;
+  /** Runs work on the file as grep can read it, which must be short; undefined where that cannot be. Only for the live one. */
+  readonly whole?: <T>(work: (descriptor: number) => Promise<T>) => Promise<T | undefined>;
   /** Undefined: compressed. */
   readonly bytes: LogBytes | undefined;
   /** Of its first line that carries a time; only for a compressed one. */
@@ -173,6 +175,7 @@ function livePart(name: string, live: LiveSnapshot, stop: () => void): Part {
     size: size - begin,
     descriptor: undefined,
     bytes: live,
+    whole: (work) => live.whole(work),
     firstMs: undefined,
     close: async () => {
       stop();

@@ -5,7 +5,9 @@ import type { LogHit, LogSearch, SearchReport } from '../../../model/log-search.
 import type { LoggedService } from '../files.js';
 import { shareBytes } from './budget.js';
 import { Grep, type GrepEnd, type GrepInput } from './grep.js';
-import { outOfCpu, PartSearch, type ReleaseAt } from './one.js';
+import { JournalSearch } from './journal.js';
+import type { Searched } from './names.js';
+import { outOfCpu, PartSearch, type PartContext, type ReleaseAt } from './one.js';
 import { partsOf, unpackedPart, type LogGuard, type Part, type PartSlot } from './part.js';
 import { lookAt, planOf, type Look, type Planned } from './plan.js';
 import { Progress } from './report.js';
@@ -42,16 +44,17 @@ interface Turn {
 
 export class FileSearch implements RunningSearch {
   readonly #logged: LoggedService;
-  readonly #names: readonly string[];
+  readonly #searched: Searched;
   readonly #search: LogSearch;
   readonly #parts: SearchParts;
   readonly #progress: Progress;
   readonly #open = new Set<Part>();
+  /** The search of the next part, begun already. */
+  #ahead: PartSearch | undefined;
 
-  /** @param names of the logs to search, in the order of the answer */
-  constructor(logged: LoggedService, names: readonly string[], search: LogSearch, parts: SearchParts) {
+  constructor(logged: LoggedService, searched: Searched, search: LogSearch, parts: SearchParts) {
     this.#logged = logged;
-    this.#names = names;
+    this.#searched = searched;
     this.#search = search;
     this.#parts = parts;
     this.#progress = new Progress(parts.clock);
@@ -65,16 +68,15 @@ export class FileSearch implements RunningSearch {
     let over = false;
     try {
       await this.#tryPattern(signal);
-      for (const turn of this.#withinBudget(await this.#plan(signal))) {
-        over = yield* this.#take(turn, signal);
-        if (over || signal.aborted) break;
-      }
+      over = yield* this.#searchFiles(this.#withinBudget(await this.#plan(signal)), signal);
+      over = over || (yield* this.#searchJournal(signal));
       over = over || !signal.aborted;
     } catch (error) {
       over = true;
       throw error;
     } finally {
       if (!over) this.#progress.cut('CANCELLED');
+      await this.#ahead?.abandon();
       for (const part of [...this.#open]) await this.#close(part);
     }
   }
@@ -92,7 +94,7 @@ export class FileSearch implements RunningSearch {
 
   async #plan(signal: AbortSignal): Promise<Turn[]> {
     const turns: Turn[] = [];
-    for (const name of this.#names) {
+    for (const name of this.#searched.names) {
       if (signal.aborted) break;
       const room = Math.max(HELD_FILES_MAX - this.#open.size, 0);
       turns.push(...(await this.#planLog(await partsOf(this.#logged, name, this.#parts.guard(name), room))));
@@ -165,26 +167,57 @@ export class FileSearch implements RunningSearch {
     });
   }
 
+  #context(signal: AbortSignal): PartContext {
+    const { clock, releaseAt } = this.#parts;
+    const { service } = this.#logged;
+    return { clock, releaseAt, service, search: this.#search, progress: this.#progress, signal };
+  }
+
   /** @returns whether the search is over */
-  async *#take(turn: Turn, signal: AbortSignal): AsyncGenerator<readonly LogHit[], boolean> {
-    const context = {
-      ...this.#parts,
-      service: this.#logged.service,
-      search: this.#search,
-      progress: this.#progress,
-      signal,
-    };
-    if (this.#search.cpuMs <= this.#progress.cpuMs) {
-      outOfCpu(context, turn.slot.name);
-      return true;
+  async *#searchFiles(turns: readonly Turn[], signal: AbortSignal): AsyncGenerator<readonly LogHit[], boolean> {
+    for (const [index, turn] of turns.entries()) {
+      if (signal.aborted) return false;
+      if (this.#search.cpuMs <= this.#progress.cpuMs) {
+        outOfCpu(this.#context(signal), turn.slot.name);
+        return true;
+      }
+      const search = this.#ahead ?? (await this.#begin(turn, signal));
+      const next = turns[index + 1];
+      this.#ahead = next && this.#canBeginEarly(next) ? await this.#begin(next, signal) : undefined;
+      if (!search) continue;
+      yield* search.hits();
+      await this.#close(search.part);
+      if (search.done) return true;
     }
+    return false;
+  }
+
+  /** @returns whether the search is over */
+  async *#searchJournal(signal: AbortSignal): AsyncGenerator<readonly LogHit[], boolean> {
+    const { journal } = this.#searched;
+    if (journal && !signal.aborted) yield* new JournalSearch(journal, this.#context(signal)).hits();
+    return !signal.aborted;
+  }
+
+  /** The next grep starts while this one ends. Not where processor time is what matters: it is shared out one after the other. */
+  #canBeginEarly({ slot, planned }: Turn): boolean {
+    return (
+      !this.#search.regex &&
+      !slot.late &&
+      !planned.unpack &&
+      planned.part.descriptor !== undefined &&
+      planned.to > planned.from
+    );
+  }
+
+  /** Undefined: it cannot be searched, which is said, or there is nothing in it. */
+  async #begin(turn: Turn, signal: AbortSignal): Promise<PartSearch | undefined> {
     const planned = await this.#ready(turn, signal);
-    if (!planned) return false;
+    if (!planned) return undefined;
     if (planned.remark !== undefined) this.#progress.say(planned.remark);
-    const search = new PartSearch(planned, context);
-    yield* search.hits();
-    await this.#close(planned.part);
-    return search.done;
+    const search = new PartSearch(planned, this.#context(signal));
+    await search.begin();
+    return search;
   }
 
   /** Opens what was not kept open, and unpacks what has to be. Undefined: that failed, which is said, or it holds nothing. */
