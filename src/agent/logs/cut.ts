@@ -10,6 +10,7 @@ const COPY_CHUNK_BYTES = 1024 * 1024;
 const LINE_BYTES_MAX = 1024 * 1024;
 const NEWLINE = 0x0a;
 const FALLOCATE_TIMEOUT_MS = 120_000;
+const LOCK_GRACE_MS = 5000;
 /** A mark is padded up to a block and its own length; nothing longer is one. */
 const MARK_BYTES_MAX = 128 * 1024;
 
@@ -56,6 +57,15 @@ export async function copyRange(source: FileHandle, target: FileHandle, from: nu
  */
 export function cutOffset(end: number, markLength: number, blockBytes: number): number {
   return Math.max(0, Math.floor((end - markLength) / blockBytes) * blockBytes);
+}
+
+/**
+ * Locks an open log file (flock) against those who cut it. A fallocate that was called inherits the lock, and outlives an agent that is
+ * killed: only when it has ended can the next agent know what was cut. Where a service locks its own log, this does without after `waitMs`.
+ */
+export async function lockAgainstCuts(clock: Clock, file: FileHandle, waitMs: number): Promise<void> {
+  const command = ['flock', '--exclusive', '--wait', String(waitMs / 1000), '3'];
+  await runExternal(clock, { command, timeoutMs: waitMs + LOCK_GRACE_MS, extra: file.fd });
 }
 
 export type CutResult = 'cut' | 'unsupported';

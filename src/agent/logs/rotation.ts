@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { lstat, rename, rm, type FileHandle } from 'node:fs/promises';
 import type { Clock } from '../../kit/clock.js';
 import { errnoOf } from '../../kit/errors.js';
-import { collapseFront, copyRange, cutOffset, lastLineEnd, markBytes, readFirstLine } from './cut.js';
+import { collapseFront, copyRange, cutOffset, lastLineEnd, lockAgainstCuts, markBytes, readFirstLine } from './cut.js';
 import { inParent, openRegular, pathIn } from '../system/directory.js';
 import type { Journal, RotationEntry } from './journal.js';
 import type { Pieces } from './pieces.js';
@@ -39,6 +39,8 @@ export interface RotationTools {
   readonly collapse: boolean;
 }
 
+/** How long a cut that an agent left behind when it was killed is waited for. */
+const EARLIER_CUT_MAX_MS = 10_000;
 const { O_RDWR, O_CREAT, O_EXCL, O_APPEND } = constants;
 /** Collapsing works in blocks of the file system; blocks of all in use divide this. */
 const BLOCK_BYTES = 4096;
@@ -78,6 +80,7 @@ export async function rotate(
       await tools.journal.write(entry);
       await copyOut(parent, live, entry);
       await tools.journal.write({ ...entry, step: 'cut' });
+      await lockAgainstCuts(tools.clock, live, 0);
       const cut = await exclusive(async () => {
         const done = await finishCut(tools, parent, live, { ...entry, step: 'cut' });
         await remember(tools, parent, entry);
@@ -115,6 +118,7 @@ async function finish(tools: RotationTools, parent: FileHandle, entry: RotationE
   const live = await openRegular(parent, entry.base, O_RDWR);
   try {
     const same = (await live.stat()).ino === entry.inode;
+    await lockAgainstCuts(tools.clock, live, EARLIER_CUT_MAX_MS);
     const cut = same ? await finishCut(tools, parent, live, entry) : undefined;
     if (same || (await sizeOf(parent, entry.target)) !== undefined) await remember(tools, parent, entry);
     return cut;
