@@ -1,6 +1,6 @@
 import { sleep, type Clock } from '../../kit/clock.js';
 import { LineSplitter } from './lines.js';
-import { unreadablePosition } from './position.js';
+import { unreadablePosition } from '../../model/log-position.js';
 import { isCursor, readJournal, type JournalEntry, type JournalOptions } from './systemd-journal.js';
 import type { LogText, TailOptions } from './tail.js';
 

@@ -1,5 +1,6 @@
 import { crc32 } from 'node:zlib';
 import { MusterError } from '../../kit/errors.js';
+import { unreadablePosition } from '../../model/log-position.js';
 
 /**
  * Where reading of a log file goes on. `offset` counts the bytes the service wrote to the file with this inode, whether they are in it, in
@@ -20,7 +21,6 @@ export interface Check {
 export const CHECK_BYTES_MAX = 64;
 export const NO_CHECK: Check = { bytes: 0, sum: 0 };
 const FILE_POSITION = /^f1:([0-9a-f]{1,8}):(\d{1,16}):(\d{1,16}):(\d{1,2}):([0-9a-f]{1,8})$/;
-const SHOWN_CHARACTERS_MAX = 80;
 
 /** Of the last CHECK_BYTES_MAX of these bytes. */
 export function checkOf(bytes: Buffer): Check {
@@ -58,15 +58,6 @@ export function parsePosition(name: string, text: string): FilePlace {
   };
   if (!Number.isSafeInteger(place.offset) || place.check.bytes > CHECK_BYTES_MAX) throw unreadablePosition(text);
   return place;
-}
-
-export function unreadablePosition(text: string): MusterError {
-  const shown = text.length > SHOWN_CHARACTERS_MAX ? `${text.slice(0, SHOWN_CHARACTERS_MAX)}...` : text;
-  return new MusterError(
-    'invalid',
-    `"${shown}" is not the position of a line: give back a position as it came with a line, or none to begin with the last lines`,
-    { reason: 'POSITION' },
-  );
 }
 
 function nameSum(name: string): string {
