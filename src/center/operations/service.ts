@@ -6,7 +6,7 @@ import type {
   WatchOperationResponse,
 } from '../../../generated/muster/v1/center.js';
 import type { LogHit } from '../../../generated/muster/v1/types.js';
-import type { Clock } from '../../kit/clock.js';
+import type { Clock, Timer } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
 import { pageOf } from '../../model/paging.js';
 import { HIT_FILE_CHARACTERS_MAX, fromWireSearch } from '../../wire/log-search.js';
@@ -164,21 +164,25 @@ async function* watchOperation(
   const { ledger } = operations;
   const enough = new AbortController();
   const changed = ledger.changes.watch(AbortSignal.any([signal, enough.signal]));
-  let lingering: { cancel(): void } | undefined;
+  const linger: { timer?: Timer } = {};
+  const isOver = (): boolean => {
+    if (ledger.require(id).record.endedMs === undefined) return false;
+    linger.timer ??= clock.after(UNKNOWN_LINGER_MS, () => {
+      enough.abort();
+    });
+    return ledger.targetsOf(id).every(isSettled);
+  };
   try {
     yield* frames(shown(ledger.require(id)), ledger.targetsOf(id), true);
+    if (isOver()) return;
     for await (const ids of changed) {
       const mine = ids.flatMap((one) => ledger.target(one) ?? []).filter(({ turn }) => turn?.operation === id);
       if (mine.length > 0 || ids.includes(id) || ids.length === 0)
         yield* frames(shown(ledger.require(id)), mine, false);
-      if (ledger.require(id).record.endedMs === undefined) continue;
-      if (ledger.targetsOf(id).every(isSettled)) return;
-      lingering ??= clock.after(UNKNOWN_LINGER_MS, () => {
-        enough.abort();
-      });
+      if (isOver()) return;
     }
   } finally {
-    lingering?.cancel();
+    linger.timer?.cancel();
     await changed.return?.();
   }
 }
