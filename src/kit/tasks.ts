@@ -62,6 +62,13 @@ export function onAbort(signal: AbortSignal | undefined, then: () => void): () =
  */
 export class KeyedMutex {
   readonly #tails = new Map<string, Promise<void>>();
+  /** Work running or waiting, by key. */
+  readonly #asked = new Map<string, number>();
+
+  /** Whether work for `key` waits behind what is running. */
+  contended(key: string): boolean {
+    return (this.#asked.get(key) ?? 0) > 1;
+  }
 
   /** Whether work for `key` is running or waiting. */
   busy(key: string): boolean {
@@ -76,9 +83,13 @@ export class KeyedMutex {
       () => undefined,
     );
     this.#tails.set(key, tail);
+    this.#asked.set(key, (this.#asked.get(key) ?? 0) + 1);
     try {
       return await result;
     } finally {
+      const left = (this.#asked.get(key) ?? 1) - 1;
+      if (left > 0) this.#asked.set(key, left);
+      else this.#asked.delete(key);
       if (this.#tails.get(key) === tail) this.#tails.delete(key);
     }
   }

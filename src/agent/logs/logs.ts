@@ -138,6 +138,7 @@ export class Logs {
     const key = keyOf(place);
     return {
       exclusive: (work) => this.#exclusive.run(key, work),
+      wanted: () => this.#exclusive.contended(key),
       follow: (onCut) => this.#follow(key, onCut),
       copied: () => this.#copied.get(key),
     };

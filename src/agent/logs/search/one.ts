@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import type { Clock } from '../../../kit/clock.js';
+import type { Clock, Timer } from '../../../kit/clock.js';
 import { formatDuration } from '../../../kit/durations.js';
 import { messageOf } from '../../../kit/errors.js';
 import type { LogHit, LogSearch } from '../../../model/log-search.js';
@@ -25,8 +25,8 @@ export interface PartContext {
 }
 
 const FEED_BYTES = 1024 * 1024;
-/** How long a live log is kept from being rotated and followed, and how much its lines may be, for it to be searched in one go. */
-const QUICK_MS = 1000;
+/** How long others wait while a live log is searched in one go, and how much may be found then. */
+const QUICK_MS = 500;
 const QUICK_BYTES_MAX = 1024 * 1024;
 /** How far the beginning of a line is looked for. */
 const LINE_LOOK_BYTES_MAX = 1024 * 1024;
@@ -79,7 +79,7 @@ export class PartSearch {
   /** Call begin() first. */
   async *hits(): AsyncGenerator<readonly LogHit[]> {
     const { whole } = this.#planned.part;
-    const quick = whole && (await whole((descriptor) => this.#readQuickly(descriptor)));
+    const quick = whole && (await whole((...held) => this.#readQuickly(...held)));
     const grep = quick?.grep ?? this.#grep ?? this.#startGrep(this.#input(this.#from));
     this.#grep = grep;
     try {
@@ -100,7 +100,10 @@ export class PartSearch {
   }
 
   /** Most live logs are searched in some milliseconds, and say little: that needs no detour. Undefined: this one is not among them. */
-  async #readQuickly(descriptor: number): Promise<{ readonly grep: Grep; readonly chunks: Buffer[] } | undefined> {
+  async #readQuickly(
+    descriptor: number,
+    wanted: () => boolean,
+  ): Promise<{ readonly grep: Grep; readonly chunks: Buffer[] } | undefined> {
     const from = this.#from;
     const grep = this.#startGrep({
       source: descriptor,
@@ -110,17 +113,28 @@ export class PartSearch {
     });
     const chunks: Buffer[] = [];
     let bytes = 0;
-    const limit = this.#context.clock.after(QUICK_MS, () => {
-      grep.kill();
-    });
+    const limit = this.#killWhenWanted(grep, wanted);
     for await (const chunk of grep.output()) {
       chunks.push(chunk);
       bytes += chunk.length;
       if (bytes > QUICK_BYTES_MAX) break;
     }
     const { how } = await grep.ended;
-    limit.cancel();
+    limit();
     return how === 'killed' && !this.#context.signal.aborted ? undefined : { grep, chunks };
+  }
+
+  /** Others wait QUICK_MS at most. @returns how to let it be */
+  #killWhenWanted(grep: Grep, wanted: () => boolean): () => void {
+    let timer: Timer | undefined;
+    const look = (): void => {
+      if (wanted()) grep.kill();
+      timer = this.#context.clock.after(QUICK_MS, look);
+    };
+    timer = this.#context.clock.after(QUICK_MS, look);
+    return () => {
+      timer?.cancel();
+    };
   }
 
   get #markLines(): number {

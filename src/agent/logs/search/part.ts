@@ -13,6 +13,8 @@ import { timeOf } from './times.js';
 export interface LogGuard {
   /** Runs work while the front is not being cut. */
   readonly exclusive: <T>(work: () => Promise<T>) => Promise<T>;
+  /** Whether others wait for work under exclusive() to end. */
+  readonly wanted: () => boolean;
   /** Calls `onCut` at each cut, while nobody reads. Returns how to stop. */
   readonly follow: (onCut: (cut: Cut) => void) => () => void;
   /** The rotated file whose lines are still in the live one, too. */
@@ -27,8 +29,11 @@ export interface Part {
   readonly size: number;
   /** A whole file that grep can read by itself; undefined: its bytes have to be handed over. */
   readonly descriptor: number | undefined;
-  /** Runs work on the file as grep can read it, which must be short; undefined where that cannot be. Only for the live one. */
-  readonly whole?: <T>(work: (descriptor: number) => Promise<T>) => Promise<T | undefined>;
+  /**
+   * Runs work on the file as grep can read it, nobody else reading or cutting it meanwhile: it must end soon when that is wanted. Undefined
+   * where that cannot be. Only for the live one.
+   */
+  readonly whole?: <T>(work: (descriptor: number, wanted: () => boolean) => Promise<T>) => Promise<T | undefined>;
   /** Undefined: compressed. */
   readonly bytes: LogBytes | undefined;
   /** Of its first line that carries a time; only for a compressed one. */
@@ -76,7 +81,7 @@ export async function partsOf(
 async function openLive(root: string, name: string, guard: LogGuard): Promise<Opened> {
   try {
     const live = await LiveSnapshot.take({ root, name, exclusive: guard.exclusive });
-    return { ok: true, part: live && livePart(name, live, guard.follow(live.onCut)) };
+    return { ok: true, part: live && livePart(name, live, guard) };
   } catch (error) {
     return { ok: false, error };
   }
@@ -167,7 +172,8 @@ export function unpackedPart(packed: Part, file: FileHandle, size: number): Part
   return { ...packed, size, descriptor: file.fd, bytes, close: () => file.close() };
 }
 
-function livePart(name: string, live: LiveSnapshot, stop: () => void): Part {
+function livePart(name: string, live: LiveSnapshot, guard: LogGuard): Part {
+  const stop = guard.follow(live.onCut);
   const { size, begin, modifiedMs } = live;
   return {
     name,
@@ -175,7 +181,7 @@ function livePart(name: string, live: LiveSnapshot, stop: () => void): Part {
     size: size - begin,
     descriptor: undefined,
     bytes: live,
-    whole: (work) => live.whole(work),
+    whole: (work) => live.whole((descriptor) => work(descriptor, guard.wanted)),
     firstMs: undefined,
     close: async () => {
       stop();
