@@ -1,10 +1,18 @@
 /**
  * Simulated agents of bench/fleet.ts, in a process of their own so that the center's figures are its own: each joins with a token, has its own key,
- * certificate and TLS connection, says hello, beats at the interval it is told, reports one instance, and returns with full jitter.
- * Usage: fleet-agents.ts ADMIN_SOCKET CENTER_ADDRESS COUNT
- * Prints one JSON object a line: {"joined":N} once, then {"live":N,"missed":N} every half second.
+ * certificate and TLS connection, says hello, beats at the interval it is told, and returns with full jitter. With SERVICE it reports an instance of that
+ * service, and takes commands as an agent does: it starts an id once, reports the start, the instance as it goes down and up, and the end until it is acknowledged.
+ * Usage: fleet-agents.ts ADMIN_SOCKET CENTER_ADDRESS COUNT [SERVICE]
+ * Prints one JSON object a line: {"joined":N} once, then {"live":N,"missed":N,"started":N,"twice":N} every half second.
  */
-import { CenterService, type ConnectRequest, CreateTokenRequest } from '../generated/muster/v1/center.js';
+import {
+  CenterService,
+  type CommandOrder,
+  CommandUpdate,
+  type ConnectRequest,
+  CreateTokenRequest,
+} from '../generated/muster/v1/center.js';
+import { Instance } from '../generated/muster/v1/types.js';
 import { certificateRequest, generateKey } from '../src/rpc/certificate-request.js';
 import { Backoff } from '../src/kit/backoff.js';
 import { sleep, systemClock } from '../src/kit/clock.js';
@@ -13,11 +21,13 @@ import { createClient, openChannel } from '../src/rpc/client.js';
 import { IdentityHolder } from '../src/rpc/identity.js';
 import { fromDuration } from '../src/wire/time.js';
 
-const [adminSocket = '', address = '', countText = '1000'] = process.argv.slice(2);
+const [adminSocket = '', address = '', countText = '1000', service = ''] = process.argv.slice(2);
 const count = Number(countText);
 const JOINS_AT_ONCE = 8;
 
-const state = { live: 0, missed: 0 };
+const state = { live: 0, missed: 0, started: 0, twice: 0 };
+/** Ids of commands that were started, by any agent. */
+const startedIds = new Set<string>();
 
 async function join(name: string): Promise<IdentityHolder> {
   const admin = createClient(CenterService, adminChannel);
@@ -38,9 +48,16 @@ async function join(name: string): Promise<IdentityHolder> {
   });
 }
 
+type Send = (frame: ConnectRequest['frame']) => Promise<void>;
+/** A third of how long a command takes at most, milliseconds. */
+const RUNS_MS = 60;
+
 class Agent {
   readonly #name: string;
   readonly #identity: IdentityHolder;
+  /** Commands whose end was not acknowledged, by id. */
+  readonly #journal = new Map<string, CommandUpdate>();
+  #send: Send = () => Promise.resolve();
   #epoch = 0;
 
   constructor(name: string, identity: IdentityHolder) {
@@ -69,7 +86,7 @@ class Agent {
     const stream = center.connect();
     const ended = new AbortController();
     let sequence = 0;
-    const send = (frame: ConnectRequest['frame']): Promise<void> => {
+    const send: Send = (frame) => {
       sequence += 1;
       return stream.send({ sequence, frame });
     };
@@ -82,7 +99,7 @@ class Agent {
         agentVersion: '0.1.0',
         capabilities: [],
         held: [],
-        commands: [],
+        commands: [...this.#journal.values()],
         now: new Date(systemClock.now()),
         name: this.#name,
         processId: `process-${this.#name}`,
@@ -91,7 +108,11 @@ class Agent {
     let live = false;
     try {
       for await (const message of stream) {
+        if (message.frame?.$case === 'command') void this.#run(message.frame.value);
+        if (message.frame?.$case === 'commandAck') this.#journal.delete(message.frame.value.command);
         if (message.frame?.$case !== 'welcome') continue;
+        this.#send = send;
+        await this.#reportAll();
         live = true;
         state.live += 1;
         welcomed();
@@ -104,11 +125,38 @@ class Agent {
     }
   }
 
-  async #beat(
-    send: (frame: ConnectRequest['frame']) => Promise<void>,
-    intervalMs: number,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #reportAll(): Promise<void> {
+    if (service !== '') await this.#report('SERVICE_STATE_RUNNING');
+    const end = { instance: undefined, removed: false, fullReportEnd: true };
+    await this.#send({ $case: 'instanceState', value: end });
+  }
+
+  async #report(serviceState: Instance['state']): Promise<void> {
+    const instance = Instance.fromPartial({ service, version: '1.0.0', state: serviceState, pid: 42, wanted: true });
+    await this.#send({ $case: 'instanceState', value: { instance, removed: false, fullReportEnd: false } });
+  }
+
+  async #run({ command, action, service: name }: CommandOrder): Promise<void> {
+    if (this.#journal.has(command)) return;
+    if (startedIds.has(command)) state.twice += 1;
+    startedIds.add(command);
+    state.started += 1;
+    const update = CommandUpdate.fromPartial({ command, action, service: name, outcome: 'OUTCOME_STARTED' });
+    await this.#update({ ...update, started: new Date(systemClock.now()) });
+    for (const next of ['SERVICE_STATE_STOPPING', 'SERVICE_STATE_STARTING', 'SERVICE_STATE_RUNNING'] as const) {
+      await sleep(systemClock, systemRandom.next() * RUNS_MS);
+      await this.#report(next).catch(() => undefined);
+    }
+    await this.#update({ ...update, outcome: 'OUTCOME_SUCCEEDED', ended: new Date(systemClock.now()) });
+  }
+
+  async #update(update: CommandUpdate): Promise<void> {
+    this.#journal.set(update.command, update);
+    // What is not told now is told with the next hello.
+    await this.#send({ $case: 'commandUpdate', value: update }).catch(() => undefined);
+  }
+
+  async #beat(send: Send, intervalMs: number, signal: AbortSignal): Promise<void> {
     try {
       // As the agent does: a random phase, so that a fleet does not beat in step.
       await sleep(systemClock, systemRandom.next() * intervalMs, signal);
