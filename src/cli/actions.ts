@@ -16,9 +16,9 @@ import { withAgent, withCenter } from './connection.js';
 import { isLocal } from './context.js';
 import { stateText } from './instances.js';
 import type { GlobalOptions, Io } from './io.js';
-import { addStrategyOptions, fleetOption, strategyOf, type StrategyOptions } from './operation-options.js';
-import { runOperation } from './operation-running.js';
-import { outcomeText, stateOf, strategyText, titleOf } from './operation-text.js';
+import { addStrategyOptions, fleetOption, strategyOf, type StrategyOptions } from './operations/options.js';
+import { runOperation } from './operations/running.js';
+import { outcomeText, stateOf, strategyText, titleOf } from './operations/text.js';
 import { clockTime, enumWord, Output } from './output.js';
 import { counted } from './queue-text.js';
 

@@ -4,14 +4,14 @@ import {
   OperationCounts,
   type WatchOperationResponse,
   type OperationState,
-} from '../../../generated/muster/v1/center.js';
-import type { Outcome } from '../../../generated/muster/v1/types.js';
-import { followOperation, orderOperation } from '../../../src/cli/operation-following.js';
-import { OperationView } from '../../../src/cli/operation-view.js';
-import { ManualClock } from '../../../src/kit/clock.js';
-import { MusterError } from '../../../src/kit/errors.js';
-import { fakeIo } from '../../support/io.js';
-import { operation, target } from '../../support/scripted-center.js';
+} from '../../../../generated/muster/v1/center.js';
+import type { Outcome } from '../../../../generated/muster/v1/types.js';
+import { followOperation, orderOperation } from '../../../../src/cli/operations/following.js';
+import { OperationView } from '../../../../src/cli/operations/view.js';
+import { ManualClock } from '../../../../src/kit/clock.js';
+import { MusterError } from '../../../../src/kit/errors.js';
+import { fakeIo } from '../../../support/io.js';
+import { operation, target } from '../../../support/scripted-center.js';
 
 const away = (): MusterError => new MusterError('unavailable', 'the center is away');
 const RUNNING = 'OPERATION_STATE_RUNNING';

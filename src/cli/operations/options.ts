@@ -1,8 +1,8 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import { Strategy } from '../../generated/muster/v1/center.js';
-import { toDuration } from '../wire/time.js';
-import { countArgument, durationArgument } from './arguments.js';
-import type { GlobalOptions } from './io.js';
+import { Strategy } from '../../../generated/muster/v1/center.js';
+import { toDuration } from '../../wire/time.js';
+import { countArgument, durationArgument } from '../arguments.js';
+import type { GlobalOptions } from '../io.js';
 
 /** How an operation goes over its targets, as it is typed. Durations are in milliseconds; what is left out is the center's to decide. */
 export interface StrategyOptions extends GlobalOptions {

@@ -4,9 +4,9 @@ import {
   type Operation,
   type OperationState,
   type WatchOperationResponse,
-} from '../../generated/muster/v1/center.js';
-import { isFinal, type Outcome } from '../model/instance.js';
-import { fromWireOutcome } from '../wire/instance.js';
+} from '../../../generated/muster/v1/center.js';
+import { isFinal, type Outcome } from '../../model/instance.js';
+import { fromWireOutcome } from '../../wire/instance.js';
 
 const ENDED: readonly OperationState[] = [
   'OPERATION_STATE_SUCCEEDED',

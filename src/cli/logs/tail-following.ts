@@ -1,7 +1,7 @@
-import type { LogLine } from '../../generated/muster/v1/types.js';
-import { sleep } from '../kit/clock.js';
-import { isCode } from '../kit/errors.js';
-import type { Io } from './io.js';
+import type { LogLine } from '../../../generated/muster/v1/types.js';
+import { sleep } from '../../kit/clock.js';
+import { isCode } from '../../kit/errors.js';
+import type { Io } from '../io.js';
 
 const AGAIN_MS = 500;
 /** A call that lasts so long is taken to be read from, though no line has come. */

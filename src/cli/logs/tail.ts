@@ -1,14 +1,14 @@
 import type { Command } from 'commander';
 import pc from 'picocolors';
-import { LogLine } from '../../generated/muster/v1/types.js';
-import { countArgument } from './arguments.js';
-import { withAgent, withCenter } from './connection.js';
-import { isLocal } from './context.js';
-import { inertLine } from './inert.js';
-import { findInstances } from './instances.js';
-import type { GlobalOptions, Io } from './io.js';
-import { Output, write } from './output.js';
-import { usage } from './queue-text.js';
+import { LogLine } from '../../../generated/muster/v1/types.js';
+import { countArgument } from '../arguments.js';
+import { withAgent, withCenter } from '../connection.js';
+import { isLocal } from '../context.js';
+import { inertLine } from '../inert.js';
+import { findInstances } from '../instances.js';
+import type { GlobalOptions, Io } from '../io.js';
+import { Output, write } from '../output.js';
+import { usage } from '../queue-text.js';
 import { TailFollower, type TailCall, type TailListener } from './tail-following.js';
 
 interface TailOptions extends GlobalOptions {

@@ -1,14 +1,14 @@
-import { Operation, type CenterService } from '../../generated/muster/v1/center.js';
-import { isCode, MusterError } from '../kit/errors.js';
-import type { Client } from '../rpc/types.js';
-import { Failed, type Io } from './io.js';
-import { followOperation, orderOperation } from './operation-following.js';
-import { linesProgress, objectsProgress, quietProgress, type Progress } from './operation-lines.js';
-import { reportEnd } from './operation-report.js';
-import { screenProgress } from './operation-screen.js';
-import { titleOf } from './operation-text.js';
-import { OperationView } from './operation-view.js';
-import type { Output } from './output.js';
+import { Operation, type CenterService } from '../../../generated/muster/v1/center.js';
+import { isCode, MusterError } from '../../kit/errors.js';
+import type { Client } from '../../rpc/types.js';
+import { Failed, type Io } from '../io.js';
+import { followOperation, orderOperation } from './following.js';
+import { linesProgress, objectsProgress, quietProgress, type Progress } from './lines.js';
+import { reportEnd } from './report.js';
+import { screenProgress } from './screen.js';
+import { titleOf } from './text.js';
+import { OperationView } from './view.js';
+import type { Output } from '../output.js';
 
 /** Ordering an operation, and showing it until it has ended. */
 

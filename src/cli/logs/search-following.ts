@@ -5,17 +5,17 @@ import {
   type SearchCoverage,
   type SearchLogsRequest,
   type SearchLogsResponse,
-} from '../../generated/muster/v1/center.js';
-import type { LogHit } from '../../generated/muster/v1/types.js';
-import { sleep } from '../kit/clock.js';
-import { isCode, MusterError } from '../kit/errors.js';
-import { SEARCH_LINES_DEFAULT } from '../model/log-search.js';
-import type { Client } from '../rpc/types.js';
-import { fromDuration, toDuration } from '../wire/time.js';
-import type { Io } from './io.js';
-import { allPages } from './paging.js';
-import { coverageOf, type Seen } from './search-coverage.js';
-import { PrintedHits } from './search-hits.js';
+} from '../../../generated/muster/v1/center.js';
+import type { LogHit } from '../../../generated/muster/v1/types.js';
+import { sleep } from '../../kit/clock.js';
+import { isCode, MusterError } from '../../kit/errors.js';
+import { SEARCH_LINES_DEFAULT } from '../../model/log-search.js';
+import type { Client } from '../../rpc/types.js';
+import { fromDuration, toDuration } from '../../wire/time.js';
+import type { Io } from '../io.js';
+import { allPages } from '../paging.js';
+import { coverageOf, type Seen } from './coverage.js';
+import { PrintedHits } from './hits.js';
 
 /** How long a center that went away is waited for. */
 const PATIENCE_MS = 60_000;

@@ -4,13 +4,13 @@ import {
   ListOperationsResponse,
   Operation,
   type CenterService,
-} from '../../generated/muster/v1/center.js';
-import { newId } from '../kit/ids.js';
-import type { Client } from '../rpc/types.js';
-import { countArgument } from './arguments.js';
-import { withCenter } from './connection.js';
-import type { GlobalOptions, Io } from './io.js';
-import { runOperation, showToEnd } from './operation-running.js';
+} from '../../../generated/muster/v1/center.js';
+import { newId } from '../../kit/ids.js';
+import type { Client } from '../../rpc/types.js';
+import { countArgument } from '../arguments.js';
+import { withCenter } from '../connection.js';
+import type { GlobalOptions, Io } from '../io.js';
+import { runOperation, showToEnd } from './running.js';
 import {
   countsText,
   messageText,
@@ -21,11 +21,11 @@ import {
   strategyText,
   titleOf,
   tookText,
-} from './operation-text.js';
-import { countTargets, hasEnded } from './operation-view.js';
-import { findOperation } from './operations-lookup.js';
-import { clockTime, enumWord, Output } from './output.js';
-import { allPages } from './paging.js';
+} from './text.js';
+import { countTargets, hasEnded } from './view.js';
+import { findOperation } from './lookup.js';
+import { clockTime, enumWord, Output } from '../output.js';
+import { allPages } from '../paging.js';
 
 type Center = Client<typeof CenterService>;
 

@@ -1,9 +1,9 @@
-import type { CenterService, Command, Operation } from '../../generated/muster/v1/center.js';
-import { sleep, type Timer } from '../kit/clock.js';
-import { isCode, messageOf, MusterError } from '../kit/errors.js';
-import type { Client } from '../rpc/types.js';
-import type { Io } from './io.js';
-import { hasEnded, type OperationView } from './operation-view.js';
+import type { CenterService, Command, Operation } from '../../../generated/muster/v1/center.js';
+import { sleep, type Timer } from '../../kit/clock.js';
+import { isCode, messageOf, MusterError } from '../../kit/errors.js';
+import type { Client } from '../../rpc/types.js';
+import type { Io } from '../io.js';
+import { hasEnded, type OperationView } from './view.js';
 
 /** How long a center that went away is waited for, while ordering and while following. */
 const ORDER_PATIENCE_MS = 15_000;

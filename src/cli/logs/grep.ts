@@ -1,29 +1,29 @@
 import type { Command } from 'commander';
-import type { AgentService } from '../../generated/muster/v1/agent.js';
+import type { AgentService } from '../../../generated/muster/v1/agent.js';
 import {
   Command as WireCommand,
   SearchCoverage,
   Strategy,
   type SearchLogsRequest,
-} from '../../generated/muster/v1/center.js';
-import type { LogSearch, SearchReport } from '../../generated/muster/v1/types.js';
-import { isCode } from '../kit/errors.js';
-import { SEARCH_CPU_MAX_MS, SEARCH_LINES_DEFAULT } from '../model/log-search.js';
-import type { Client } from '../rpc/types.js';
-import { fromWireSearch } from '../wire/log-search.js';
-import { toDate, toDuration } from '../wire/time.js';
-import { countArgument, durationArgument, sizeArgument, someArgument } from './arguments.js';
-import { withAgent, withCenter } from './connection.js';
-import { isLocal } from './context.js';
-import { Failed, type GlobalOptions, type Io } from './io.js';
-import { batchArgument, fleetOption } from './operation-options.js';
-import { Output, write } from './output.js';
-import { coverageOf, coverageText, isComplete } from './search-coverage.js';
+} from '../../../generated/muster/v1/center.js';
+import type { LogSearch, SearchReport } from '../../../generated/muster/v1/types.js';
+import { isCode } from '../../kit/errors.js';
+import { SEARCH_CPU_MAX_MS, SEARCH_LINES_DEFAULT } from '../../model/log-search.js';
+import type { Client } from '../../rpc/types.js';
+import { fromWireSearch } from '../../wire/log-search.js';
+import { toDate, toDuration } from '../../wire/time.js';
+import { countArgument, durationArgument, sizeArgument, someArgument } from '../arguments.js';
+import { withAgent, withCenter } from '../connection.js';
+import { isLocal } from '../context.js';
+import { Failed, type GlobalOptions, type Io } from '../io.js';
+import { batchArgument, fleetOption } from '../operations/options.js';
+import { Output, write } from '../output.js';
+import { coverageOf, coverageText, isComplete } from './coverage.js';
 import { SearchFollower, type Searched } from './search-following.js';
-import { HitPrinter } from './search-hits.js';
-import { counted, usage } from './queue-text.js';
-import { StatusLine } from './status-line.js';
-import { sinceOf, timeArgument, untilOf, type TypedTime } from './times.js';
+import { HitPrinter } from './hits.js';
+import { counted, usage } from '../queue-text.js';
+import { StatusLine } from '../status-line.js';
+import { sinceOf, timeArgument, untilOf, type TypedTime } from '../times.js';
 
 interface GrepOptions extends GlobalOptions {
   readonly on?: string;

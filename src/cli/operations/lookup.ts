@@ -1,8 +1,8 @@
-import type { CenterService, Operation } from '../../generated/muster/v1/center.js';
-import { isCode, MusterError } from '../kit/errors.js';
-import { didYouMean } from '../kit/suggest.js';
-import type { Client } from '../rpc/types.js';
-import { allPages } from './paging.js';
+import type { CenterService, Operation } from '../../../generated/muster/v1/center.js';
+import { isCode, MusterError } from '../../kit/errors.js';
+import { didYouMean } from '../../kit/suggest.js';
+import type { Client } from '../../rpc/types.js';
+import { allPages } from '../paging.js';
 
 /** Operations named in a message about an id. */
 const NAMED_MAX = 5;

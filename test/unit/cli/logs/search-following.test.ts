@@ -6,14 +6,14 @@ import {
   SearchCoverage,
   SearchLogsRequest,
   SearchLogsResponse,
-} from '../../../generated/muster/v1/center.js';
-import { LogHit, LogSearch, SearchReport } from '../../../generated/muster/v1/types.js';
-import { isComplete } from '../../../src/cli/search-coverage.js';
-import { SearchFollower } from '../../../src/cli/search-following.js';
-import { ManualClock } from '../../../src/kit/clock.js';
-import { MusterError } from '../../../src/kit/errors.js';
-import { fakeIo } from '../../support/io.js';
-import { operation, target } from '../../support/scripted-center.js';
+} from '../../../../generated/muster/v1/center.js';
+import { LogHit, LogSearch, SearchReport } from '../../../../generated/muster/v1/types.js';
+import { isComplete } from '../../../../src/cli/logs/coverage.js';
+import { SearchFollower } from '../../../../src/cli/logs/search-following.js';
+import { ManualClock } from '../../../../src/kit/clock.js';
+import { MusterError } from '../../../../src/kit/errors.js';
+import { fakeIo } from '../../../support/io.js';
+import { operation, target } from '../../../support/scripted-center.js';
 
 const away = (): MusterError => new MusterError('unavailable', 'the center is away');
 const whole: Step = { coverage: SearchCoverage.fromPartial({ machines: 1, machinesComplete: 1 }) };

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import pc from 'picocolors';
-import { LogHit } from '../../generated/muster/v1/types.js';
-import { inertLine } from './inert.js';
-import type { Io } from './io.js';
-import { write, type Output } from './output.js';
+import { LogHit } from '../../../generated/muster/v1/types.js';
+import { inertLine } from '../inert.js';
+import type { Io } from '../io.js';
+import { write, type Output } from '../output.js';
 
 /** Hits remembered as printed, over all machines; a hit beyond may be printed twice after the center went away. */
 const PRINTED_MAX = 200_000;

@@ -1,7 +1,7 @@
-import { Strategy, type Command, type Operation, type OperationCounts } from '../../generated/muster/v1/center.js';
-import { formatDuration, formatSize } from '../kit/durations.js';
-import { fromDuration } from '../wire/time.js';
-import { clockTime, enumWord } from './output.js';
+import { Strategy, type Command, type Operation, type OperationCounts } from '../../../generated/muster/v1/center.js';
+import { formatDuration, formatSize } from '../../kit/durations.js';
+import { fromDuration } from '../../wire/time.js';
+import { clockTime, enumWord } from '../output.js';
 
 /** Operations, targets and commands in words. */
 

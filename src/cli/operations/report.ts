@@ -1,11 +1,11 @@
-import { Command as WireCommand, Operation, type Command } from '../../generated/muster/v1/center.js';
-import { formatDuration } from '../kit/durations.js';
-import type { Io } from './io.js';
-import type { FollowEnd } from './operation-following.js';
-import { countsText, messageText, outcomeText, outputLines, stateOf, titleOf, tookText } from './operation-text.js';
-import { hasEnded, isSettled, type OperationView } from './operation-view.js';
-import type { Output } from './output.js';
-import { counted } from './queue-text.js';
+import { Command as WireCommand, Operation, type Command } from '../../../generated/muster/v1/center.js';
+import { formatDuration } from '../../kit/durations.js';
+import type { Io } from '../io.js';
+import type { FollowEnd } from './following.js';
+import { countsText, messageText, outcomeText, outputLines, stateOf, titleOf, tookText } from './text.js';
+import { hasEnded, isSettled, type OperationView } from './view.js';
+import type { Output } from '../output.js';
+import { counted } from '../queue-text.js';
 
 /** What is said when following is over. */
 

@@ -1,8 +1,8 @@
-import { SearchCoverage, type Command, type SearchGap } from '../../generated/muster/v1/center.js';
-import type { SearchLimit, SearchReport } from '../../generated/muster/v1/types.js';
-import { formatSize } from '../kit/durations.js';
-import { clockTime, enumWord } from './output.js';
-import { counted } from './queue-text.js';
+import { SearchCoverage, type Command, type SearchGap } from '../../../generated/muster/v1/center.js';
+import type { SearchLimit, SearchReport } from '../../../generated/muster/v1/types.js';
+import { formatSize } from '../../kit/durations.js';
+import { clockTime, enumWord } from '../output.js';
+import { counted } from '../queue-text.js';
 
 /** What a search saw, and how that is said. */
 

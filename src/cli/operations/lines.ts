@@ -3,14 +3,14 @@ import {
   Operation,
   type Command,
   type OperationState,
-} from '../../generated/muster/v1/center.js';
-import { sleep } from '../kit/clock.js';
-import type { Io } from './io.js';
-import type { Listener } from './operation-following.js';
-import { messageText, outcomeText, paceText, titleOf } from './operation-text.js';
-import { hasEnded, type OperationView } from './operation-view.js';
-import { clockTime, type Output } from './output.js';
-import { counted } from './queue-text.js';
+} from '../../../generated/muster/v1/center.js';
+import { sleep } from '../../kit/clock.js';
+import type { Io } from '../io.js';
+import type { Listener } from './following.js';
+import { messageText, outcomeText, paceText, titleOf } from './text.js';
+import { hasEnded, type OperationView } from './view.js';
+import { clockTime, type Output } from '../output.js';
+import { counted } from '../queue-text.js';
 
 /** How an operation is shown while it goes on. */
 export interface Progress extends Listener {
