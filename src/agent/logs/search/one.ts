@@ -104,13 +104,10 @@ export class PartSearch {
     descriptor: number,
     wanted: () => boolean,
   ): Promise<{ readonly grep: Grep; readonly chunks: Buffer[] } | undefined> {
-    const from = this.#from;
-    const grep = this.#startGrep({
-      source: descriptor,
-      skipBytes: from,
-      takeBytes: this.#planned.to - from,
-      gzip: false,
-    });
+    const { part, to } = this.#planned;
+    // It may grow meanwhile: what is behind the end it had is left out where it is printed.
+    const takeBytes = to < (part.bytes?.size ?? to) ? to - this.#from : undefined;
+    const grep = this.#startGrep({ source: descriptor, skipBytes: this.#from, takeBytes, gzip: false });
     const chunks: Buffer[] = [];
     let bytes = 0;
     const limit = this.#killWhenWanted(grep, wanted);
@@ -135,6 +132,11 @@ export class PartSearch {
     return () => {
       timer?.cancel();
     };
+  }
+
+  /** Where what is searched ends in what grep reads. */
+  get #end(): number {
+    return this.#planned.part.bytes ? this.#planned.to : Infinity;
   }
 
   get #markLines(): number {
@@ -180,6 +182,7 @@ export class PartSearch {
   /** False: there are as many as asked for. */
   async #take(printed: PrintedLine, linesBefore: number): Promise<boolean> {
     const offset = printed.offset + this.#from;
+    if (offset >= this.#end) return true;
     this.#reached = offset;
     if (!(await this.#filter.keeps(printed, offset))) return true;
     const { service, releaseAt, progress } = this.#context;
