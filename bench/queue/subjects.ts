@@ -48,7 +48,7 @@ export const SUBJECTS: readonly Subject[] = [
     variant: '',
     role: 'shown',
     inFlight: 8192,
-    scenarios: ['publish'],
+    scenarios: ['publish', 'fanout'],
   },
   {
     name: 'Redis Streams',

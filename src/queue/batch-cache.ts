@@ -1,4 +1,5 @@
 import type { BatchView } from './batch.js';
+import { SHARED_BYTES_MAX, SharedReads } from './shared-reads.js';
 
 /** Messages of the newest batches kept in memory for live subscribers, over all topics, bytes. The oldest go first. */
 export const CACHE_BYTES_MAX = 16 * 1024 * 1024;
@@ -59,6 +60,8 @@ class Tail {
 
 /** A bounded memory of what was published last: whoever keeps up reads nothing from the disk. */
 export class BatchCache {
+  /** What was read from the disk because it is not kept here any more. */
+  readonly reads: SharedReads;
   readonly #bytesMax: number;
   #bytes = 0;
   /** Of all topics, the oldest first. */
@@ -67,6 +70,7 @@ export class BatchCache {
 
   constructor(bytesMax = CACHE_BYTES_MAX) {
     this.#bytesMax = bytesMax;
+    this.reads = new SharedReads(Math.min(bytesMax, SHARED_BYTES_MAX));
   }
 
   /** A place for one more topic. */

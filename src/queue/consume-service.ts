@@ -14,7 +14,8 @@ import type { CallContext, Duplex, Handlers } from '../rpc/types.js';
 import { fromDuration, toDate } from '../wire/time.js';
 import type { Broker } from './broker.js';
 import { SettledNotices, StreamConsumer } from './consumer.js';
-import type { Delivery } from './delivery.js';
+import { serializeDeliveries } from './delivery-frame.js';
+import type { Delivery, Frame } from './delivery.js';
 import { subscriptionToUse } from './entrance.js';
 import type { Pulls, LeaseOrder, PulledRun } from './pulls.js';
 import type { Credit } from './subscription/types.js';
@@ -33,10 +34,17 @@ import {
 } from './wire.js';
 
 export const CONSUME_METHODS = {
-  subscribe: rawResponses(QueueService.subscribe),
+  subscribe: { ...rawResponses(QueueService.subscribe), responseSerialize: serialized },
   pull: QueueService.pull,
   settle: QueueService.settle,
 };
+
+/** What is sent to a consumer: deliveries, or something else that is encoded. */
+type Outgoing = Frame | Buffer;
+
+function serialized(outgoing: Outgoing): Buffer {
+  return Buffer.isBuffer(outgoing) ? outgoing : serializeDeliveries(outgoing.firstDelivery, outgoing.runs);
+}
 
 const CONSUMER_CHARACTERS_MAX = 128;
 const PULL_MESSAGES_MAX = 1000;
@@ -110,7 +118,7 @@ function fromSettleRequest({ acks, nacks, extends: extended }: SettleRequest): r
 /** One consumer's stream. Only one that ends without a word counts as failed attempts of what it had. */
 async function subscribe(
   broker: Broker,
-  stream: Duplex<Buffer, SubscribeRequest>,
+  stream: Duplex<Outgoing, SubscribeRequest>,
   context: CallContext,
 ): Promise<void> {
   const frames = stream[Symbol.asyncIterator]();
@@ -156,7 +164,7 @@ class ConsumerSession {
   /** Never resolves; rejects when the stream cannot go on. */
   readonly failed: Promise<never>;
   readonly #delivery: Delivery;
-  readonly #stream: Duplex<Buffer, SubscribeRequest>;
+  readonly #stream: Duplex<Outgoing, SubscribeRequest>;
   readonly #notices: SettledNotices;
   readonly #id: number;
   #credit: Credit;
@@ -165,7 +173,7 @@ class ConsumerSession {
 
   constructor(
     delivery: Delivery,
-    stream: Duplex<Buffer, SubscribeRequest>,
+    stream: Duplex<Outgoing, SubscribeRequest>,
     { name, credit }: { name: string; credit: Credit },
   ) {
     this.#delivery = delivery;

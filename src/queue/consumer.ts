@@ -5,8 +5,8 @@ import type { Failure } from './subscription/types.js';
 /** Frames handed to the stream of a consumer and not yet taken by its connection. At it nothing more is granted to this consumer; others go on. */
 const FRAMES_WAITING_MAX = 4;
 
-/** Sends an encoded frame; resolves when there is room for more. */
-export type SendFrame = (frame: Buffer) => Promise<void>;
+/** Sends a frame; resolves when there is room for more. */
+export type SendFrame = (frame: Frame) => Promise<void>;
 
 /** What a consumer's stream says of settling. */
 export interface SettledNotice {
@@ -32,7 +32,7 @@ export class StreamConsumer implements Sink {
 
   deliver(frame: Frame): boolean {
     this.#waiting += 1;
-    this.#send(frame.encode()).then(this.#sent, this.#onEnd);
+    this.#send(frame).then(this.#sent, this.#onEnd);
     this.#full = this.#waiting >= FRAMES_WAITING_MAX;
     return !this.#full;
   }

@@ -52,15 +52,60 @@ function writeRun(writer: FieldWriter, { run, seconds, nanos, timestampBytes, by
   writer.number(RUN.attempt, run.attempt);
 }
 
+/** Below this it costs more to leave a frame to the transport than to copy it once more. */
+const WRITTEN_LATER_MIN_BYTES = 8 * 1024;
+
+/** An encoded SubscribeResponse, not yet written. */
+class SizedFrame {
+  readonly bytes: number;
+  readonly #body: number;
+  readonly #firstDelivery: number;
+  readonly #runs: readonly SizedRun[];
+
+  constructor(firstDelivery: number, runs: readonly FramedRun[]) {
+    this.#firstDelivery = firstDelivery;
+    this.#runs = runs.map(sized);
+    let body = numberFieldBytes(firstDelivery);
+    for (const { run, bytes } of this.#runs) body += run.messages.length + 1 + varintBytes(bytes) + bytes;
+    this.#body = body;
+    this.bytes = 1 + varintBytes(body) + body;
+  }
+
+  writeTo(target: Buffer, at: number): void {
+    const writer = new FieldWriter(target);
+    writer.at = at;
+    writer.length(DELIVERIES, this.#body);
+    for (const { run } of this.#runs) writer.copy(run.messages);
+    writer.number(FIRST_DELIVERY, this.#firstDelivery);
+    for (const run of this.#runs) writeRun(writer, run);
+  }
+
+  encode(): Buffer {
+    const target = Buffer.allocUnsafe(this.bytes);
+    this.writeTo(target, 0);
+    return target;
+  }
+}
+
 /** The encoded SubscribeResponse. */
 export function encodeDeliveries(firstDelivery: number, runs: readonly FramedRun[]): Buffer {
-  const sizes = runs.map(sized);
-  let body = numberFieldBytes(firstDelivery);
-  for (const { run, bytes } of sizes) body += run.messages.length + 1 + varintBytes(bytes) + bytes;
-  const writer = new FieldWriter(Buffer.allocUnsafe(1 + varintBytes(body) + body));
-  writer.length(DELIVERIES, body);
-  for (const { messages } of runs) writer.copy(messages);
-  writer.number(FIRST_DELIVERY, firstDelivery);
-  for (const run of sizes) writeRun(writer, run);
-  return writer.bytes;
+  return new SizedFrame(firstDelivery, runs).encode();
+}
+
+/**
+ * The same for the transport, as what its serializer answers with. grpc-js makes a buffer of `byteLength` bytes and five more and lets copy() fill
+ * it: a large frame is written there, once, and not before it is its turn; meanwhile it is what lies in memory anyway. Good for nothing else.
+ */
+export function serializeDeliveries(firstDelivery: number, runs: readonly FramedRun[]): Buffer {
+  const frame = new SizedFrame(firstDelivery, runs);
+  if (frame.bytes < WRITTEN_LATER_MIN_BYTES) return frame.encode();
+  return Object.defineProperties(Buffer.alloc(0), {
+    byteLength: { value: frame.bytes },
+    copy: {
+      value: (target: Buffer, at: number): number => {
+        frame.writeTo(target, at);
+        return frame.bytes;
+      },
+    },
+  });
 }

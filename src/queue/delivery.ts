@@ -2,7 +2,7 @@ import type { Clock, Timer } from '../kit/clock.js';
 import { isCode, MusterError, messageOf } from '../kit/errors.js';
 import type { Logger } from '../kit/logger.js';
 import { BatchView } from './batch.js';
-import { encodeDeliveries, type FramedRun } from './delivery-frame.js';
+import type { FramedRun } from './delivery-frame.js';
 import type { GroupCommit } from './group-commit.js';
 import type { DeadLetterRecord, LoadedSubscription, QueueLog, SubscriptionRecord } from './log/port.js';
 import { RateMeter } from './rate.js';
@@ -21,8 +21,6 @@ import type {
 } from './subscription/types.js';
 import type { Subscriber, Topic } from './topic.js';
 
-/** Read ahead of what a consumer takes next, bytes. */
-const READ_BYTES = 512 * 1024;
 /** Before a disk that could not be read is asked again. */
 const READ_RETRY_MS = 1000;
 const NO_CREDIT: Credit = { maxMessages: 0, maxBytes: 0 };
@@ -30,7 +28,7 @@ const NO_CREDIT: Credit = { maxMessages: 0, maxBytes: 0 };
 /** A consumer's way out. */
 export interface Sink {
   readonly name: string;
-  /** Takes one encoded frame; never waits. Says false when it has enough for now: resume() it then. */
+  /** Takes one frame; never waits. Says false when it has enough for now: resume() it then. */
   deliver(frame: Frame): boolean;
   /** The subscription is gone or the server gives up: no more will come. */
   end(reason: MusterError): void;
@@ -40,7 +38,6 @@ export interface Sink {
 export interface Frame {
   readonly firstDelivery: number;
   readonly runs: readonly FramedRun[];
-  encode(): Buffer;
 }
 
 /** A consumer that is attached. */
@@ -332,9 +329,7 @@ export class Delivery implements Subscriber {
     if (!consumer) throw new MusterError('internal', `consumer ${grant.consumer} is not attached`);
     const runs = grant.runs.map(framed);
     for (const { count } of runs) this.delivered.add(count);
-    const { firstDelivery } = grant;
-    const more = consumer.sink.deliver({ firstDelivery, runs, encode: () => encodeDeliveries(firstDelivery, runs) });
-    if (more) return;
+    if (consumer.sink.deliver({ firstDelivery: grant.firstDelivery, runs })) return;
     consumer.held = true;
     this.#state.setCredit(consumer.id, NO_CREDIT);
   }
@@ -349,7 +344,7 @@ export class Delivery implements Subscriber {
   }
 
   async #read(sequence: number): Promise<BatchView | undefined> {
-    this.#ahead = await this.topic.read(sequence, READ_BYTES);
+    this.#ahead = await this.topic.readAhead(sequence);
     const found = this.#aheadAt(sequence);
     if (found || this.#closed || sequence < this.topic.head || sequence >= this.topic.next) return found;
     throw new MusterError('data_loss', `message ${sequence} of topic ${this.topic.record.name} is missing`, {

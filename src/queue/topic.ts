@@ -18,6 +18,8 @@ const GROUP_BYTES_MAX = 4 * 1024 * 1024;
 const DUE_MAX = 1000;
 /** Read at once while looking for what to drop. */
 const READ_BYTES = 1024 * 1024;
+/** Read ahead of what a consumer takes next. */
+const READ_AHEAD_BYTES = 512 * 1024;
 const FULL_RETRY_AFTER_MS = 1000;
 
 /** A stream's claim on a producer's name. */
@@ -103,6 +105,7 @@ export class Topic implements Contributor {
     this.#head = new TopicHead(loaded.record.id, { head: loaded.head, offset: loaded.headOffset }, (head) => {
       for (const subscriber of this.subscribers) subscriber.dropBelow(head);
       this.#recent.dropBelow(head);
+      parts.cache.reads.dropBelow(this.id, head);
     });
     this.#tail = { next: loaded.next, offset: loaded.nextOffset };
     this.#newestMs = loaded.newestMs;
@@ -178,6 +181,12 @@ export class Topic implements Contributor {
     return stored.map((batch) => new BatchView(batch));
   }
 
+  /** The same for a subscription that reads ahead: those at about the same place share what is read. @throws data_loss, unavailable */
+  readAhead(sequence: number): Promise<readonly BatchView[]> {
+    const read = (): Promise<readonly BatchView[]> => this.read(sequence, READ_AHEAD_BYTES);
+    return this.subscribers.size > 1 ? this.#parts.cache.reads.read(this.id, sequence, read) : read();
+  }
+
   /** Lets delayed messages that are due enter. */
   async admitDue(): Promise<void> {
     this.#dueWanted = true;
@@ -222,6 +231,7 @@ export class Topic implements Contributor {
   /** The topic was deleted: what is not stored yet is refused. */
   close(reason: MusterError): void {
     this.#closed = reason;
+    this.#parts.cache.reads.dropBelow(this.id, Infinity);
     this.#gone.abort(reason);
   }
 

@@ -6,7 +6,8 @@ import type { Frame } from '../../../src/queue/delivery.js';
 import { turns } from '../../support/queue-parts.js';
 
 function frame(text: string): Frame {
-  return { firstDelivery: 1, runs: [], encode: () => Buffer.from(text) };
+  const run = { firstSequence: 1, count: 1, attempt: 1, publishedMs: 0, messages: Buffer.from(text) };
+  return { firstDelivery: 1, runs: [run] };
 }
 
 /** A promise to be kept or broken by hand. */
@@ -35,8 +36,8 @@ describe('the stream of a consumer', () => {
     const texts: string[] = [];
     const events: unknown[] = [];
     const consumer = new StreamConsumer('c', {
-      send: (bytes) => {
-        texts.push(bytes.toString());
+      send: ({ runs }) => {
+        texts.push(runs.map(({ messages }) => messages.toString()).join());
         const one = promised();
         sent.push(one);
         return one.promise;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { SubscribeResponse } from '../../../generated/muster/v1/queue.js';
-import { encodeDeliveries } from '../../../src/queue/delivery-frame.js';
+import { encodeDeliveries, serializeDeliveries } from '../../../src/queue/delivery-frame.js';
 import { fieldsOf, message } from '../../support/queue-parts.js';
 
 const anyRun = fc.record({
@@ -54,5 +54,17 @@ describe('a frame of deliveries', () => {
         );
       }),
     );
+  });
+
+  it('writes itself behind what the transport puts before it, large or small', () => {
+    for (const length of [10, 100_000]) {
+      const messages = fieldsOf('x'.repeat(length), 'y');
+      const runs = [{ firstSequence: 7, count: 2, attempt: 1, publishedMs: 1000, messages }];
+      const expected = encodeDeliveries(3, runs);
+      const serialized = serializeDeliveries(3, runs);
+      const target = Buffer.alloc(serialized.byteLength + 5);
+      serialized.copy(target, 5);
+      assert.deepEqual(target, Buffer.concat([Buffer.alloc(5), expected]));
+    }
   });
 });

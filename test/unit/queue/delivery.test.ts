@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SubscribeResponse } from '../../../generated/muster/v1/queue.js';
+import { encodeDeliveries } from '../../../src/queue/delivery-frame.js';
 import { MusterError } from '../../../src/kit/errors.js';
 import type { WantedSettings } from '../../../src/queue/subscription/settings.js';
 import {
@@ -34,7 +35,7 @@ describe('delivering', () => {
     assert.deepEqual(sink.payloads, ['a', 'b', 'c']);
     const frame = sink.frames.at(-1);
     assert.ok(frame);
-    const { frame: decoded } = SubscribeResponse.decode(frame.encode());
+    const { frame: decoded } = SubscribeResponse.decode(encodeDeliveries(frame.firstDelivery, frame.runs));
     assert.ok(decoded?.$case === 'deliveries');
     assert.equal(decoded.value.firstDelivery, 3);
     assert.deepEqual(
