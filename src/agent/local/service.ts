@@ -23,7 +23,7 @@ import { toWireQueue } from '../queues/wire.js';
 import type { LocalApi } from './api.js';
 import type { ServiceCertificates } from './certificates.js';
 import { surroundingsOf, type FactsSource } from './facts.js';
-import { searchLocalLogs, type LocalSearchOptions } from './searching.js';
+import { searchLocalLogs, type LocalSearchOptions } from './search-service.js';
 import { toLocalInstance } from './wire.js';
 
 export interface LocalServiceOptions extends LocalSearchOptions {

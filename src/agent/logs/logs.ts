@@ -238,11 +238,11 @@ export class Logs {
     // Where it fails, this holds until it is finished or undone, and the next rotation begins.
     this.#copied.set(key, rotatedName(place.name, number));
     const cut = await rotate(this.#tools, place, { number, anyLine, bytesMax }, (work) =>
-      this.#exclusive.run(key, async () => {
-        const done = await work();
-        if (done) this.#cutDone(key, done);
-        return done;
-      }),
+      this.#exclusive.run(key, () =>
+        work((done) => {
+          this.#cutDone(key, done);
+        }),
+      ),
     );
     this.#copied.delete(key);
     if (!cut) return false;

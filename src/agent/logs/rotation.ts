@@ -29,6 +29,9 @@ export interface Cut {
   readonly begin: number;
 }
 
+/** Called as soon as the front is cut, whatever fails after that: followers of the file must not miss it. */
+export type TellCut = (cut: Cut) => void;
+
 export interface RotationTools {
   readonly clock: Clock;
   readonly journal: Journal;
@@ -56,7 +59,7 @@ export async function rotate(
   tools: RotationTools,
   place: LogPlace,
   order: { readonly number: number; readonly anyLine: boolean; readonly bytesMax: number },
-  exclusive: (work: () => Promise<Cut | undefined>) => Promise<Cut | undefined>,
+  exclusive: (work: (tell: TellCut) => Promise<Cut | undefined>) => Promise<Cut | undefined>,
 ): Promise<Cut | undefined> {
   return inParent(place.root, place.name, async (parent, base) => {
     const live = await openRegular(parent, base, O_RDWR);
@@ -81,8 +84,9 @@ export async function rotate(
       await copyOut(parent, live, entry);
       await tools.journal.write({ ...entry, step: 'cut' });
       await lockAgainstCuts(tools.clock, live, 0);
-      const cut = await exclusive(async () => {
+      const cut = await exclusive(async (tell) => {
         const done = await finishCut(tools, parent, live, { ...entry, step: 'cut' });
+        if (done) tell(done);
         await remember(tools, parent, entry);
         return done;
       });
@@ -94,34 +98,32 @@ export async function rotate(
   });
 }
 
-/** Carries an interrupted rotation to one end or the other. @returns what was cut now */
-export async function recover(tools: RotationTools, entry: RotationEntry): Promise<Cut | undefined> {
-  let cut: Cut | undefined;
+/** Carries an interrupted rotation to one end or the other, and tells what was cut now. */
+export async function recover(tools: RotationTools, entry: RotationEntry, tell: TellCut): Promise<void> {
   try {
-    cut = await inParent(entry.root, entry.name, (parent) =>
-      entry.step === 'copy' ? undo(parent, entry) : finish(tools, parent, entry),
+    await inParent(entry.root, entry.name, (parent) =>
+      entry.step === 'copy' ? undo(parent, entry) : finish(tools, parent, entry, tell),
     );
   } catch (error) {
     // The service took its file away: what was copied is all there is.
     if (errnoOf(error) !== 'ENOENT') throw error;
   }
   await tools.journal.clear(entry);
-  return cut;
 }
 
-async function undo(parent: FileHandle, { target }: RotationEntry): Promise<undefined> {
+async function undo(parent: FileHandle, { target }: RotationEntry): Promise<void> {
   await rm(pathIn(parent, unfinishedName(target)), { force: true });
   await rm(pathIn(parent, target), { force: true });
 }
 
-async function finish(tools: RotationTools, parent: FileHandle, entry: RotationEntry): Promise<Cut | undefined> {
+async function finish(tools: RotationTools, parent: FileHandle, entry: RotationEntry, tell: TellCut): Promise<void> {
   const live = await openRegular(parent, entry.base, O_RDWR);
   try {
     const same = (await live.stat()).ino === entry.inode;
     await lockAgainstCuts(tools.clock, live, EARLIER_CUT_MAX_MS);
     const cut = same ? await finishCut(tools, parent, live, entry) : undefined;
+    if (cut) tell(cut);
     if (same || (await sizeOf(parent, entry.target)) !== undefined) await remember(tools, parent, entry);
-    return cut;
   } finally {
     await live.close();
   }

@@ -90,10 +90,12 @@ export class Unfinished {
     try {
       const entry = await tools.journal.read(place);
       if (!entry) return true;
-      await exclusive.run(keyOf(place), async () => {
-        const cut = await recover(tools, entry);
-        if (cut) onCut(keyOf(place), cut);
-      });
+      const key = keyOf(place);
+      await exclusive.run(key, () =>
+        recover(tools, entry, (cut) => {
+          onCut(key, cut);
+        }),
+      );
       return true;
     } catch (error) {
       this.say(place, 'an interrupted rotation of a log could not be finished; it is tried again', error);

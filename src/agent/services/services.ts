@@ -172,7 +172,6 @@ export class Services implements ServiceControl {
     return this.#supervisor(service).reportHealth(health, output);
   }
 
-   
   async lastOutput(service: string): Promise<readonly string[]> {
     return this.#supervisor(service).lastLines();
   }

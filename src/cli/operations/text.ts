@@ -116,8 +116,10 @@ const OUTPUT_LINES_SHOWN = 10;
 /** The last lines a failed target printed; empty where there are none, or its message holds them. */
 export function outputLines({ output, message }: Pick<Command, 'output' | 'message'>): string[] {
   const text = output.trimEnd();
-  if (text === '' || message.includes(text)) return [];
   const lines = text.split('\n');
+  // What the message tells already is not told again.
+  const said = new Set(message.split('\n').map((line) => line.trim()));
+  if (text === '' || lines.every((line) => said.has(line.trim()))) return [];
   const cut = lines.length - OUTPUT_LINES_SHOWN;
   return [...(cut > 0 ? [`(${cut} lines before)`] : []), ...lines.slice(-OUTPUT_LINES_SHOWN)];
 }
