@@ -159,6 +159,38 @@ describe('operations', () => {
     assert.deepEqual(host.outcomes(next.record.id), ['a CANCELLED', 'b SUCCEEDED']);
   });
 
+  it('of a center that was restarted say of what was sent that nobody knows, until its agent is back', async (t) => {
+    const host = await OperationsHost.start(t, ['a']);
+    const { record } = await host.operations.start(host.wish());
+    await host.rest();
+    host.stop();
+    const next = await OperationsHost.start(t, ['a'], host);
+    assert.deepEqual(next.outcomes(record.id), ['a UNKNOWN']);
+    await next.report('a', 'SUCCEEDED');
+    assert.equal(next.stateOf(record.id), 'SUCCEEDED');
+  });
+
+  it('that are paused while a large batch is being ordered leave the rest of it', async (t) => {
+    const machines = Array.from({ length: 700 }, (_, index) => `m-${index}`);
+    const host = await OperationsHost.start(t, machines);
+    const write = host.store.write.bind(host.store);
+    let writes = 0;
+    host.store.write = (mutations) => {
+      writes += 1;
+      const [first] = host.operations.ledger.open();
+      if (writes === 50 && first) void host.operations.pause(first.id, 'ann');
+      return write(mutations);
+    };
+    const { record } = await host.operations.start(host.wish({ strategy: { batch: '100%' } }));
+    await host.rest();
+    assert.equal(host.stateOf(record.id), 'PAUSED');
+    const { length } = host.orders;
+    assert.ok(length > 0 && length < 700, `${length} were ordered`);
+    await host.operations.unpause(record.id);
+    await host.rest();
+    assert.equal(host.orders.length, 700);
+  });
+
   it('bake on over a restart of the center, and wait for a canary that is not back yet', async (t) => {
     const host = await OperationsHost.start(t, ['a', 'b']);
     const { record } = await host.operations.start(host.wish({ strategy: { canary: 1, bakeMs: 60_000 } }));
@@ -169,6 +201,7 @@ describe('operations', () => {
     await host.rest();
     const next = await OperationsHost.start(t, ['a', 'b'], host);
     next.connected.clear();
+    next.operations.poke();
     await next.rest(PATIENCE_MS - 1000);
     assert.equal(next.stateOf(record.id), 'RUNNING', 'a canary that is not back yet is not ill');
     await next.find('a');
