@@ -42,15 +42,20 @@ export class Execution {
     this.#signal = signal;
   }
 
-  /** Carries an operation on that has started, until it has ended. */
-  drive(id: string): void {
+  /**
+   * Carries an operation on that has started, until it has ended. One that is taken up again at a start of the center gives its machines
+   * time to come back before their time to wait counts.
+   */
+  drive(id: string, takenUp = false): void {
     if (this.#driven.has(id)) return;
-    const { clock, logger } = this.#options;
+    const { clock, logger, patienceMs } = this.#options;
     const times = new SteadyTimes(clock);
+    const backByMs = takenUp ? times.now() + patienceMs() : 0;
     const away = new Map<string, number>();
     const driver = new Driver({
       rollout: () => this.#rollout(id, times, away),
-      take: (step) => this.#take(id, step, times),
+      take: (step) =>
+        this.#take(id, step.kind === 'queue' ? { ...step, untilMs: Math.max(step.untilMs, backByMs) } : step, times),
       now: () => times.now(),
       clock,
       logger,

@@ -90,7 +90,7 @@ export class Operations {
     const end = (id: string): Promise<void> => this.#end(id);
     this.#execution = new Execution({ ...this.#options, ledger: this.ledger, end }, signal);
     for (const { id, service, startedMs } of this.ledger.open()) {
-      if (startedMs !== undefined) this.#execution.drive(id);
+      if (startedMs !== undefined) this.#execution.drive(id, true);
       else this.#letNext(service);
     }
     await aborted(signal);

@@ -170,6 +170,22 @@ describe('operations', () => {
     assert.equal(next.stateOf(record.id), 'SUCCEEDED');
   });
 
+  it('of a center that was restarted give machines time to come back before their time to wait counts', async (t) => {
+    const host = await OperationsHost.start(t, ['a', 'b']);
+    const { record } = await host.operations.start(host.wish({ strategy: { batch: '1', queueForMs: 1000 } }));
+    await host.rest();
+    await host.operations.pause(record.id, 'ann');
+    await host.report('a', 'SUCCEEDED');
+    host.stop();
+    const next = await OperationsHost.start(t, ['a', 'b'], host);
+    next.connected.clear();
+    await next.operations.unpause(record.id);
+    await next.rest(PATIENCE_MS - 1000);
+    assert.deepEqual(next.outcomes(record.id), ['a SUCCEEDED', 'b QUEUED']);
+    await next.find('b');
+    assert.deepEqual(next.outcomes(record.id), ['a SUCCEEDED', 'b DELIVERED']);
+  });
+
   it('that are paused while a large batch is being ordered leave the rest of it', async (t) => {
     const machines = Array.from({ length: 700 }, (_, index) => `m-${index}`);
     const host = await OperationsHost.start(t, machines);
