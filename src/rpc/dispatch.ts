@@ -318,6 +318,7 @@ function requests(
     explain: (error) => (signal.aborted ? (signal.reason as unknown) : error),
     check: wellFormed,
     beforeEnd: () => sleep(systemClock, RESET_GRACE_MS, signal),
+    answersFailure: true,
   });
 }
 

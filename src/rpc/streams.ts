@@ -72,13 +72,22 @@ export interface Receiving {
   readonly check?: (message: unknown) => unknown;
   /** Comes between the last message and the end of the loop. */
   readonly beforeEnd?: () => Promise<void>;
+  /** Its owner answers the failure over the same stream, behind what was sent before: the stream is left to end by that. */
+  readonly answersFailure?: boolean;
+}
+
+/** What the reader is told. */
+function failed(source: Readable, { explain, answersFailure = false }: Receiving, failure: unknown): unknown {
+  if (!answersFailure) source.destroy();
+  return explain(failure);
 }
 
 /**
  * The messages of a stream, read one by one: what is not asked for stays with the peer. Leaving the loop early does not destroy the stream.
  * One generator that reads by itself, where Readable.iterator() would stand behind another: streams are many, live long and mostly wait.
  */
-export async function* receive(source: Readable, { explain, check, beforeEnd }: Receiving): AsyncGenerator {
+export async function* receive(source: Readable, receiving: Receiving): AsyncGenerator {
+  const { check, beforeEnd } = receiving;
   let wake = (): void => undefined;
   // The first word on how it ended counts; what has arrived before is read all the same.
   let ending: { readonly failure?: unknown } | undefined;
@@ -113,10 +122,7 @@ export async function* receive(source: Readable, { explain, check, beforeEnd }: 
   } finally {
     source.off('readable', onReadable).off('end', onEnd).off('error', onError).off('close', onClose);
   }
-  if ('failure' in ending) {
-    source.destroy();
-    throw explain(ending.failure);
-  }
+  if ('failure' in ending) throw failed(source, receiving, ending.failure);
   await beforeEnd?.();
 }
 

@@ -28,6 +28,17 @@ const WINDOW_BYTES = 8 * 1024 * 1024;
 /** The agent is not asked again sooner: many streams may come back at once. */
 const ASK_AGAIN_MS = 5_000;
 
+/**
+ * Publishing and consuming go over connections of their own. Node.js does not read from an HTTP/2 connection while a write to it waits: with
+ * batches going one way and deliveries the other, both ends could wait for each other for ever.
+ */
+export type Use = 'publish' | 'consume';
+
+interface Open {
+  readonly address: string;
+  readonly channels: Readonly<Record<Use, Channel>>;
+}
+
 /** Finds the queue and connects to it, again when it has moved. */
 export class QueueConnection {
   readonly #options: ConnectionOptions;
@@ -35,8 +46,8 @@ export class QueueConnection {
   readonly #stop = new AbortController();
   #identity: Promise<IdentitySource> | undefined;
   #found: { readonly address: string; readonly askedMs: number } | undefined;
-  #open: { readonly address: string; readonly channel: Channel } | undefined;
-  #connecting: Promise<Channel> | undefined;
+  #open: Open | undefined;
+  #connecting: Promise<Open> | undefined;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
@@ -47,38 +58,44 @@ export class QueueConnection {
   }
 
   /**
-   * The channel to the queue.
+   * The channel to the queue. Nothing is connected before it is used.
    * @throws not_found where none is known, precondition where it is not clear which or nothing proves who we are; unavailable; cancelled
    */
-  channel(): Promise<Channel> {
+  async channel(use: Use): Promise<Channel> {
     this.#connecting ??= this.#connect().finally(() => {
       this.#connecting = undefined;
     });
-    return this.#connecting;
+    const { channels } = await this.#connecting;
+    return channels[use];
   }
 
   close(): void {
     this.#stop.abort(stopped('the connection to the queue'));
-    this.#open?.channel.close();
+    this.#closeOpen();
     this.#agent?.close();
   }
 
-  async #connect(): Promise<Channel> {
+  #closeOpen(): void {
+    for (const channel of Object.values(this.#open?.channels ?? {})) channel.close();
+  }
+
+  async #connect(): Promise<Open> {
     this.#stop.signal.throwIfAborted();
     const address = this.#options.address ?? (await this.#find());
-    if (this.#open?.address === address) return this.#open.channel;
+    if (this.#open?.address === address) return this.#open;
     const local = address.startsWith('unix:');
-    const channel = openChannel({
+    const options = {
       address,
       peer: 'the queue',
       windowBytes: WINDOW_BYTES,
       clock: this.#options.clock,
-      ...(local ? {} : { tls: { identity: await this.#proof(), expect: 'queue' } }),
-    });
+      ...(local ? {} : { tls: { identity: await this.#proof(), expect: 'queue' as const } }),
+    };
+    const channels = { publish: openChannel(options), consume: openChannel(options) };
     this.#stop.signal.throwIfAborted();
-    this.#open?.channel.close();
-    this.#open = { address, channel };
-    return channel;
+    this.#closeOpen();
+    this.#open = { address, channels };
+    return this.#open;
   }
 
   /** The queue's address as the agent knows it; the last one known where the agent does not answer. */

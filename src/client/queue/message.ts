@@ -122,6 +122,9 @@ function attributesBytes(attributes: Readonly<Record<string, string>>): number {
   let bytes = 0;
   for (const name of Object.keys(attributes)) {
     const value: unknown = attributes[name];
+    // Whoever reads it into an object would change that object's prototype, or lose it.
+    if (name === '__proto__')
+      throw notValid(`attributes.${name}`, value, "choose another name, this one is JavaScript's own");
     if (typeof value !== 'string') throw notValid(`attributes.${name}`, value, 'give text');
     const entry = entryBytes(name, value);
     bytes += 1 + varintBytes(entry) + entry;

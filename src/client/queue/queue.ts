@@ -3,7 +3,7 @@ import { MusterError } from '../../kit/errors.js';
 import { systemRandom } from '../../kit/random.js';
 import type { IdentitySource } from '../../rpc/identity.js';
 import { agentAddress, queueAddress } from '../agent-address.js';
-import { QueueConnection } from './connection.js';
+import { QueueConnection, type Use } from './connection.js';
 import type { Content } from './message.js';
 import { Publisher, type PublisherOptions } from './publisher.js';
 import type { Receipt } from './receipts.js';
@@ -96,7 +96,7 @@ export class Queue {
   publisher(topic: string, options: PublisherOptions = {}): Publisher {
     this.#assertOpen();
     assertName('topic', topic);
-    return this.#kept(new Publisher(topic, options, this.#parts()));
+    return this.#kept(new Publisher(topic, options, this.#parts('publish')));
   }
 
   /**
@@ -107,7 +107,7 @@ export class Queue {
     this.#assertOpen();
     assertName('topic', topic);
     assertName('subscription', subscription);
-    return this.#kept(new MessageSubscriber({ topic, subscription }, options, this.#parts()));
+    return this.#kept(new MessageSubscriber({ topic, subscription }, options, this.#parts('consume')));
   }
 
   /** The messages of a subscription in the frames they come in, for volume. @throws invalid */
@@ -115,7 +115,7 @@ export class Queue {
     this.#assertOpen();
     assertName('topic', topic);
     assertName('subscription', subscription);
-    return this.#kept(new BatchSubscriber({ topic, subscription }, options, this.#parts()));
+    return this.#kept(new BatchSubscriber({ topic, subscription }, options, this.#parts('consume')));
   }
 
   /**
@@ -148,8 +148,8 @@ export class Queue {
     return publisher;
   }
 
-  #parts(): ConstructorParameters<typeof Publisher>[2] {
-    return { channel: () => this.#connection.channel(), clock: systemClock, random: systemRandom };
+  #parts(use: Use): ConstructorParameters<typeof Publisher>[2] {
+    return { channel: () => this.#connection.channel(use), clock: systemClock, random: systemRandom };
   }
 
   #kept<T extends { close(): Promise<void>; readonly closed: Promise<void> }>(one: T): T {

@@ -110,6 +110,7 @@ describe('an encoded batch', () => {
       [{ payload: 'a', attributes: { a: 1 } }, 'attributes.a'],
       [{ payload: 'a', attributes: { a: undefined } }, 'attributes.a'],
       [{ payload: 'a', attributes: 'a=1' }, 'attributes'],
+      [{ payload: 'a', attributes: { ['__proto__']: 'x' } }, 'attributes.__proto__'],
       [{ payload: 'a', key: 7 }, 'key'],
       [{ payload: 'a', dedupeId: null }, 'dedupeId'],
       [{ payload: 'a', deliverAfterMs: '5' }, 'deliverAfterMs'],
