@@ -1,5 +1,4 @@
 import { Message } from '../../../generated/muster/v1/queue.js';
-import { FieldReader } from '../../rpc/framing.js';
 import type { HeldFrame } from './held-frame.js';
 import type { NackOptions } from './settler.js';
 
@@ -20,7 +19,7 @@ export class Delivery {
   constructor(held: HeldFrame, index: number) {
     this.#held = held;
     this.#index = index;
-    const reader = new FieldReader(held.frame.message(index));
+    const reader = held.frame.fields(index);
     let payload: Buffer | undefined;
     let more = false;
     while (reader.next()) {

@@ -54,6 +54,11 @@ export class ReceivedFrame {
     return this.#bytes.subarray(this.#places[index * 2], this.#places[index * 2 + 1]);
   }
 
+  /** Reads the fields of the encoded message at `index`. */
+  fields(index: number): FieldReader {
+    return new FieldReader(this.#bytes, this.#places[index * 2], this.#places[index * 2 + 1]);
+  }
+
   /** The run the message at `index` belongs to, and its sequence. */
   place(index: number): { readonly run: Run; readonly sequence: number } {
     const placed = this.#runs.findLast((one) => one.index <= index);
