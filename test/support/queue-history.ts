@@ -29,8 +29,15 @@ export type QueueEvent =
       /** Its checksum is right. */
       readonly intact: boolean;
     }
-  | { readonly kind: 'settling'; readonly subscription: string; readonly sequence: number; readonly how: Settling }
-  | { readonly kind: 'settled'; readonly subscription: string; readonly sequence: number }
+  | {
+      readonly kind: 'settling';
+      readonly subscription: string;
+      readonly sequence: number;
+      readonly how: Settling;
+      /** Which delivery, where a message may be delivered again before its settle is confirmed. */
+      readonly delivery?: string;
+    }
+  | { readonly kind: 'settled'; readonly subscription: string; readonly sequence: number; readonly delivery?: string }
   | {
       readonly kind: 'settle failed';
       readonly subscription: string;
@@ -75,7 +82,7 @@ interface Follower {
   isMoving: boolean;
   gone: boolean;
   readonly seen: Set<number>;
-  readonly settling: Map<number, Settling>;
+  readonly settling: Map<number, { readonly how: Settling; readonly delivery: string | undefined }>;
   readonly done: Map<number, Settling>;
   newest: number;
   readonly lanes: Map<string, Lane>;
@@ -283,11 +290,11 @@ function follow(
       letGo(follower);
       return;
     case 'settling':
-      follower.settling.set(event.sequence, event.how);
+      follower.settling.set(event.sequence, { how: event.how, delivery: event.delivery });
       for (const lane of follower.lanes.values()) lane.open.delete(event.sequence);
       return;
     case 'settled':
-      settled(follower, event.sequence);
+      settled(follower, event);
       return;
     case 'replaying':
       follower.done.delete(event.sequence);
@@ -315,11 +322,12 @@ function letGo(follower: Follower): void {
   follower.done.clear();
 }
 
-function settled(follower: Follower, sequence: number): void {
-  const how = follower.settling.get(sequence);
-  if (how === undefined) return;
+/** A settle from before a seek may be confirmed after it: that says nothing of the delivery that came since. */
+function settled(follower: Follower, { sequence, delivery }: Of<'settled'>): void {
+  const settling = follower.settling.get(sequence);
+  if (settling?.delivery !== delivery || settling === undefined) return;
   follower.settling.delete(sequence);
-  if (!follower.isMoving) follower.done.set(sequence, how);
+  if (!follower.isMoving) follower.done.set(sequence, settling.how);
 }
 
 function describe(event: { subscription: string; sequence: number; id?: string }): string {

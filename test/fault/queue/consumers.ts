@@ -1,3 +1,4 @@
+import { newId } from '../../../src/kit/ids.js';
 import type {
   Deliveries,
   DeliveryRange,
@@ -108,6 +109,8 @@ class Session {
   readonly #subscription: string;
   readonly #manners: Manners;
   readonly #stream: Stream;
+  /** Deliveries are numbered by stream. */
+  readonly #name = newId('stream');
   /** By settle frame, what it settles. */
   readonly #asked = new Map<number, readonly (Delivered & { readonly how: Settling })[]>();
   #later: Delivered[] = [];
@@ -171,8 +174,9 @@ class Session {
       ...chosen('dead').map((one) => ({ ...one, how: 'dead letter' as const })),
     ];
     this.#asked.set(id, settled);
-    for (const { sequence, how } of settled) {
-      this.#life.judge.record({ kind: 'settling', subscription: this.#subscription, sequence, how });
+    for (const { delivery, sequence, how } of settled) {
+      const event = { subscription: this.#subscription, sequence, how, delivery: this.#nameOf(delivery) };
+      this.#life.judge.record({ kind: 'settling', ...event });
     }
     const value: SettleFrame = {
       id,
@@ -197,6 +201,10 @@ class Session {
     return 'ack';
   }
 
+  #nameOf(delivery: number): string {
+    return `${this.#name}/${delivery}`;
+  }
+
   /** The frame and all before it are confirmed. */
   #settled({ id, failures }: Settled): void {
     const reasons = new Map(failures.map(({ delivery, reason }) => [delivery, reason]));
@@ -206,8 +214,9 @@ class Session {
       for (const { delivery, sequence } of all) {
         const reason = reasons.get(delivery);
         const event = { subscription: this.#subscription, sequence };
-        if (reason === undefined) this.#life.judge.record({ kind: 'settled', ...event });
-        else this.#life.judge.record({ kind: 'settle failed', ...event, reason });
+        if (reason === undefined) {
+          this.#life.judge.record({ kind: 'settled', ...event, delivery: this.#nameOf(delivery) });
+        } else this.#life.judge.record({ kind: 'settle failed', ...event, reason });
       }
     }
   }

@@ -87,6 +87,18 @@ describe('the judge of a history', () => {
     assert.equal(judge('competing', [...unanswered, seeking, sought, ...consumed(1)]), '');
   });
 
+  it('takes a settle that is confirmed after a seek for the delivery before it', () => {
+    const seek: QueueEvent[] = [
+      { kind: 'seeking', subscription: SUBSCRIPTION },
+      { kind: 'sought', subscription: SUBSCRIPTION, sequence: 1 },
+    ];
+    const of = (event: QueueEvent, delivery: string): QueueEvent => ({ ...event, delivery }) as QueueEvent;
+    const asked = [...stored(1), delivered(1), of(settling(1), 'a'), ...seek, delivered(1), of(settling(1), 'b')];
+    assert.equal(judge('competing', [...asked, of(settled(1), 'a'), delivered(1)]), '');
+    const confirmed = [...asked, of(settled(1), 'a'), of(settled(1), 'b'), delivered(1)];
+    assert.match(judge('competing', confirmed), /came again after it was settled/);
+  });
+
   it('finds what is stored twice, and two messages at one place', () => {
     const twice = [
       ...stored(1),
