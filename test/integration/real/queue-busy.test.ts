@@ -7,6 +7,8 @@ import { waitFor } from '../../support/waiting.js';
 
 const PAYLOAD_BYTES = 1024;
 const PATIENCE_MS = 60_000;
+/** What stands still for ever fails then. */
+const TEST = { timeout: 180_000 };
 /** Connections that do not end by themselves are cut after this time and a second more. */
 const DRAIN_MS = 5_000;
 
@@ -33,7 +35,7 @@ function consume(library: Queue): Set<number> {
 }
 
 describe('a program that keeps its queue busy', () => {
-  it('publishes and consumes at once, however much it is', async (t) => {
+  it('publishes and consumes at once, however much it is', TEST, async (t) => {
     const { library } = await start(t);
     const count = 30_000;
     const publisher = library.publisher('t');
@@ -46,7 +48,7 @@ describe('a program that keeps its queue busy', () => {
     await waitFor('all to be consumed', () => seen.size === count, PATIENCE_MS);
   });
 
-  it('does not keep the queue from ending, and loses nothing by it', async (t) => {
+  it('does not keep the queue from ending, and loses nothing by it', TEST, async (t) => {
     const { queue, library } = await start(t);
     const publisher = library.publisher('t');
     const payload = Buffer.alloc(PAYLOAD_BYTES, 'x');
