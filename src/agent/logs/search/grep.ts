@@ -169,8 +169,9 @@ export class Grep {
     return this.#feeding?.error;
   }
 
-  /** Ends all of its processes at once. */
+  /** Ends all of its processes at once, also those that have printed all and wait for nobody to read it. */
   kill(): void {
+    this.#stdout.destroy();
     if (this.#stopped || this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     this.#stopped = true;
     const { pid } = this.#child;

@@ -35,6 +35,19 @@ describe('what a search finds', () => {
     assert.deepEqual(one.hits.map(shown), ['other.log:1:h x 5']);
   });
 
+  it('ends when there is enough, though the search of the next file has already ended', async (t) => {
+    const b = await searchBench(t);
+    for (const number of [1, 2, 3]) {
+      await b.write(`app.log.00000${number}`, 'x\n'.repeat(3000));
+      execFileSync('gzip', [join(b.root, `app.log.00000${number}`)]);
+    }
+    for (let round = 0; round < 5; round += 1) {
+      const { hits, report } = await b.find({ linesMax: 3 });
+      assert.equal(hits.length, 3);
+      assert.deepEqual(report.limits, ['LINES']);
+    }
+  });
+
   it('does not include the line that only says where earlier lines are', async (t) => {
     const b = await searchBench(t);
     await b.write('app.log', '[muster: earlier lines are in app.log.000001]\nmuster x\n');
