@@ -25,7 +25,8 @@ export interface SearchesOptions {
 
 /**
  * Sends hits to the center as they are found, each search in a call of its own beside the session. A center that takes them slowly holds
- * the search back; one that takes no more ends it.
+ * the search back; one that takes no more ends it. Only an upload that was sent to its end and answered is complete: the report of any
+ * other says that it was cancelled, however far the search itself had come.
  */
 export class Searches implements CommandSearches {
   readonly #options: SearchesOptions;
@@ -43,10 +44,12 @@ export class Searches implements CommandSearches {
       controller.abort();
     });
     const source = new Source(order, prepared, this.#options.machineName());
+    let answered = false;
     try {
       await createClient(CenterService, channel).uploadOutput(source.messages(controller.signal), { signal });
+      answered = true;
     } catch (error) {
-      // That nobody reads on (there was enough, or whoever asked has left) is no failure: the report says how far it came.
+      // That nobody reads on (there was enough, or whoever asked has left) is no failure of this machine, but hits may be lost.
       if (!signal.aborted && !isCode(error, 'cancelled')) throw error;
     } finally {
       release();
@@ -54,14 +57,21 @@ export class Searches implements CommandSearches {
       controller.abort();
       if (source.begun) await source.ended;
     }
-    return prepared.report();
+    const report = prepared.report();
+    return answered && source.sent ? report : cutShort(report);
   }
+}
+
+function cutShort(report: SearchReport): SearchReport {
+  return report.limits.includes('CANCELLED') ? report : { ...report, limits: [...report.limits, 'CANCELLED'] };
 }
 
 /** The messages of one search; `ended` resolves when nothing of it runs any more. */
 class Source {
   readonly ended: Promise<void>;
   begun = false;
+  /** Its last message was taken to be sent. */
+  sent = false;
   readonly #order: SearchOrder;
   readonly #prepared: PreparedSearch;
   readonly #machineName: string;
@@ -85,6 +95,7 @@ class Source {
         const hits = batch.map((hit) => toWireHit(hit, service, this.#machineName));
         yield { command: '', lines: [], hits, error: '' };
       }
+      this.sent = true;
     } finally {
       this.#end();
     }

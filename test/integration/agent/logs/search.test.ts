@@ -3,7 +3,7 @@ import { appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { AgentService, SearchLocalLogsRequest } from '../../../../generated/muster/v1/agent.js';
-import type { CommandUpdate } from '../../../../generated/muster/v1/center.js';
+import type { CommandUpdate, UploadOutputRequest } from '../../../../generated/muster/v1/center.js';
 import { LogSearch, type LogHit, type SearchReport } from '../../../../generated/muster/v1/types.js';
 import type { SearchLogs } from '../../../../src/agent/link/searches.js';
 import { isCode, MusterError } from '../../../../src/kit/errors.js';
@@ -141,6 +141,38 @@ describe('a search that the center orders', () => {
     assert.match(failed.message, /cannot be searched for: grep: Unmatched/);
     await order('s-3', {});
     assert.match((await ended('s-3')).message, /pattern: must not be empty/);
+  });
+
+  it('is complete only when the center has answered its last hit, though grep was through', async (t) => {
+    const { b, search } = await logsOf(t);
+    await b.write('app.log', 'x one\nx two\n');
+    const ends: Readonly<Record<string, (requests: AsyncIterable<UploadOutputRequest>) => Promise<void>>> = {
+      // There is no output of that name any more: all of it may have been sent by then.
+      's-unwanted': async (requests) => {
+        for await (const request of requests) assert.ok(request.hits.length <= 2);
+        throw new MusterError('cancelled', 'nobody waits for this output any more', { reason: 'OUTPUT_UNWANTED' });
+      },
+      's-failed': async (requests) => {
+        for await (const request of requests) assert.ok(request.hits.length <= 2);
+        throw new MusterError('unavailable', 'the center is going away');
+      },
+    };
+    const { order, ended } = await searchSite(t, search, {
+      handlers: {
+        uploadOutput: async (requests) => {
+          const first = await requests[Symbol.asyncIterator]().next();
+          await ends[first.done ? '' : first.value.command]?.(requests);
+          return {};
+        },
+      },
+    });
+    await order('s-unwanted', { pattern: 'x' });
+    const unwanted = await ended('s-unwanted');
+    assert.deepEqual([unwanted.outcome, unwanted.search?.limits], ['OUTCOME_SUCCEEDED', ['SEARCH_LIMIT_CANCELLED']]);
+    assert.match(unwanted.message, /cut short: cancelled/);
+    await order('s-failed', { pattern: 'x' });
+    const failed = await ended('s-failed');
+    assert.deepEqual([failed.outcome, failed.message], ['OUTCOME_FAILED', 'the center is going away']);
   });
 
   it('is held back by a center that does not read, and ends when that ends the call or cancels it', async (t) => {
