@@ -26,7 +26,10 @@ export interface TailQuestion {
   readonly file: string;
 }
 
-/** Reads a log of a service, some lines at a time; ends by itself without `follow`. @throws not_found, invalid */
+/**
+ * Reads a log of a service, some lines at a time, which go in one message: well below what one may have, however long the lines are. Ends
+ * by itself without `follow`. @throws not_found, invalid
+ */
 export type TailLog = (question: TailQuestion, signal: AbortSignal) => AsyncIterable<readonly TailLine[]>;
 
 export interface TailsOptions {

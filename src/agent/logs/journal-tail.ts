@@ -1,4 +1,5 @@
 import { sleep, type Clock } from '../../kit/clock.js';
+import { batched } from './batches.js';
 import { LineSplitter } from './lines.js';
 import { unreadablePosition } from '../../model/log-position.js';
 import { isCursor, readJournal, type JournalEntry, type JournalOptions } from './systemd-journal.js';
@@ -15,9 +16,10 @@ export interface JournalUnit {
 
 /** In the place of a file's name. */
 export const JOURNAL_FILE = 'journal';
-const JOURNAL_POSITION = /^j1:([^+]{1,500})(?:\+(\d{1,6}))?$/;
+const JOURNAL_POSITION = /^j1:([^+]{1,500})(?:\+(\d{1,8}))?$/;
 /** Before a journalctl that ended is called again. */
 const AGAIN_MS = 1000;
+const CHUNK_BYTES = 64 * 1024;
 
 /** Behind so many lines of an entry; undefined: behind all of it. */
 interface JournalPlace {
@@ -102,20 +104,34 @@ function* behind(entry: JournalEntry, place: JournalPlace | undefined): Generato
   if (place && place.cursor !== entry.cursor) {
     yield [notice('entries of the journal were left out here: they were removed before they were read')];
   }
-  const texts = textsOf(entry);
-  if (place?.cursor !== entry.cursor) yield texts;
-  else if (place.lines !== undefined && place.lines < texts.length) yield texts.slice(place.lines);
+  if (place?.cursor !== entry.cursor) yield* batched(textsOf(entry, 0));
+  else if (place.lines !== undefined) yield* batched(textsOf(entry, place.lines));
 }
 
-function textsOf({ cursor, message }: JournalEntry): LogText[] {
-  const splitter = new LineSplitter();
-  const lines = [...splitter.push(Buffer.from(message), 0), ...splitter.rest()];
+/** Behind the first `skip` lines. One after the other: an entry may be of millions of lines, all of them empty. */
+function* textsOf({ cursor, message }: JournalEntry, skip: number): Generator<LogText> {
+  let read = 0;
+  let last: string | undefined;
+  for (const text of linesOf(message)) {
+    if (last !== undefined && read > skip) yield ofEntry(last, `j1:${cursor}+${read}`);
+    last = text;
+    read += 1;
+  }
   // An entry without text is a line too.
-  const texts = lines.length === 0 ? [''] : lines.map(({ text }) => text);
-  return texts.map((text, index) => {
-    const read = index + 1 < texts.length ? `+${index + 1}` : '';
-    return { file: JOURNAL_FILE, text, notice: false, position: `j1:${cursor}${read}` };
-  });
+  if (read > skip || read === 0) yield ofEntry(last ?? '', `j1:${cursor}`);
+}
+
+function* linesOf(message: string): Generator<string> {
+  const splitter = new LineSplitter();
+  const bytes = Buffer.from(message);
+  for (let at = 0; at < bytes.length; at += CHUNK_BYTES) {
+    for (const { text } of splitter.push(bytes.subarray(at, at + CHUNK_BYTES), at)) yield text;
+  }
+  for (const { text } of splitter.rest()) yield text;
+}
+
+function ofEntry(text: string, position: string): LogText {
+  return { file: JOURNAL_FILE, text, notice: false, position };
 }
 
 function tooLong(): LogText {

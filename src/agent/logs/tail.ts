@@ -1,5 +1,6 @@
 import { dirname, join } from 'node:path';
 import { sleep, type Clock } from '../../kit/clock.js';
+import { batched } from './batches.js';
 import { beginning, type Slice } from './last-lines.js';
 import { LineSplitter, type Line } from './lines.js';
 import { LiveLog } from './live.js';
@@ -38,8 +39,6 @@ export interface TailPlace {
 
 /** Lines that can be asked for at once. */
 export const LINES_MAX = 10_000;
-/** Lines given together; their text is at most two chunks. */
-const BATCH_LINES = 256;
 const CHUNK_BYTES = 64 * 1024;
 const POLL_MS = 200;
 /** Looks at the end of a file that was replaced, before it is left: the service may still write its last lines there. */
@@ -81,12 +80,12 @@ export class Tail {
   /** Lines in batches. Ends by itself without `follow`. @throws denied where the log is no plain file */
   async *read(signal: AbortSignal): AsyncGenerator<readonly LogText[]> {
     if (!this.#at) {
-      yield* batches(await this.#place.exclusive(() => this.#begin()));
+      yield* batched(await this.#place.exclusive(() => this.#begin()));
       if (!this.#options.follow) return;
     }
     while (!signal.aborted) {
       const bytes = await this.#next();
-      yield* batches(this.#texts(bytes));
+      yield* batched(this.#texts(bytes));
       if (bytes?.length !== 0) continue;
       if (!this.#options.follow) return;
       await sleep(this.#place.clock, POLL_MS, signal).catch(() => undefined);
@@ -336,8 +335,4 @@ export class Tail {
     const base = rotatedName(name.slice(name.lastIndexOf('/') + 1), number);
     return join(dirname(name), base);
   }
-}
-
-function* batches(texts: readonly LogText[]): Generator<readonly LogText[]> {
-  for (let from = 0; from < texts.length; from += BATCH_LINES) yield texts.slice(from, from + BATCH_LINES);
 }
