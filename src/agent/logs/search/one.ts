@@ -44,6 +44,8 @@ export class PartSearch {
   #fed = 0;
   #reached = 0;
   #enough = false;
+  /** How far the live log was read in one go. */
+  #quickTo: number | undefined;
   done = false;
 
   constructor(planned: Planned, context: PartContext) {
@@ -118,7 +120,9 @@ export class PartSearch {
     }
     const { how } = await grep.ended;
     limit();
-    return how === 'killed' && !this.#context.signal.aborted ? undefined : { grep, chunks };
+    if (how === 'killed' && !this.#context.signal.aborted) return undefined;
+    this.#quickTo = await positionOf(descriptor);
+    return { grep, chunks };
   }
 
   /** Others wait QUICK_MS at most. @returns how to let it be */
@@ -144,14 +148,16 @@ export class PartSearch {
   }
 
   async #conclude(grep: Grep, from: number): Promise<void> {
-    const { search, progress, signal } = this.#context;
+    const { search, progress } = this.#context;
     const { to, wantedFrom } = this.#planned;
     const end = await grep.ended;
     progress.cpuMs += end.cpuMs;
-    const whole = end.how === 'ok' && !this.#enough && grep.feedError === undefined;
+    const through = isThrough(end, grep) && !this.#enough;
+    const emptied = through && (await this.#endsEarly());
+    const whole = through && !emptied;
     progress.bytes += whole ? to - from : await this.#readBytes(from);
-    if (this.#enough) progress.cut('LINES');
-    else if (!signal.aborted) this.#judge(end, grep);
+    if (emptied) progress.say(`${this.#planned.part.name} was emptied while it was searched`, 'PROBLEM');
+    else this.#judge(end, grep);
     if (!whole) return;
     if (this.#planned.from <= wantedFrom) progress.files += 1;
     for (const ms of seenTimes(this.#planned, search)) progress.sawTime(ms);
@@ -228,14 +234,29 @@ export class PartSearch {
   /** Of one that was not searched to its end: how far it was read. */
   async #readBytes(from: number): Promise<number> {
     const { part, to } = this.#planned;
-    if (part.descriptor === undefined) return Math.max(this.#fed - from, this.#reached - from, 0);
     if (!part.bytes) return 0;
-    const text = await readFile(`/proc/self/fdinfo/${part.descriptor}`, 'utf8').catch(() => '');
-    const position = Number(/^pos:\s*(\d+)$/m.exec(text)?.[1] ?? 0);
+    const position = (await this.#position()) ?? Math.max(this.#fed, this.#reached);
     return Math.min(Math.max(position - from, 0), to - from);
   }
 
-  #judge({ how, message }: GrepEnd, grep: Grep): void {
+  /** How far grep came in a file that it reads by itself; undefined where bytes are handed to it. */
+  async #position(): Promise<number | undefined> {
+    const { descriptor } = this.#planned.part;
+    return descriptor === undefined ? this.#quickTo : positionOf(descriptor);
+  }
+
+  /** grep met the end of a file that was longer when it was looked at. */
+  async #endsEarly(): Promise<boolean> {
+    const { part, to } = this.#planned;
+    return part.bytes !== undefined && ((await this.#position()) ?? to) < to;
+  }
+
+  #judge(end: GrepEnd, grep: Grep): void {
+    if (this.#enough) this.#context.progress.cut('LINES');
+    else if (!this.#context.signal.aborted) this.#judgeEnd(end, grep);
+  }
+
+  #judgeEnd({ how, message }: GrepEnd, grep: Grep): void {
     const { name } = this.#planned.part;
     if (how === 'cpu') {
       outOfCpu(this.#context, name);
@@ -246,7 +267,7 @@ export class PartSearch {
       this.#partly(message === '' ? 'grep was ended by others' : message);
     } else if (grep.feedError !== undefined) {
       this.#partly(messageOf(grep.feedError));
-    } else if (grep.gzipCode !== undefined && grep.gzipCode !== 0 && grep.gzipCode !== NOT_READ) {
+    } else if (isDamaged(grep)) {
       this.#partly(`it is damaged: ${message}`);
     }
   }
@@ -261,6 +282,21 @@ export function outOfCpu({ search, progress }: Pick<PartContext, 'search' | 'pro
     `stopped after ${formatDuration(search.cpuMs)} of processor time, in ${name}: ask for more of it, for a simpler pattern, or for less time`,
     'CPU',
   );
+}
+
+/** grep met the end of all that it was to read. */
+function isThrough({ how }: GrepEnd, grep: Grep): boolean {
+  return how === 'ok' && grep.feedError === undefined && !isDamaged(grep);
+}
+
+function isDamaged({ gzipCode = 0 }: Grep): boolean {
+  return gzipCode !== 0 && gzipCode !== NOT_READ;
+}
+
+/** Where an open file is read next: whoever got it from this process moves it too. */
+async function positionOf(descriptor: number): Promise<number> {
+  const text = await readFile(`/proc/self/fdinfo/${descriptor}`, 'utf8').catch(() => '');
+  return Number(/^pos:\s*(\d+)$/m.exec(text)?.[1] ?? 0);
 }
 
 /** Where the next line begins, at or behind `from`. */

@@ -199,6 +199,32 @@ describe('the files of a search', () => {
     assert.match(report.problems.join(), /app\.log\.000001\.gz was searched in part only: it is damaged: /);
   });
 
+  it('that are emptied while they are searched are not taken for searched ones', async (t) => {
+    const b = await searchBench(t);
+    await b.write('a.log', 'x first\n');
+    await b.write('b.log.000001', 'x rotated\n'.repeat(1000));
+    await b.write('b.log', 'x live\n'.repeat(1000));
+    // With an expression no grep starts before its turn.
+    const running = await b.logs.search('app', { ...ANY_SEARCH, regex: true });
+    const hits: LogHit[] = [];
+    for await (const batch of running.hits(new AbortController().signal)) {
+      if (hits.length === 0) {
+        await truncate(join(b.root, 'b.log.000001'));
+        await truncate(join(b.root, 'b.log'));
+        await appendFile(join(b.root, 'b.log'), 'x new\n');
+      }
+      hits.push(...batch);
+    }
+    const { files, filesTotal, limits, problems, bytes } = running.report();
+    assert.equal(hits[0]?.text, 'x first');
+    assert.deepEqual([files, filesTotal, limits], [1, 3, ['PROBLEM']]);
+    assert.deepEqual(problems, [
+      'b.log.000001 was emptied while it was searched',
+      'b.log was emptied while it was searched',
+    ]);
+    assert.ok(bytes < 100, `${bytes} bytes are said to have been read`);
+  });
+
   it('may be none', async (t) => {
     const b = await searchBench(t);
     assert.deepEqual((await b.find({})).report.filesTotal, 0);
