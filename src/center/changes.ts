@@ -1,4 +1,5 @@
 import type { Clock, Timer } from '../kit/clock.js';
+import { onAbort } from '../kit/tasks.js';
 
 /** A watcher hears at least this often, so that both ends know the stream is alive. */
 export const BOOKMARK_INTERVAL_MS = 15_000;
@@ -34,7 +35,7 @@ export class Changes {
 
   /**
    * Ids changed since the last step, in the order of their first change; empty when nothing changed for `idleMs` (a bookmark).
-   * Listens from the call on, not from the first step. Ends when the signal aborts.
+   * Listens from the call on, not from the first step. Ends when the signal aborts, or with return(), also before the first step.
    */
   watch(signal: AbortSignal, idleMs = BOOKMARK_INTERVAL_MS): AsyncIterableIterator<readonly string[]> {
     const waiting = new Set<string>();
@@ -43,7 +44,22 @@ export class Changes {
       waiting.add(id);
       wake();
     });
-    return this.#steps({ waiting, signal, idleMs, stop, setWake: (next) => (wake = next) });
+    const steps = this.#steps({ waiting, signal, idleMs, stop, setWake: (next) => (wake = next) });
+    const unlink = onAbort(signal, stop);
+    const end = (): void => {
+      unlink();
+      stop();
+    };
+    // A generator that was never begun runs nothing when it is returned, not even its finally.
+    const watch: AsyncIterableIterator<readonly string[]> = {
+      next: () => steps.next(),
+      return: () => {
+        end();
+        return steps.return(undefined);
+      },
+      [Symbol.asyncIterator]: () => watch,
+    };
+    return watch;
   }
 
   async *#steps(watcher: Watcher): AsyncGenerator<readonly string[]> {

@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from 'commander';
 import { messageOf } from '../kit/errors.js';
 import { parseDuration, parseSize } from '../kit/durations.js';
+import { parseSelector } from '../model/selector.js';
 
 /** Readers of option values: a mistake becomes wrong usage (exit status 2) with what was expected. */
 
@@ -47,4 +48,17 @@ export function labelArgument(text: string, before: Record<string, string> = {})
   const at = text.indexOf('=');
   if (at < 1) throw new InvalidArgumentError('expected key=value, for example role=web');
   return { ...before, [text.slice(0, at)]: text.slice(at + 1) };
+}
+
+/** Which machines. An empty one, as of an unset variable, is refused: it would mean all of them. */
+export function selectorArgument(text: string): string {
+  if (text.trim() === '') {
+    throw new InvalidArgumentError('it is empty: leave the option out to mean every machine');
+  }
+  try {
+    parseSelector(text);
+  } catch (error) {
+    throw new InvalidArgumentError(messageOf(error));
+  }
+  return text;
 }

@@ -3,7 +3,7 @@ import { ListMachinesResponse } from '../../generated/muster/v1/center.js';
 import { Machine } from '../../generated/muster/v1/types.js';
 import { formatDuration, formatSize } from '../kit/durations.js';
 import { fromDuration } from '../wire/time.js';
-import { labelArgument } from './arguments.js';
+import { labelArgument, selectorArgument } from './arguments.js';
 import { withCenter } from './connection.js';
 import type { GlobalOptions, Io } from './io.js';
 import { ago, clockTime, Output } from './output.js';
@@ -140,7 +140,7 @@ export function register(program: Command, io: Io): void {
   const machines = program
     .command('machines [name]')
     .description('the machines of the site, or one of them')
-    .option('--on <selector>', 'only machines that match, for example role=web,zone!=b')
+    .option('--on <selector>', 'only machines that match, for example role=web,zone!=b', selectorArgument)
     .action((name: string | undefined, _options, command: Command) => {
       const options: ListOptions = command.optsWithGlobals();
       return name === undefined ? list(io, options) : show(io, options, name);

@@ -6,6 +6,7 @@ import { ListInstancesResponse, ServiceDefinition, type CenterService } from '..
 import type { Instance } from '../../generated/muster/v1/types.js';
 import { errnoOf, isCode, messageOf, MusterError } from '../kit/errors.js';
 import type { Client } from '../rpc/types.js';
+import { selectorArgument } from './arguments.js';
 import { withAgent, withCenter } from './connection.js';
 import { isLocal } from './context.js';
 import { findInstances, healthText, instanceColumns, listInstances, stateText } from './instances.js';
@@ -164,7 +165,7 @@ export function register(program: Command, io: Io): void {
   const services = program
     .command('services [name]')
     .description('every instance of every service, or one service in detail')
-    .option('--on <selector>', 'only on machines that match, for example role=web')
+    .option('--on <selector>', 'only on machines that match, for example role=web', selectorArgument)
     .action((name: string | undefined, _options, command: Command) => list(io, command.optsWithGlobals(), name));
   services
     .command('ls')

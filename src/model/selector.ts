@@ -199,13 +199,9 @@ export function requireKnown(selector: Selector, machines: readonly Selectable[]
   const keys = new Set(machines.flatMap(({ labels }) => Object.keys(labels)));
   for (const { key, values } of selector.terms) {
     if (key !== MACHINE_KEY && !keys.has(key)) {
-      throw new MusterError(
-        'not_found',
-        `no machine has the label "${key}".${didYouMean(key, [...keys, MACHINE_KEY])}`,
-        {
-          reason: 'LABEL_UNKNOWN',
-        },
-      );
+      const named = values === undefined && machines.some(({ name }) => name === key);
+      const hint = named ? ` Did you mean ${MACHINE_KEY}=${key}?` : didYouMean(key, [...keys, MACHINE_KEY]);
+      throw new MusterError('not_found', `no machine has the label "${key}".${hint}`, { reason: 'LABEL_UNKNOWN' });
     }
     if (key === MACHINE_KEY) requireMachines(values ?? [], machines);
   }

@@ -66,6 +66,12 @@ const RULES: readonly {
     description: 'back references are not taken: matching them can take forever',
   },
   {
+    field: 'regex',
+    // They would be taken for the letter alone: nothing found, and nothing said.
+    holds: ({ pattern, regex }) => !regex || !/(?:^|[^\\])(?:\\\\)*(?:\\[dDnrt]|\(\?)/.test(pattern),
+    description: 'is POSIX extended: for \\d write [0-9]; \\n, \\t and (?...) are not in it',
+  },
+  {
     field: 'until',
     holds: ({ sinceMs, untilMs }) => sinceMs === undefined || untilMs === undefined || sinceMs < untilMs,
     description: 'must be later than since',

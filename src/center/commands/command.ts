@@ -111,6 +111,11 @@ export function cancelled(command: CommandRecord, by: string, nowMs: number): Co
   return ended(command, 'CANCELLED', `cancelled by ${by} before ${when}`, nowMs);
 }
 
+/** Its machine was removed before it was sent. */
+export function orphaned(command: CommandRecord, by: string, nowMs: number): CommandRecord {
+  return ended(command, 'CANCELLED', `the machine was removed by ${by} before it was sent`, nowMs);
+}
+
 /** Its operation does not come to it any more. */
 export function spared(command: CommandRecord, why: string, nowMs: number): CommandRecord {
   return ended(command, 'CANCELLED', `it was not ordered: ${why}`, nowMs);

@@ -22,6 +22,7 @@ import {
   isCancelDue,
   isHeld,
   isSettled,
+  orphaned,
   overdue,
   queued,
   refused,
@@ -198,11 +199,7 @@ export class Commands {
     const ids = this.#open.of(machine);
     await Promise.all(
       ids.map((id) =>
-        this.#change(id, (command) =>
-          isHeld(command)
-            ? cancelled(command, `${by}, who removed the machine,`, nowMs)
-            : abandoned(command, by, nowMs),
-        ),
+        this.#change(id, (command) => (isHeld(command) ? orphaned(command, by, nowMs) : abandoned(command, by, nowMs))),
       ),
     );
   }

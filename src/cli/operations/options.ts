@@ -1,7 +1,7 @@
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { Strategy } from '../../../generated/muster/v1/center.js';
 import { toDuration } from '../../wire/time.js';
-import { countArgument, durationArgument } from '../arguments.js';
+import { countArgument, durationArgument, selectorArgument } from '../arguments.js';
 import type { GlobalOptions } from '../io.js';
 
 /** How an operation goes over its targets, as it is typed. Durations are in milliseconds; what is left out is the center's to decide. */
@@ -84,7 +84,11 @@ export function fleetOption(command: Command): string | undefined {
 /** Adds the options of StrategyOptions to a command. */
 export function addStrategyOptions(command: Command): Command {
   return command
-    .option('--on <selector>', 'only on machines that match; default: every machine that has the service')
+    .option(
+      '--on <selector>',
+      'only on machines that match; default: every machine that has the service',
+      selectorArgument,
+    )
     .option('--batch <amount>', 'so many at once, or a share: 3, 25% (default 10)', batchArgument)
     .option('--canary <count>', 'so many go first, and the others wait until all of them succeeded', countArgument)
     .option('--bake <duration>', 'the canaries are looked at for so long before the others', durationArgument)

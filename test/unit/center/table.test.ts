@@ -115,6 +115,15 @@ describe('watch', () => {
     assert.deepEqual([changes.listeners, clock.pending], [0, 0]);
   });
 
+  it('leaves no listener when it is left or aborted before its first step', async () => {
+    const controller = new AbortController();
+    await changes.watch(controller.signal).return?.();
+    changes.watch(controller.signal);
+    assert.equal(changes.listeners, 1);
+    controller.abort();
+    assert.equal(changes.listeners, 0);
+  });
+
   it('gives an empty snapshot where there is nothing, and a long one in pieces with a bookmark behind', async () => {
     values.clear();
     const controller = new AbortController();
