@@ -25,7 +25,7 @@ export interface LogGuard {
 export interface Part {
   readonly name: string;
   readonly modifiedMs: number;
-  /** Bytes of log in it; of a compressed one as it says. */
+  /** Bytes of log in it; of a compressed one an estimate, which is wrong where it is damaged, of several members or very large. */
   readonly size: number;
   /** A whole file that grep can read by itself; undefined: its bytes have to be handed over. */
   readonly descriptor: number | undefined;

@@ -225,7 +225,8 @@ export class FileSearch implements RunningSearch {
     try {
       const now = slot.late ? await this.#reopened(slot, planned) : planned;
       const ready = now.unpack ? await this.#unpacked(now, signal) : now;
-      if (!ready.outside && ready.to > ready.from) return ready;
+      // What a compressed one says of its length proves nothing: only gzip knows whether it is empty.
+      if (!ready.outside && (ready.to > ready.from || !ready.part.bytes)) return ready;
       await this.#close(ready.part);
       this.#progress.files += 1;
     } catch (error) {

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { appendFile, link, readdir, readFile, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { isCode } from '../../../../../src/kit/errors.js';
 import { HIT_BYTES_MAX, type LogHit, type LogSearch } from '../../../../../src/model/log-search.js';
 import { ANY_SEARCH, searchBench } from '../../../../support/searching.js';
@@ -197,6 +198,33 @@ describe('the files of a search', () => {
     assert.equal(hits.at(-1)?.text, 'x live');
     assert.deepEqual(report.limits, ['PROBLEM']);
     assert.match(report.problems.join(), /app\.log\.000001\.gz was searched in part only: it is damaged: /);
+  });
+
+  it('that are compressed are opened whatever they say of their length', async (t) => {
+    const b = await searchBench(t);
+    const packed = (text: string): Buffer => gzipSync(Buffer.from(text));
+    const put = (name: string, ...parts: Buffer[]): Promise<void> =>
+      writeFile(join(b.root, name), Buffer.concat(parts));
+    const lines = Array.from({ length: 1000 }, (_, index) => `2026-05-01T12:00:00Z x ${index}\n`).join('');
+    const zeros = Buffer.alloc(4);
+    await put('a.log.000001.gz', packed(lines), zeros);
+    await put('b.log.000001.gz', packed('2026-05-01T12:00:00Z x one\n'), packed('y\n'), packed(''));
+    await put('c.log.000001.gz', packed(lines).subarray(0, -4), zeros);
+    await put('d.log.000001.gz');
+    await put('e.log.000001.gz', packed(''));
+    const all = await b.find({ linesMax: 100_000 });
+    assert.equal(all.hits.length, 2001);
+    const damaged = [
+      /^c\.log\.000001\.gz was searched in part only: it is damaged/,
+      /^d\.log\.000001\.gz was searched in/,
+    ];
+    assert.deepEqual([all.report.files, all.report.filesTotal, all.report.limits], [3, 5, ['PROBLEM']]);
+    assert.equal(all.report.problems.length, damaged.length);
+    for (const [index, problem] of damaged.entries()) assert.match(all.report.problems[index] ?? '', problem);
+    const span = await b.find({ linesMax: 100_000, sinceMs: Date.UTC(2026, 4, 1, 11, 59) });
+    assert.equal(span.hits.length, 1001);
+    assert.match(span.report.problems.join(), /c\.log\.000001\.gz was not searched: it cannot be decompressed/);
+    assert.match(span.report.problems.join(), /d\.log\.000001\.gz was not searched: it cannot be decompressed/);
   });
 
   it('that are emptied while they are searched are not taken for searched ones', async (t) => {
