@@ -16,6 +16,7 @@ import { statusHandlers, type StatusParts } from './status-service.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { Gateway } from './gateway/gateway.js';
 import type { Clock } from '../kit/clock.js';
+import { boundedRequests } from '../rpc/raw.js';
 import { implement, type Implementation } from '../rpc/server.js';
 import type { Handlers } from '../rpc/types.js';
 import type { Configs } from './config/configs.js';
@@ -66,10 +67,18 @@ export interface ServedParts {
   readonly clock: Clock;
 }
 
+/** Agents send lines and hits in batches of at most 256 KiB of text. */
+const UPLOAD_BOUNDS = { bytesMax: 1024 * 1024, fieldsMax: 2048 };
+
+const BOUNDED_CENTER = {
+  ...CenterService,
+  uploadOutput: boundedRequests(CenterService.uploadOutput, UPLOAD_BOUNDS),
+};
+
 /** Every service the center serves, beside health and reflection. */
 export function centerImplementations({ parts, configs, counters, clock }: ServedParts): Implementation[] {
   return [
-    implement(CenterService, centerHandlers(parts)),
+    implement(BOUNDED_CENTER, centerHandlers(parts)),
     implement(ConfigService, configHandlers({ configs, fleet: parts.directory, clock, hasService: parts.hasService })),
     implement(CounterService, counterHandlers(counters, clock)),
   ];
