@@ -12,7 +12,7 @@ import { SEARCH_CPU_MAX_MS, SEARCH_LINES_DEFAULT } from '../../model/log-search.
 import type { Client } from '../../rpc/types.js';
 import { fromWireSearch } from '../../wire/log-search.js';
 import { toDate, toDuration } from '../../wire/time.js';
-import { countArgument, durationArgument, sizeArgument, someArgument } from '../arguments.js';
+import { countArgument, durationArgument, selectorArgument, sizeArgument, someArgument } from '../arguments.js';
 import { withAgent, withCenter } from '../connection.js';
 import { isLocal } from '../context.js';
 import { Failed, type GlobalOptions, type Io } from '../io.js';
@@ -212,7 +212,11 @@ export function registerGrep(logs: Command, io: Io): void {
   logs
     .command('grep <service> <pattern>')
     .description('search logs, rotated and compressed ones too (exit status 0: found, 1: nothing found)')
-    .option('--on <selector>', 'only on machines that match; default: every machine that has the service')
+    .option(
+      '--on <selector>',
+      'only on machines that match; default: every machine that has the service',
+      selectorArgument,
+    )
     .option('--regex', 'the pattern is a POSIX extended regular expression, not plain text')
     .option('-i, --ignore-case', 'capitals or not')
     .option('--since <time>', 'lines from then on: 2h (ago), 14:02, 2026-11-23T14:02:00Z', timeArgument)

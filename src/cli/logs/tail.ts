@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { LogLine } from '../../../generated/muster/v1/types.js';
-import { countArgument } from '../arguments.js';
+import { countArgument, selectorArgument } from '../arguments.js';
 import { withAgent, withCenter } from '../connection.js';
 import { isLocal } from '../context.js';
 import { inertLine } from '../inert.js';
@@ -114,7 +114,7 @@ export function registerTail(logs: Command, io: Io): void {
     .description('the last lines of a log, of every machine that has the service')
     .option('-n, --lines <count>', 'how many lines of each machine', countArgument, 10)
     .option('-f, --follow', 'go on with each new line')
-    .option('--on <selector>', 'only machines that match, for example machine=web-1')
+    .option('--on <selector>', 'only machines that match, for example machine=web-1', selectorArgument)
     .option('--file <name>', 'another log of the service, by its name; default: what the service prints')
     .action((service: string, _options, command: Command) => tail(io, command.optsWithGlobals(), service));
 }
