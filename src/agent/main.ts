@@ -38,6 +38,7 @@ import { ServiceCertificates, type ServiceCertificatesOptions } from './local/ce
 import { recentResources, type FactsSource } from './local/facts.js';
 import { localHttp } from './local/http.js';
 import { listenLocally, type LocalListening } from './local/listening.js';
+import { LocalSearchSlots } from './local/search-slots.js';
 import { localServices } from './local/service.js';
 import { loggedService } from './logs/files.js';
 import { Logs } from './logs/logs.js';
@@ -84,7 +85,7 @@ export interface AgentReady extends LocalListening {
 
 const COMMANDS_LAST_WORDS_MS = 5000;
 const DRAIN_MS = 1000;
-/** Searches that run at once on a machine; others wait in order. */
+/** Searches of the center that run at once on a machine; others wait in order. */
 const SEARCHES_MAX = 4;
 const DEFAULT_USER = 'nobody';
 
@@ -261,7 +262,7 @@ async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
   const counters = await AgentCounters.open({ ...base, center: link });
   const queues = await KnownQueues.open({ ...base, center: link });
   const facts = factsOf({ base, identity, link, resources, config: (service) => revisions.of(service) });
-  const local = { base, services, link, tail, search, searchSlots, facts, config, counters, queues };
+  const local = { base, services, link, tail, search, facts, config, counters, queues };
   const server = await openServer(local);
   services.onChange(({ service, report }) => {
     if (report) return;
@@ -276,7 +277,6 @@ async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
 interface LocalParts extends Pick<Agent, 'base' | 'services' | 'link' | 'config' | 'counters' | 'queues'> {
   readonly tail: TailLog;
   readonly search: SearchLogs;
-  readonly searchSlots: Slots;
   readonly facts: FactsSource;
 }
 
@@ -286,8 +286,9 @@ async function openServer(parts: LocalParts): Promise<RpcServer> {
   const sign: ServiceCertificatesOptions['sign'] = async (service, request) =>
     askForService(channelOf(link), service, request);
   const certificates = new ServiceCertificates({ sign, clock: base.clock });
+  const searching = { localSearchSlots: new LocalSearchSlots(), clock: base.clock };
   return new RpcServer({
-    services: localServices({ ...parts, api, certificates }, config.handlers(), counters.handlers()),
+    services: localServices({ ...parts, ...searching, api, certificates }, config.handlers(), counters.handlers()),
     authorize: authorizeLocal,
     logger: base.logger,
     clock: base.clock,

@@ -11,6 +11,7 @@ import { ServiceCertificates, type ServiceCertificatesOptions } from '../../src/
 import type { AgentFacts, FactsSource } from '../../src/agent/local/facts.js';
 import { localHttp } from '../../src/agent/local/http.js';
 import { listenLocally, type LocalListening } from '../../src/agent/local/listening.js';
+import { LocalSearchSlots } from '../../src/agent/local/search-slots.js';
 import { localServices } from '../../src/agent/local/service.js';
 import type { SearchLogs } from '../../src/agent/link/searches.js';
 import type { TailLog } from '../../src/agent/link/tails.js';
@@ -18,7 +19,6 @@ import { ServiceSockets } from '../../src/agent/sockets/service-sockets.js';
 import { systemClock } from '../../src/kit/clock.js';
 import { MusterError } from '../../src/kit/errors.js';
 import { silentLogger } from '../../src/kit/logger.js';
-import { Slots } from '../../src/kit/slots.js';
 import { createClient, openChannel, type ChannelOptions } from '../../src/rpc/client.js';
 import { RpcServer } from '../../src/rpc/server.js';
 import type { Client, Definition, Handlers } from '../../src/rpc/types.js';
@@ -75,12 +75,12 @@ export async function localAgent(t: TestContext, options: LocalAgentOptions = {}
   };
   const { sign = () => Promise.reject(new MusterError('unavailable', 'the center is away')), tail = noTail } = options;
   const { search = noSearch } = options;
-  const searchSlots = new Slots(2);
+  const searching = { search, localSearchSlots: new LocalSearchSlots(), clock: systemClock };
   const queues = { get: () => Promise.resolve({ queues: [], stale: true }) };
   const certificates = new ServiceCertificates({ sign, clock: systemClock });
   const server = new RpcServer({
     services: localServices(
-      { api, facts, tail, search, searchSlots, certificates, queues },
+      { api, facts, tail, ...searching, certificates, queues },
       unimplemented(ConfigService),
       unimplemented(CounterService),
     ),

@@ -42,7 +42,7 @@ export interface CommandRunnerOptions {
   readonly journal: CommandJournal;
   readonly control: LifecycleControl;
   readonly searches: CommandSearches;
-  /** Of the searches that run at once on this machine. */
+  /** Of the center's searches that run at once on this machine. */
   readonly searchSlots: Slots;
   readonly clock: Clock;
   readonly random: Random;
