@@ -2,9 +2,9 @@ import { Slots } from '../../kit/slots.js';
 import type { Principal } from '../../rpc/principal.js';
 
 /** Searches at once of people on this machine. */
-export const PEOPLE_SEARCHES_MAX = 2;
+const PEOPLE_SEARCHES_MAX = 2;
 /** Searches at once of all services together; each of them has one. */
-export const SERVICES_SEARCHES_MAX = 2;
+const SERVICES_SEARCHES_MAX = 2;
 
 /**
  * The places of searches that are asked for on this machine; others wait in order. They are not those of the center's searches, and those

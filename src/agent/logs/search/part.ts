@@ -1,13 +1,11 @@
 import type { FileHandle } from 'node:fs/promises';
-import { promisify } from 'node:util';
-import { constants, gunzip } from 'node:zlib';
 import { listFiles } from '../../system/directory.js';
 import { openIfThere, type LoggedService } from '../files.js';
 import { parseRotated, type RotatedName } from '../names.js';
 import type { Cut } from '../rotation.js';
 import { LiveSnapshot } from '../snapshot.js';
 import { FileBytes, readFully, type LogBytes } from './bytes.js';
-import { timeOf } from './times.js';
+import { firstTimeOf } from './packed-head.js';
 
 /** How a log of the machine is read while its front may be cut away. */
 export interface LogGuard {
@@ -50,29 +48,26 @@ export interface PartSlot {
   open(): Promise<Part | undefined>;
 }
 
-/** Of the beginning of a compressed file, to find its first time. */
-const GZIP_HEAD_BYTES = 8 * 1024;
-const GZIP_HEAD_OUTPUT_BYTES_MAX = 16 * 1024 * 1024;
 /** Length of the uncompressed data, modulo 2^32: the last word of a gzip file (RFC 1952). */
 const GZIP_LENGTH_BYTES = 4;
 
 /**
  * The files that hold a log now, the oldest first, each line in exactly one of them; as many of them open as `room` says, the rest to be
- * opened when their turn comes. The live one, where there is one, is last and always open.
+ * opened when their turn comes. The live one, where there is one, is last and always open. None is opened once the signal has aborted.
  */
 export async function partsOf(
   { root }: Pick<LoggedService, 'root'>,
   name: string,
   guard: LogGuard,
-  room: number,
+  { room, signal }: { readonly room: number; readonly signal: AbortSignal },
 ): Promise<PartSlot[]> {
   return guard.exclusive(async () => {
     const slots: PartSlot[] = [];
     for (const rotated of await rotatedFiles(root, name, guard.copied())) {
-      slots.push(
-        slots.length < room ? heldSlot(rotated.name, await openPart(root, rotated.name)) : lateSlot(root, rotated.name),
-      );
+      const held = slots.length < room && !signal.aborted;
+      slots.push(held ? heldSlot(rotated.name, await openPart(root, rotated.name)) : lateSlot(root, rotated.name));
     }
+    if (signal.aborted) return slots;
     const live = await openLive(root, name, guard);
     return live.ok && !live.part ? slots : [...slots, heldSlot(name, live)];
   });
@@ -147,23 +142,6 @@ async function rotatedPart(name: string, file: FileHandle): Promise<Part> {
     bytes: undefined,
     firstMs: await firstTimeOf(file, modifiedMs),
   };
-}
-
-async function firstTimeOf(file: FileHandle, modifiedMs: number): Promise<number | undefined> {
-  const head = await readFully(file, 0, GZIP_HEAD_BYTES);
-  try {
-    const text = await promisify(gunzip)(head, {
-      finishFlush: constants.Z_SYNC_FLUSH,
-      maxOutputLength: GZIP_HEAD_OUTPUT_BYTES_MAX,
-    });
-    for (const line of text.toString('latin1').split('\n')) {
-      const time = timeOf(line, modifiedMs);
-      if (time) return time.ms;
-    }
-  } catch {
-    // Damaged: gzip says so when it is searched.
-  }
-  return undefined;
 }
 
 /** What a compressed part holds, as a file without a name. */

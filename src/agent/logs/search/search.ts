@@ -42,6 +42,12 @@ interface Turn {
   readonly planned: Planned;
 }
 
+/** Without a look it cannot be searched. */
+interface SlotLook {
+  readonly slot: PartSlot;
+  readonly look: Look | undefined;
+}
+
 export class FileSearch implements RunningSearch {
   readonly #logged: LoggedService;
   readonly #searched: Searched;
@@ -97,17 +103,15 @@ export class FileSearch implements RunningSearch {
     for (const name of this.#searched.names) {
       if (signal.aborted) break;
       const room = Math.max(HELD_FILES_MAX - this.#open.size, 0);
-      turns.push(...(await this.#planLog(await partsOf(this.#logged, name, this.#parts.guard(name), room))));
+      const slots = await partsOf(this.#logged, name, this.#parts.guard(name), { room, signal });
+      turns.push(...(await this.#planLog(slots, signal)));
     }
     this.#progress.filesTotal += turns.length;
     return turns;
   }
 
-  /** The newest is looked at first: where it begins says where the one before it ends. */
-  async #planLog(slots: readonly PartSlot[]): Promise<Turn[]> {
-    const looks: { readonly slot: PartSlot; readonly look: Look | undefined }[] = [];
-    for (const slot of [...slots].reverse())
-      looks.unshift({ slot, look: await this.#look(slot, looks[0]?.look?.firstMs) });
+  async #planLog(slots: readonly PartSlot[], signal: AbortSignal): Promise<Turn[]> {
+    const looks = await this.#looks(slots, signal);
     const turns: Turn[] = [];
     for (const [index, { slot, look }] of looks.entries()) {
       if (!look) continue;
@@ -115,6 +119,17 @@ export class FileSearch implements RunningSearch {
       if (look.outside || slot.late) await this.#close(look.part);
     }
     return turns;
+  }
+
+  /** The newest is looked at first: where it begins says where the one before it ends. */
+  async #looks(slots: readonly PartSlot[], signal: AbortSignal): Promise<SlotLook[]> {
+    const looks: SlotLook[] = [];
+    for (const slot of [...slots].reverse()) {
+      if (!signal.aborted) looks.unshift({ slot, look: await this.#look(slot, looks[0]?.look?.firstMs) });
+      // It is open already, and closed with the others.
+      else if (!slot.late) await this.#opened(slot).catch(() => undefined);
+    }
+    return looks;
   }
 
   #planOf(look: Look, before: Look | undefined): Planned {
