@@ -88,7 +88,8 @@ export class Tails {
       await createClient(CenterService, channel).uploadOutput(messages, { signal: controller.signal });
     } catch (error) {
       // The center ended it because nobody reads any more, or is gone: both are an end like any other.
-      if (!isCode(error)) this.#options.logger.warn('a log could not be sent to the center', { error });
+      if (!isCode(error, 'unavailable', 'cancelled', 'deadline'))
+        this.#options.logger.warn('a log could not be sent to the center', { error });
     } finally {
       controller.abort();
     }

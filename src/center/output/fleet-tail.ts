@@ -1,5 +1,7 @@
+import { Backoff } from '../../kit/backoff.js';
 import { sleep, type Clock } from '../../kit/clock.js';
 import { isCode, messageOf, MusterError } from '../../kit/errors.js';
+import type { Random } from '../../kit/random.js';
 import { Handoff } from './handoff.js';
 import type { Tails, TailWish } from './tails.js';
 
@@ -28,12 +30,15 @@ export type FleetBatch<L> =
 export interface FleetTailOptions<L extends Placed> {
   readonly tails: Tails<{ readonly lines: readonly L[] }>;
   readonly clock: Clock;
+  readonly random: Random;
   /** Undefined: it was removed. */
   readonly isOnline: (machine: string) => boolean | undefined;
 }
 
-/** How often a machine that went away is looked for. */
+/** How often a machine that went away is looked for; and how long after a log broke off that is known of its machine too. */
 const LOOK_MS = 250;
+/** Before a machine that is there is asked again: what broke its log off may do so again. Lines that come begin it anew. */
+const AGAIN = { initialMs: 500, maxMs: 30_000, multiplier: 2 };
 /** A log that gave no line for so long after its agent answered had none. */
 const EMPTY_AFTER_MS = 2000;
 /** Lines asked of such a log later: all that is new, as far as one order gives it. */
@@ -89,11 +94,36 @@ export class FleetTail<L extends Placed> {
       const end = await this.#readOnce(reading, signal);
       if (signal.aborted) return undefined;
       if (await this.#isOver(machine, end)) return end;
-      if (reading.lose()) {
-        const lost = `contact with ${machine.name} lost at ${timeOf(this.#options.clock)}; reading on when it is back`;
-        await this.#say(machine, reading.wasRead ? lost : (end?.message ?? lost));
-      }
-      await sleep(this.#options.clock, LOOK_MS, signal).catch(() => undefined);
+      await this.#sayLost(reading, end, signal);
+      await this.#untilAgain(reading, signal);
+    }
+  }
+
+  /** That its log broke off, once; whether the machine itself is away is known a little later. */
+  async #sayLost(reading: MachineReading<L>, end: End, signal: AbortSignal): Promise<void> {
+    if (!reading.lose()) return;
+    const { clock, tails } = this.#options;
+    const { machine } = reading;
+    const at = timeOf(clock);
+    if (!reading.wasRead && end) {
+      await this.#say(machine, end.message);
+      return;
+    }
+    await sleep(clock, LOOK_MS, signal).catch(() => undefined);
+    const lost = tails.isConnected(machine.id)
+      ? `${machine.name} stopped sending its log at ${at}; it is asked again`
+      : `contact with ${machine.name} lost at ${at}; reading on when it is back`;
+    await this.#say(machine, lost);
+  }
+
+  /** Until the machine is there, and it is not too soon to ask it again. */
+  async #untilAgain({ machine, backoff }: MachineReading<L>, signal: AbortSignal): Promise<void> {
+    const { clock, tails, isOnline } = this.#options;
+    const againMs = clock.monotonic() + backoff.next();
+    while (!signal.aborted && isOnline(machine.id) !== undefined) {
+      const leftMs = tails.isConnected(machine.id) ? againMs - clock.monotonic() : LOOK_MS;
+      if (leftMs <= 0) return;
+      await sleep(clock, Math.min(leftMs, LOOK_MS), signal).catch(() => undefined);
     }
   }
 
@@ -130,6 +160,8 @@ class MachineReading<L extends Placed> {
   readonly machine: TailedMachine;
   readonly #options: FleetTailOptions<L>;
   readonly #wish: FleetTailWish;
+  /** Before it is ordered again. */
+  readonly backoff: Backoff;
   #position: string;
   /** Monotonic; undefined until its agent first answered. */
   #answeredMs: number | undefined;
@@ -140,6 +172,7 @@ class MachineReading<L extends Placed> {
     this.#options = options;
     this.#wish = wish;
     this.machine = machine;
+    this.backoff = new Backoff(AGAIN, options.random);
     this.#position = wish.positions.get(machine.name) ?? '';
   }
 
@@ -166,6 +199,7 @@ class MachineReading<L extends Placed> {
       this.#lost = false;
     };
     for await (const { lines } of tails.open(wish, signal, begun)) {
+      if (lines.length > 0) this.backoff.reset();
       yield lines;
       this.#position = lines.findLast(({ position }) => position !== '')?.position ?? this.#position;
     }

@@ -1,7 +1,8 @@
 import type { CenterService, UploadOutputRequest } from '../../../generated/muster/v1/center.js';
 import type { LogHit, LogLine } from '../../../generated/muster/v1/types.js';
 import type { Clock } from '../../kit/clock.js';
-import { MusterError } from '../../kit/errors.js';
+import { isCode, messageOf, MusterError } from '../../kit/errors.js';
+import { systemRandom } from '../../kit/random.js';
 import { assertPosition } from '../../model/log-position.js';
 import { untilAborted } from '../../rpc/streams.js';
 import type { Handlers } from '../../rpc/types.js';
@@ -68,7 +69,8 @@ export function outputHandlers({ outputs, tails, machines, instances, clock }: O
           'it does not have the service any more, or does not match: its log ends here',
         );
       const isOnline = (id: string): boolean | undefined => (machines.has(id) ? machines.isOnline(id) : undefined);
-      for await (const batch of new FleetTail({ tails, clock, isOnline }, wish).read(signal)) {
+      const parts = { tails, clock, random: systemRandom, isOnline };
+      for await (const batch of new FleetTail(parts, wish).read(signal)) {
         const { name: machineName } = batch.machine;
         if ('notice' in batch) yield notice(service, machineName, batch.notice);
         else for (const line of batch.lines) yield { ...line, machineName, service };
@@ -99,13 +101,7 @@ interface Upload {
 /** Reads the next message only when the one before was taken: that is what holds a fast agent back. */
 async function relay(outputs: Outputs<UploadedBatch>, { machine, command, first, frames }: Upload): Promise<void> {
   const left = outputs.begin(machine, command);
-  let failure: MusterError | undefined = new MusterError(
-    'unavailable',
-    'the agent stopped sending: contact with the machine was lost',
-    {
-      reason: 'MACHINE_LOST',
-    },
-  );
+  let failure: MusterError | undefined;
   try {
     let next: IteratorResult<UploadOutputRequest> = { done: false, value: first };
     while (!next.done) {
@@ -117,8 +113,24 @@ async function relay(outputs: Outputs<UploadedBatch>, { machine, command, first,
       }
       next = await untilAborted(frames.next(), left);
     }
-    failure = undefined;
+  } catch (error) {
+    failure = brokenOff(error);
+    throw error;
   } finally {
     outputs.end(machine, command, failure);
   }
+}
+
+/** Why an agent's output broke off: in the words of the failure, except where its call was cut, which says nothing of why. */
+function brokenOff(error: unknown): MusterError {
+  if (isCode(error, 'unavailable', 'cancelled', 'deadline')) {
+    return new MusterError('unavailable', 'the agent stopped sending before the end: try again', {
+      reason: 'MACHINE_LOST',
+      cause: error,
+    });
+  }
+  return new MusterError(isCode(error) ? error.code : 'internal', `the output broke off: ${messageOf(error)}`, {
+    reason: 'OUTPUT_FAILED',
+    cause: error,
+  });
 }

@@ -31,6 +31,11 @@ export class Tails<B> {
     this.#outputs = outputs;
   }
 
+  /** Whether a log can be ordered from the machine. */
+  isConnected(machine: string): boolean {
+    return this.#courier.connected(machine);
+  }
+
   /**
    * Orders a log and yields it as it comes. `begun`: the agent has begun to answer.
    * @throws unavailable when the machine is not connected, or does not answer, or goes away; exhausted; what the agent says went wrong

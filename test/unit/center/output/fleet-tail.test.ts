@@ -46,7 +46,7 @@ class Fleet {
       this.removed.has(machine) ? undefined : !this.offline.has(machine);
     const all = Array.from({ length: machines }, (_, index) => ({ id: `m-${index + 1}`, name: `web-${index + 1}` }));
     const tail = new FleetTail<Line>(
-      { tails: new Tails({ courier, clock, outputs }), clock, isOnline },
+      { tails: new Tails({ courier, clock, outputs }), clock, random: { next: () => 0.9 }, isOnline },
       { ...WISH, machines: all, follow, positions },
     );
     this.reading = (async () => {
@@ -115,7 +115,13 @@ describe('the log of several machines', () => {
     fleet.read(2, true);
     const first = await fleet.order('m-1');
     await fleet.answer('m-1', first, '1', '2');
+    fleet.offline.add('m-1');
     fleet.end('m-1', first, lost);
+    await waitFor('the notice', async () => {
+      await fleet.clock.advance(100);
+      return fleet.seen.some((text) => text.startsWith('web-1 (contact'));
+    });
+    fleet.offline.delete('m-1');
     const second = await fleet.order('m-1', 2);
     assert.equal(second.position, 'p2');
     await fleet.answer('m-1', second, '3');
@@ -130,6 +136,64 @@ describe('the log of several machines', () => {
     fleet.stop.abort();
     await fleet.reading;
     assert.deepEqual([fleet.outputs.size, fleet.clock.pending], [0, 0]);
+  });
+
+  it('asks a machine whose log breaks off again and again ever more seldom, until lines come', async () => {
+    const fleet = new Fleet();
+    fleet.read(1, true);
+    const begun = fleet.clock.monotonic();
+    const asked: number[] = [];
+    for (let round = 1; round <= 12; round += 1) {
+      const order = await fleet.order('m-1', round);
+      asked.push(fleet.clock.monotonic() - begun);
+      await fleet.answer('m-1', order);
+      fleet.end('m-1', order, lost);
+    }
+    const pauses = asked.slice(1).map((at, index) => at - (asked[index] ?? 0));
+    // With a jitter of 0.9, and in steps of the clock.
+    const expected = [450, 900, 1800, 3600, 7200, 14_400, 27_000, 27_000, 27_000, 27_000, 27_000];
+    const near = pauses.every((pause, index) => Math.abs(pause - (expected[index] ?? 0)) <= 400);
+    assert.ok(near, `pauses are ${pauses.join(', ')}`);
+    // It is there all the time.
+    assert.ok(fleet.seen.every((text) => !text.includes('contact')));
+    assert.match(
+      fleet.seen[0] ?? '',
+      /^web-1 \(web-1 stopped sending its log at \d\d:\d\d:\d\d UTC; it is asked again\)$/,
+    );
+    const order = await fleet.order('m-1', 13);
+    await fleet.answer('m-1', order, '1');
+    const atMs = fleet.clock.monotonic();
+    fleet.end('m-1', order, lost);
+    await fleet.order('m-1', 14);
+    assert.ok(fleet.clock.monotonic() - atMs < 1000);
+    fleet.stop.abort();
+    await fleet.reading;
+    assert.deepEqual([fleet.outputs.size, fleet.clock.pending], [0, 0]);
+  });
+
+  it('reads on as soon as a machine is there that was away for long', async () => {
+    const fleet = new Fleet();
+    fleet.offline.add('m-1');
+    fleet.read(1, true);
+    await waitFor('the notice', () => fleet.seen.length === 1);
+    for (let second = 0; second < 600; second += 1) await fleet.clock.advance(1000);
+    assert.equal(fleet.orders.length, 0);
+    fleet.offline.delete('m-1');
+    const atMs = fleet.clock.monotonic();
+    await fleet.order('m-1');
+    assert.ok(fleet.clock.monotonic() - atMs < 1000);
+    fleet.stop.abort();
+    await fleet.reading;
+  });
+
+  it('ends with what went wrong where that is not the contact', async () => {
+    const fleet = new Fleet();
+    fleet.read(1, true);
+    const order = await fleet.order('m-1');
+    await fleet.answer('m-1', order, '1');
+    fleet.end('m-1', order, new MusterError('exhausted', 'the output broke off: a message is too large'));
+    assert.equal((await failureOf(fleet.reading)).message, 'the output broke off: a message is too large');
+    assert.deepEqual(fleet.seen, ['web-1 1']);
   });
 
   it('asks a log that had no line for all it has when contact was lost', async () => {
