@@ -142,16 +142,20 @@ export function toWireReport(report: SearchReport): WireReport {
 /** What a peer tells is kept and sent on: so much of it and no more. */
 export function fromWireReport(wire: WireReport): SearchReport {
   return {
-    files: wire.files,
-    filesTotal: wire.filesTotal,
-    bytes: wire.bytes,
-    hits: wire.hits,
+    files: countOf(wire.files),
+    filesTotal: countOf(wire.filesTotal),
+    bytes: countOf(wire.bytes),
+    hits: countOf(wire.hits),
     firstMs: fromDate(wire.first),
     lastMs: fromDate(wire.last),
     limits: [...new Set(wire.limits.map(fromWireLimit))],
     problems: wire.problems.slice(0, SEARCH_PROBLEMS_MAX).map((problem) => problem.slice(0, PROBLEM_CHARACTERS_MAX)),
-    tookMs: fromDuration(wire.took) ?? 0,
+    tookMs: countOf(fromDuration(wire.took) ?? 0),
   };
+}
+
+function countOf(told: number): number {
+  return Math.min(Math.max(told, 0), Number.MAX_SAFE_INTEGER);
 }
 
 /** Longest name of a file that a hit may carry. */

@@ -28,6 +28,8 @@ export class OperationsHost {
   readonly cancels: string[] = [];
   /** Of the instance on each machine; undefined: RUNNING. */
   readonly states = new Map<string, Candidate['state']>();
+  /** Machines whose agents do not say how their instances are, though they are connected. */
+  readonly silent = new Set<string>();
   readonly #controller = new AbortController();
   readonly #machines: readonly string[];
 
@@ -149,7 +151,7 @@ export class OperationsHost {
     const online = this.connected.has(name);
     const state = this.states.get(name) ?? 'RUNNING';
     const facts = { labels: {}, agentVersion: '1', capabilities: ['search'], health: undefined };
-    return { id: name, name, online, state: online ? state : undefined, ...facts };
+    return { id: name, name, online, state: online && !this.silent.has(name) ? state : undefined, ...facts };
   }
 
   #courier(): Courier {

@@ -368,7 +368,7 @@ export class OperationsWorld {
       online: this.#connected.has(id),
       agentVersion: '1',
       capabilities: [],
-      state: undefined,
+      state: this.#connected.has(id) ? 'RUNNING' : undefined,
       health: undefined,
     });
     const all = (): Candidate[] => [...this.agents.keys()].map(candidate);

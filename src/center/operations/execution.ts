@@ -27,7 +27,7 @@ export interface ExecutionOptions {
 interface Driven {
   readonly driver: Driver;
   readonly times: SteadyTimes;
-  /** Since when canaries that are looked at are seen to have no session, by target. */
+  /** Since when canaries that are looked at cannot be seen, by target. */
   readonly away: Map<string, number>;
 }
 
@@ -116,13 +116,18 @@ export class Execution {
     };
   }
 
+  /** A session alone shows nothing: what its agent says of the instance does. */
   #awaySince(
-    { bakeUntilMs }: OperationRecord,
+    { bakeUntilMs, service }: OperationRecord,
     { id, machine, turn }: CommandRecord,
     { times, away }: { readonly times: SteadyTimes; readonly away: Map<string, number> },
   ): number | undefined {
     if (bakeUntilMs === undefined || turn?.canary !== true) return undefined;
-    if (this.#options.connected(machine)) away.delete(id);
+    const { fleet, connected } = this.#options;
+    const candidate = fleet.candidate(machine, service);
+    // One that is not on its machine any more is ill, not away.
+    const seen = connected(machine) && (candidate === undefined || candidate.state !== undefined);
+    if (seen) away.delete(id);
     else if (!away.has(id)) away.set(id, times.now());
     return away.get(id);
   }

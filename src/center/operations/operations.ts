@@ -12,11 +12,20 @@ import type { Table } from '../table.js';
 import { Execution } from './execution.js';
 import { OperationLedger, type OperationView } from './ledger.js';
 import type { OperationRecord, Stop } from './operation.js';
+import {
+  assertRetriable,
+  heldBy,
+  nothingToChange,
+  nothingToRetry,
+  REQUEST_ID_CHARACTERS_MAX,
+  requestIdTooLong,
+} from './refusals.js';
 import { ACTION_STRATEGY, readStrategy, SEARCH_STRATEGY, type StrategyWish } from './strategy.js';
 import { chooseTargets, problemOf, type Target, type TargetFleet } from './targets.js';
 
-/** Operations that have not ended. */
+/** Operations that have not ended; searches, which keep nobody out, are counted by themselves. */
 export const OPEN_OPERATIONS_MAX = 200;
+export const OPEN_SEARCHES_MAX = 200;
 /** After an operation could not begin, for example because the disk is full. */
 const AGAIN_MS = 1000;
 
@@ -67,6 +76,8 @@ export class Operations {
   readonly #mutex = new KeyedMutex();
   #execution: Execution | undefined;
   #signal: AbortSignal | undefined;
+  /** Searches that nobody wants to go on, and whose stop could not be stored yet. */
+  readonly #unstopped = new Map<string, Stop>();
 
   constructor(options: OperationsOptions) {
     this.#options = options;
@@ -77,10 +88,19 @@ export class Operations {
 
   /** Makes what an interrupted start left half done whole, and ends searches: whoever waited for their hits is gone. Call before serving. */
   async resume(): Promise<void> {
-    await this.ledger.removeOrphans();
+    await this.#tidy();
     const message = 'the center was restarted: nobody waits for its hits any more';
-    for (const { id, action } of this.ledger.open()) {
-      if (action === 'SEARCH') await this.ledger.stop(id, { cause: 'reader', message });
+    for (const { id, action } of this.ledger.open())
+      if (action === 'SEARCH') await this.satisfy(id, { cause: 'reader', message });
+  }
+
+  /** What it leaves is found again at the next start. */
+  async #tidy(): Promise<void> {
+    try {
+      await this.ledger.removeOrphans();
+    } catch (error) {
+      if (!isCode(error, 'exhausted')) throw error;
+      this.#options.logger.error('what an interrupted start of an operation left could not be removed', { error });
     }
   }
 
@@ -89,6 +109,7 @@ export class Operations {
     this.#signal = signal;
     const end = (id: string): Promise<void> => this.#end(id);
     this.#execution = new Execution({ ...this.#options, ledger: this.ledger, end }, signal);
+    for (const [id, stop] of this.#unstopped) void this.satisfy(id, stop);
     for (const { id, service, startedMs } of this.ledger.open()) {
       if (startedMs !== undefined) this.#execution.drive(id, true);
       else this.#letNext(service);
@@ -131,16 +152,16 @@ export class Operations {
    * A new operation over the failed, expired and unknown targets of one that has ended; on wish over those that were never ordered too.
    * @throws not_found; precondition when it has not ended, or nothing is left to try again; conflict; invalid for a search
    */
-  async retry(id: string, asking: Asking, includeCancelled: boolean): Promise<OperationView> {
-    const { record } = this.ledger.require(id);
-    assertRetriable(record);
-    const again: readonly string[] = ['FAILED', 'EXPIRED', 'UNKNOWN', ...(includeCancelled ? ['CANCELLED'] : [])];
-    const targets = this.ledger.targetsOf(id);
-    const machines = targets.filter(({ outcome }) => again.includes(outcome)).map(({ machine }) => machine);
-    if (machines.length === 0) throw nothingToRetry(id, targets);
-    return this.#once(asking, () =>
-      this.#enter({ ...record, ...this.#fresh(asking), retryOf: id, machines }, asking.wait),
-    );
+  retry(id: string, asking: Asking, includeCancelled: boolean): Promise<OperationView> {
+    return this.#once(asking, async () => {
+      const { record } = this.ledger.require(id);
+      assertRetriable(record);
+      const again: readonly string[] = ['FAILED', 'EXPIRED', 'UNKNOWN', ...(includeCancelled ? ['CANCELLED'] : [])];
+      const targets = this.ledger.targetsOf(id);
+      const machines = targets.filter(({ outcome }) => again.includes(outcome)).map(({ machine }) => machine);
+      if (machines.length === 0) throw nothingToRetry(id, targets);
+      return this.#enter({ ...record, ...this.#fresh(asking), retryOf: id, machines }, asking.wait);
+    });
   }
 
   /** @throws not_found; precondition when it has ended or is being stopped */
@@ -173,14 +194,27 @@ export class Operations {
     return this.ledger.require(id);
   }
 
-  /** A search is to find no more. Nothing happens to one that has ended. */
+  /**
+   * A search is to find no more. Nothing happens to one that has ended. Never rejects: what cannot be stored, for example because the disk
+   * is full, is tried again until it is.
+   */
   async satisfy(id: string, stop: Stop): Promise<void> {
-    await this.ledger.stop(id, stop);
+    try {
+      await this.ledger.stop(id, stop);
+      this.#unstopped.delete(id);
+    } catch (error) {
+      this.#options.logger.error('a search could not be stopped, trying again', { operation: id, error });
+      this.#unstopped.set(id, stop);
+      this.#options.clock.after(AGAIN_MS, () => {
+        if (this.#signal?.aborted === false && this.#unstopped.has(id)) void this.satisfy(id, stop);
+      });
+    }
   }
 
   #once(asking: Asking, make: () => Promise<OperationView>): Promise<OperationView> {
     const { by, requestId } = asking;
     if (requestId === '') return make();
+    if (requestId.length > REQUEST_ID_CHARACTERS_MAX) return Promise.reject(requestIdTooLong());
     return this.#mutex.run(`request ${by} ${requestId}`, async () => this.ledger.ofRequest(by, requestId) ?? make());
   }
 
@@ -211,11 +245,7 @@ export class Operations {
   /** Only one at a time per service gets in here: two can never both believe that they have it. */
   #enter(record: OperationRecord, wait: boolean): Promise<OperationView> {
     return this.#mutex.run(serviceKey(record.service), async () => {
-      if (this.ledger.open().length >= OPEN_OPERATIONS_MAX) {
-        throw new MusterError('exhausted', `${OPEN_OPERATIONS_MAX} operations are under way or waiting: let some end`, {
-          reason: 'OPERATIONS_OPEN',
-        });
-      }
+      this.#assertRoom(record.action);
       const holder = record.action === 'SEARCH' ? undefined : this.ledger.holder(record.service);
       if (holder && !wait) throw heldBy(holder);
       if (!holder) {
@@ -224,6 +254,16 @@ export class Operations {
         await this.#beginOrWait(await this.ledger.add(record), targets);
       } else await this.ledger.add(record);
       return this.ledger.require(record.id);
+    });
+  }
+
+  #assertRoom(action: CommandKind): void {
+    const isSearch = action === 'SEARCH';
+    const [max, what] = isSearch ? [OPEN_SEARCHES_MAX, 'searches'] : [OPEN_OPERATIONS_MAX, 'operations'];
+    const open = this.ledger.open().filter((record) => (record.action === 'SEARCH') === isSearch);
+    if (open.length < max) return;
+    throw new MusterError('exhausted', `${max} ${what} are under way or waiting: let some end`, {
+      reason: isSearch ? 'SEARCHES_OPEN' : 'OPERATIONS_OPEN',
     });
   }
 
@@ -361,36 +401,3 @@ type Fresh = Pick<
   | 'stop'
   | 'bakeUntilMs'
 >;
-
-function heldBy({ record: { id, action, service, createdBy, reason } }: OperationView): MusterError {
-  const why = reason === '' ? '' : ` (${reason})`;
-  return new MusterError(
-    'conflict',
-    `operation ${id}, ${action.toLowerCase()} of ${service} by ${createdBy}${why}, is under way: follow it with "muster ops watch ${id}", or wait for it with --wait`,
-    { reason: 'OPERATION_HELD', metadata: { operation: id } },
-  );
-}
-
-function assertRetriable({ id, action, endedMs }: OperationRecord): void {
-  if (action === 'SEARCH')
-    throw new MusterError('invalid', 'a search is not tried again: make it anew', { reason: 'ACTION' });
-  if (endedMs !== undefined) return;
-  throw new MusterError('precondition', `operation ${id} has not ended: wait for it, or cancel it first`, {
-    reason: 'OPERATION_OPEN',
-  });
-}
-
-function nothingToRetry(id: string, targets: readonly CommandRecord[]): MusterError {
-  const spared = targets.filter(({ outcome }) => outcome === 'CANCELLED').length;
-  const hint =
-    spared === 0 ? '' : `; ${spared} were cancelled before they started: include those with --include-cancelled`;
-  return new MusterError('precondition', `no target of operation ${id} failed, expired or is unknown${hint}`, {
-    reason: 'NOTHING_TO_RETRY',
-  });
-}
-
-function nothingToChange(id: string, how: string): MusterError {
-  return new MusterError('precondition', `operation ${id} ${how}: nothing can be changed any more`, {
-    reason: 'OPERATION_ENDED',
-  });
-}

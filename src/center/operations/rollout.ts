@@ -26,7 +26,7 @@ export interface RolloutTarget {
   readonly problem: string | undefined;
   /** Of a canary that is looked at: why its instance is not well; undefined: it is, or nothing is known against it. */
   readonly illness: string | undefined;
-  /** Of a canary that is looked at: since when its machine has no live session, or this center has run without one. */
+  /** Of a canary that is looked at: since when its machine has no live session or its instance is not known, in this run of the center. */
   readonly awaySinceMs: number | undefined;
 }
 
@@ -180,7 +180,7 @@ function canaryStop(rollout: Rollout, standings: Standings, nowMs: number): Stop
 function illnessNow(target: RolloutTarget, patienceMs: number, nowMs: number): string | undefined {
   const { awaySinceMs, illness } = target;
   const lost = awaySinceMs !== undefined && nowMs - awaySinceMs >= patienceMs;
-  return lost ? 'contact with its machine is lost' : illness;
+  return lost ? 'contact with its machine is lost, or its agent does not say how it is' : illness;
 }
 
 function budgetStop({ strategy, targets }: Rollout, standings: Standings): Stop | undefined {

@@ -5,11 +5,10 @@ import type {
   StartOperationRequest,
   WatchOperationResponse,
 } from '../../../generated/muster/v1/center.js';
-import type { LogHit } from '../../../generated/muster/v1/types.js';
 import type { Clock, Timer } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
 import { pageOf } from '../../model/paging.js';
-import { HIT_FILE_CHARACTERS_MAX, fromWireSearch } from '../../wire/log-search.js';
+import { fromWireSearch } from '../../wire/log-search.js';
 import { fromWireAction, fromWireOutcome } from '../../wire/instance.js';
 import { describePrincipal } from '../../rpc/principal.js';
 import type { CallContext, Handlers } from '../../rpc/types.js';
@@ -19,8 +18,17 @@ import { toWireCommand } from '../commands/wire.js';
 import type { UploadedBatch } from '../output/service.js';
 import type { OperationView } from './ledger.js';
 import type { Asking, Operations, OperationWish } from './operations.js';
-import { Searches, type SearchEvent } from './searches.js';
-import { clipHits, fromWireStrategy, toWireCoverage, toWireOperation, toWirePlanned, toWireStrategy } from './wire.js';
+import { Searches, type Clipped, type SearchEvent, type SearchRoom } from './searches.js';
+import {
+  boundHit,
+  clipHits,
+  pieces,
+  fromWireStrategy,
+  toWireCoverage,
+  toWireOperation,
+  toWirePlanned,
+  toWireStrategy,
+} from './wire.js';
 
 export type OperationHandlers = Pick<
   Handlers<typeof CenterService>,
@@ -48,6 +56,8 @@ export interface OperationParts {
   readonly clock: Clock;
 }
 
+/** Lines of one batch of an agent; agents send about a quarter of that. */
+const BATCH_HITS_MAX = 1000;
 const NUMBER_DIGITS = 16;
 const WORDS_MAX = 1000;
 /** Targets of one frame of a watch. */
@@ -55,12 +65,20 @@ const TARGETS_PER_FRAME = 200;
 /** How long a watch waits for outcomes that are unknown when the operation has ended. */
 const UNKNOWN_LINGER_MS = 3000;
 
-export function clipUploaded(
-  batch: UploadedBatch,
-  room: number,
-): { batch: UploadedBatch; hits: number; clipped: boolean } {
-  const { hits, matching, clipped } = clipHits(batch.hits, room);
-  return { batch: { ...batch, hits }, hits: matching, clipped };
+/** What of an agent's batch goes to whoever searches. @throws invalid for more than an honest agent sends */
+export function clipUploaded({ hits: given }: UploadedBatch, room: SearchRoom): Clipped<UploadedBatch> {
+  if (given.length > BATCH_HITS_MAX) {
+    throw new MusterError('invalid', `its agent sent more than ${BATCH_HITS_MAX} lines at once`, { reason: 'HITS' });
+  }
+  const { hits, matching, clipped } = clipHits(given, room.lines);
+  const context = hits.length - matching;
+  const most = (room.hitsBefore + matching + 1) * room.around;
+  if (room.contextBefore + context > most) {
+    throw new MusterError('invalid', 'its agent sent more lines around those that match than were asked for', {
+      reason: 'HITS',
+    });
+  }
+  return { batch: { lines: [], hits: hits.map(boundHit) }, hits: matching, context, clipped };
 }
 
 /** Operations: start, plan, look, follow, decide; and searches in logs. */
@@ -215,24 +233,27 @@ async function* searchLogs(
     strategy: fromWireStrategy(request.strategy),
     search,
   };
-  for await (const event of searches.run(wish, context.signal)) yield responseOf(event);
+  for await (const event of searches.run(wish, context.signal)) yield* responsesOf(event);
 }
 
-function responseOf(event: SearchEvent<UploadedBatch>): SearchLogsResponse {
+function* responsesOf(event: SearchEvent<UploadedBatch>): Generator<SearchLogsResponse> {
   const nothing: SearchLogsResponse = { operation: undefined, hits: [], ended: [], coverage: undefined };
   switch (event.kind) {
     case 'begun':
-      return { ...nothing, operation: toWireOperation(event.operation) };
-    case 'hits':
-      return { ...nothing, hits: event.batch.hits.map((hit) => ownHit(hit, event.target)) };
+      yield { ...nothing, operation: toWireOperation(event.operation) };
+      return;
+    case 'hits': {
+      // Of whom a hit is, the order says, whatever its agent says.
+      const { machineName, service } = event.target;
+      for (const hits of pieces(event.batch.hits)) {
+        yield { ...nothing, hits: hits.map((hit) => ({ ...hit, machineName, service })) };
+      }
+      return;
+    }
     case 'ended':
-      return { ...nothing, ended: [toWireCommand(event.target)] };
+      yield { ...nothing, ended: [toWireCommand(event.target)] };
+      return;
     case 'over':
-      return { ...nothing, coverage: toWireCoverage(event.targets, event.hits, event.clipped) };
+      yield { ...nothing, coverage: toWireCoverage(event.targets, event.hits, event.clipped) };
   }
-}
-
-/** Of whom a hit is, the order says, whatever its agent says. */
-function ownHit(hit: LogHit, { machineName, service }: CommandRecord): LogHit {
-  return { ...hit, file: hit.file.slice(0, HIT_FILE_CHARACTERS_MAX), machineName, service };
 }

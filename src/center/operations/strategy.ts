@@ -73,6 +73,7 @@ const BAKE_MS_MAX = DAY_MS;
 const TARGET_TIMEOUT_MS_MAX = DAY_MS;
 const TIMEOUT_MS_MAX = 7 * DAY_MS;
 const LABEL_ORDER = 'label:';
+const LABEL_KEY_CHARACTERS_MAX = 200;
 
 /** Collects what is wrong, so that all of it can be said at once. */
 class Reading {
@@ -113,8 +114,11 @@ class Reading {
     if (text === undefined || text === '') return otherwise;
     if (text === 'name' || text === 'random') return { by: text };
     const key = text.startsWith(LABEL_ORDER) ? text.slice(LABEL_ORDER.length) : '';
-    if (key !== '') return { by: 'label', key };
-    this.fields.push({ field: 'strategy.order', description: `"${text}" is not name, random or label:KEY` });
+    if (key !== '' && key.length <= LABEL_KEY_CHARACTERS_MAX) return { by: 'label', key };
+    this.fields.push({
+      field: 'strategy.order',
+      description: `"${text.slice(0, LABEL_KEY_CHARACTERS_MAX)}" is not name, random or label:KEY`,
+    });
     return otherwise;
   }
 }

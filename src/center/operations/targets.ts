@@ -125,7 +125,7 @@ export function problemOf(action: CommandKind, { name, agentVersion, capabilitie
   return `the agent of ${name} (version ${agentVersion}) is too old to search logs: upgrade it`;
 }
 
-/** Why an instance is not well after the action; undefined: it is, or nothing is known against it. */
+/** Why an instance is not well after the action; undefined: it is, or its state is not known now. */
 export function illnessOf(action: CommandKind, candidate: Candidate | undefined): string | undefined {
   if (!candidate) return 'the service is not on its machine any more';
   const { state, health } = candidate;

@@ -8,10 +8,10 @@ import type {
   Strategy as WireStrategy,
 } from '../../../generated/muster/v1/center.js';
 import type { LogHit } from '../../../generated/muster/v1/types.js';
-import type { SearchLimit } from '../../model/log-search.js';
+import { HIT_BYTES_MAX, type SearchLimit } from '../../model/log-search.js';
 import { toWireAction, toWireOutcome, toWireState } from '../../wire/instance.js';
-import { toWireLimit, toWireSearch } from '../../wire/log-search.js';
-import { fromDuration, toDate, toDuration } from '../../wire/time.js';
+import { HIT_FILE_CHARACTERS_MAX, toWireLimit, toWireSearch } from '../../wire/log-search.js';
+import { fromDate, fromDuration, toDate, toDuration } from '../../wire/time.js';
 import type { CommandRecord } from '../commands/command.js';
 import type { OperationView } from './ledger.js';
 import { totalOf, type OperationRecord, type OperationState, type OutcomeCounts } from './operation.js';
@@ -126,6 +126,64 @@ export function clipHits(
   return { hits: [...hits], matching, clipped: false };
 }
 
+/** Characters of the version of a service that a hit carries. */
+const RELEASE_CHARACTERS_MAX = 200;
+/** Bytes of the hits of one message, about. */
+const PIECE_BYTES_MAX = 512 * 1024;
+/** Bytes of a hit beside its text: each character of its words may take 3, its numbers and marks take less than 100. */
+const HIT_WORDS_BYTES_MAX = 3 * (HIT_FILE_CHARACTERS_MAX + RELEASE_CHARACTERS_MAX) + 1000;
+
+/** So much of a hit as is promised, whatever an agent sends. */
+export function boundHit(hit: LogHit): LogHit {
+  const text = startOf(hit.text, HIT_BYTES_MAX);
+  return {
+    ...hit,
+    file: hit.file.slice(0, HIT_FILE_CHARACTERS_MAX),
+    line: bounded(hit.line, Number.MAX_SAFE_INTEGER),
+    time: toDate(fromDate(hit.time)),
+    text,
+    truncated: hit.truncated || text.length < hit.text.length,
+    release: hit.release.slice(0, RELEASE_CHARACTERS_MAX),
+  };
+}
+
+/** The front of a text, at most so many bytes of UTF-8. */
+function startOf(text: string, bytesMax: number): string {
+  if (text.length * 3 <= bytesMax) return text;
+  const bytes = Buffer.from(text);
+  if (bytes.length <= bytesMax) return text;
+  let end = bytesMax;
+  while (((bytes[end] ?? 0) & 0xc0) === 0x80) end -= 1;
+  return bytes.toString('utf8', 0, end);
+}
+
+/** Bounded hits in pieces of which each fits into a message. */
+export function pieces(hits: readonly LogHit[]): LogHit[][] {
+  const found: LogHit[][] = [];
+  let room = 0;
+  for (const hit of hits) {
+    const bytes = HIT_WORDS_BYTES_MAX + Buffer.byteLength(hit.text);
+    if (found.length === 0 || bytes > room) {
+      found.push([]);
+      room = PIECE_BYTES_MAX;
+    }
+    found.at(-1)?.push(hit);
+    room -= bytes;
+  }
+  return found;
+}
+
+const INT32_MAX = 2 ** 31 - 1;
+
+function bounded(count: number, max: number): number {
+  return Math.min(Math.max(count, 0), max);
+}
+
+/** Never more than the field holds. */
+function sumOf(counts: readonly number[], max: number): number {
+  return counts.reduce((sum, count) => bounded(sum + bounded(count, max), max), 0);
+}
+
 /** What a search saw of what it was asked for, from how each target ended. */
 export function toWireCoverage(
   targets: readonly CommandRecord[],
@@ -142,24 +200,34 @@ export function toWireCoverage(
     machines: targets.length,
     machinesComplete: targets.length - incomplete.length,
     machinesPartial: incomplete.filter(({ result }) => result?.search !== undefined).length,
-    files: reports.reduce((sum, report) => sum + report.files, 0),
-    bytes: reports.reduce((sum, report) => sum + report.bytes, 0),
+    files: sumOf(
+      reports.map(({ files }) => files),
+      INT32_MAX,
+    ),
+    bytes: sumOf(
+      reports.map(({ bytes }) => bytes),
+      Number.MAX_SAFE_INTEGER,
+    ),
     hits,
     first: toDate(times.length === 0 ? undefined : times.reduce((a, b) => Math.min(a, b))),
     last: toDate(times.length === 0 ? undefined : times.reduce((a, b) => Math.max(a, b))),
-    gaps: incomplete.map((target) => toWireGap(target, limitsOf(target))),
+    gaps: incomplete.map((target) => toWireGap(target, limitsOf(target), GAPS_BYTES_MAX / incomplete.length)),
   };
 }
+
+/** Bytes of what all gaps of a coverage say. */
+const GAPS_BYTES_MAX = 512 * 1024;
 
 function toWireGap(
   { machineName, outcome, message, result }: CommandRecord,
   limits: readonly SearchLimit[],
+  bytesMax: number,
 ): SearchGap {
   const problems = result?.search?.problems ?? [];
   return {
     machineName,
     outcome: toWireOutcome(outcome),
     limits: limits.map(toWireLimit),
-    message: [message, ...problems].filter((text) => text !== '').join('; '),
+    message: startOf([message, ...problems].filter((text) => text !== '').join('; '), Math.floor(bytesMax)),
   };
 }

@@ -14,6 +14,8 @@ export class Output<B> implements AsyncIterable<B> {
   readonly #forget: () => void;
   readonly #onBegin: () => void;
   #answered = false;
+  #ended = false;
+  #failure: MusterError | undefined;
 
   /** Made by Outputs alone. */
   constructor(machine: string, forget: () => void, onBegin: () => void) {
@@ -28,6 +30,11 @@ export class Output<B> implements AsyncIterable<B> {
     return this.#answered;
   }
 
+  /** Why what was missing when it ended does not come here any more; undefined: it has not ended, or the agent had no more. */
+  get failure(): MusterError | undefined {
+    return this.#failure;
+  }
+
   /** Batches until the agent has no more. @throws what `end` was given */
   [Symbol.asyncIterator](): AsyncIterator<B> {
     return this.#handoff[Symbol.asyncIterator]();
@@ -36,13 +43,21 @@ export class Output<B> implements AsyncIterable<B> {
   /** Nobody waits for it any more: the agent's call ends. Safe to repeat; whoever opened it calls it in the end. */
   leave(): void {
     if (!this.left.aborted) this.#controller.abort(unwanted());
+    this.#over(unwanted());
     this.#handoff.abandon();
     this.#forget();
   }
 
   /** There is no more, or no more can be had; a batch in hand is still given. */
   end(error?: MusterError): void {
+    this.#over(error);
     this.#handoff.close(error);
+  }
+
+  #over(failure: MusterError | undefined): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#failure = failure;
   }
 
   /** @throws conflict when it was begun already */

@@ -1,8 +1,22 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { OPEN_SEARCHES_MAX } from '../../../../src/center/operations/operations.js';
 import { MusterError } from '../../../../src/kit/errors.js';
 import { OperationsHost, PATIENCE_MS } from '../../../support/operations-host.js';
 
+const SEARCH = {
+  pattern: 'x',
+  regex: false,
+  ignoreCase: false,
+  sinceMs: undefined,
+  untilMs: undefined,
+  before: 0,
+  after: 0,
+  linesMax: 100,
+  bytesMax: 1000,
+  cpuMs: 1000,
+  file: '',
+};
 const ONE_BY_ONE = { batch: '1' };
 
 async function refusal(asked: Promise<unknown>): Promise<MusterError> {
@@ -118,6 +132,39 @@ describe('operations', () => {
     assert.equal(first.record.id, second.record.id);
   });
 
+  it('tried again twice with one request id are one, also when that has ended', async (t) => {
+    const host = await OperationsHost.start(t, ['a']);
+    const { record } = await host.operations.start(host.wish({ strategy: { budget: '1' } }));
+    await host.rest();
+    await host.report('a', 'FAILED');
+    const asking = host.wish({ requestId: 'r-1' });
+    const again = await host.operations.retry(record.id, asking, false);
+    assert.equal((await host.operations.retry(record.id, asking, false)).record.id, again.record.id);
+    await host.rest();
+    await host.report('a', 'SUCCEEDED');
+    const { id } = again.record;
+    assert.equal((await host.operations.retry(id, asking, false)).record.id, id, 'nothing of it is left to try again');
+  });
+
+  it('take no endless request id', async (t) => {
+    const host = await OperationsHost.start(t, ['a']);
+    const error = await refusal(host.operations.start(host.wish({ requestId: 'r'.repeat(201) })));
+    assert.deepEqual([error.code, error.reason], ['invalid', 'REQUEST_ID']);
+    await host.operations.start(host.wish({ requestId: 'r'.repeat(200) }));
+  });
+
+  it('are not kept out by searches, however many', async (t) => {
+    const host = await OperationsHost.start(t, ['a']);
+    const search = { ...SEARCH };
+    for (let count = 0; count < OPEN_SEARCHES_MAX; count += 1) {
+      await host.operations.start(host.wish({ action: 'SEARCH', search }));
+    }
+    const error = await refusal(host.operations.start(host.wish({ action: 'SEARCH', search })));
+    assert.equal(error.reason, 'SEARCHES_OPEN');
+    const { state } = await host.operations.start(host.wish());
+    assert.equal(state, 'RUNNING');
+  });
+
   it('are hurried by no jump of the wall clock', async (t) => {
     const host = await OperationsHost.start(t, ['a', 'b']);
     const strategy = { batch: '1', targetTimeoutMs: 60_000, timeoutMs: 600_000, queueForMs: 60_000 };
@@ -224,6 +271,30 @@ describe('operations', () => {
     await next.find('b');
     await next.rest(30_000);
     assert.deepEqual(next.outcomes(record.id), ['a SUCCEEDED', 'b DELIVERED']);
+  });
+
+  it('wait for a canary that is connected until its agent says how it is, and no longer than patience', async (t) => {
+    for (const comes of ['FATAL', 'RUNNING', undefined] as const) {
+      const host = await OperationsHost.start(t, ['a', 'b']);
+      const { record } = await host.operations.start(host.wish({ strategy: { canary: 1, bakeMs: 60_000 } }));
+      await host.rest();
+      await host.report('a', 'SUCCEEDED');
+      await host.rest(50_000);
+      await host.lose('a');
+      host.silent.add('a');
+      await host.rest(9000);
+      await host.find('a');
+      await host.rest(10_000);
+      assert.deepEqual(host.outcomes(record.id), ['a SUCCEEDED', 'b PENDING'], 'nobody has seen it');
+      if (comes !== undefined) {
+        host.states.set('a', comes);
+        host.silent.delete('a');
+      }
+      host.operations.poke();
+      await host.rest(PATIENCE_MS);
+      const b = comes === 'RUNNING' ? 'b DELIVERED' : 'b CANCELLED';
+      assert.deepEqual(host.outcomes(record.id), ['a SUCCEEDED', b], String(comes));
+    }
   });
 
   it('stop when a canary is not well in its bake, or stays away', async (t) => {

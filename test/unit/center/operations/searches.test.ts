@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { Searches, type SearchEvent } from '../../../../src/center/operations/searches.js';
 import { clipHits, toWireCoverage } from '../../../../src/center/operations/wire.js';
-import { Outputs } from '../../../../src/center/output/outputs.js';
+import { Outputs, OUTPUTS_MAX } from '../../../../src/center/output/outputs.js';
+import { MusterError } from '../../../../src/kit/errors.js';
 import { NO_RESULT } from '../../../../src/model/command-result.js';
 import type { LogSearch } from '../../../../src/model/log-search.js';
 import { LogHit } from '../../../../generated/muster/v1/types.js';
@@ -10,6 +11,9 @@ import { OperationsHost } from '../../../support/operations-host.js';
 
 /** Matching lines of one machine. */
 type Batch = readonly string[];
+
+/** A line that breaks its batch. */
+const BAD = 'bad';
 
 const SEARCH: LogSearch = {
   pattern: 'x',
@@ -39,11 +43,15 @@ class Scene {
     this.#searches = new Searches<Batch>({
       operations: host.operations,
       outputs: this.outputs,
-      clip: (batch, room) => ({
-        batch: batch.slice(0, room),
-        hits: Math.min(room, batch.length),
-        clipped: batch.length > room,
-      }),
+      clip: (batch, { lines }) => {
+        if (batch.includes(BAD)) throw new MusterError('invalid', 'no agent sends this');
+        return {
+          batch: batch.slice(0, lines),
+          hits: Math.min(lines, batch.length),
+          context: 0,
+          clipped: batch.length > lines,
+        };
+      },
     });
   }
 
@@ -78,6 +86,33 @@ class Scene {
   async ends(machine: string): Promise<void> {
     this.outputs.end(machine, this.order(machine));
     await this.host.report(machine, 'SUCCEEDED');
+  }
+
+  /** The agent says that all is well, and so many matching lines were found. */
+  async found(machine: string, hits: number): Promise<void> {
+    const search = {
+      files: 1,
+      filesTotal: 1,
+      bytes: 9,
+      hits,
+      firstMs: 1,
+      lastMs: 2,
+      limits: [],
+      problems: [],
+      tookMs: 1,
+    };
+    await this.host.report(machine, 'SUCCEEDED', { result: { ...NO_RESULT, search } });
+  }
+
+  /** In the end: how many machines are complete, and what is said of the others. */
+  coverage(): readonly (number | string)[] {
+    const last = this.heard.at(-1);
+    assert.ok(last?.kind === 'over', 'it is not over');
+    const { machinesComplete, gaps } = toWireCoverage(last.targets, last.hits, last.clipped);
+    return [
+      machinesComplete,
+      ...gaps.map(({ machineName, limits, message }) => `${machineName} ${limits.join()}: ${message}`),
+    ];
   }
 
   words(): string[] {
@@ -195,6 +230,120 @@ describe('a search', () => {
     await scene.host.rest(40_000);
     assert.equal(scene.over, true);
     assert.deepEqual(scene.words().sort(), ['a UNKNOWN', 'b EXPIRED', 'begun', 'over: 0 hits']);
+  });
+
+  it('takes from a machine that was lost before it began, when it is ordered again', async (t) => {
+    const scene = await Scene.of(t, 'a');
+    scene.read();
+    await scene.host.rest();
+    scene.outputs.machineLost('a');
+    await scene.host.lose('a');
+    await scene.host.find('a');
+    assert.equal(scene.host.orders.length, 2, 'it was not ordered again');
+    scene.begin('a');
+    await scene.outputs.deliver('a', scene.order('a'), ['a1', 'a2']);
+    scene.outputs.end('a', scene.order('a'));
+    await scene.found('a', 2);
+    assert.deepEqual(scene.words(), ['begun', 'a: a1 a2', 'a SUCCEEDED', 'over: 2 hits']);
+    assert.deepEqual(scene.coverage(), [1]);
+    assert.equal(scene.outputs.size, 0);
+  });
+
+  it('says that lines were lost on the way, whatever the agent says', async (t) => {
+    const scene = await Scene.of(t, 'few', 'broken', 'never', 'whole', 'bad');
+    scene.read();
+    await scene.host.rest();
+    for (const machine of ['few', 'broken', 'whole', 'bad']) scene.begin(machine);
+    for (const machine of ['few', 'broken', 'whole']) {
+      await scene.outputs.deliver(machine, scene.order(machine), ['1', '2']);
+    }
+    await scene.outputs.deliver('bad', scene.order('bad'), [BAD]);
+    scene.outputs.end('few', scene.order('few'));
+    scene.outputs.end('broken', scene.order('broken'), new MusterError('unavailable', 'the agent stopped sending'));
+    scene.outputs.end('whole', scene.order('whole'));
+    await scene.found('few', 3);
+    for (const machine of ['broken', 'never', 'whole']) await scene.found(machine, 2);
+    await scene.found('bad', 1);
+    const lost = 'matching lines may have been lost on the way: search again';
+    assert.deepEqual(scene.coverage().toSorted(), [
+      1,
+      `bad SEARCH_LIMIT_PROBLEM: ${lost} (no agent sends this)`,
+      `broken SEARCH_LIMIT_PROBLEM: ${lost} (the agent stopped sending)`,
+      `few SEARCH_LIMIT_PROBLEM: 3 matching lines were found and 2 came: ${lost}`,
+      `never SEARCH_LIMIT_PROBLEM: ${lost}`,
+    ]);
+    const told = scene.heard.flatMap((event) => (event.kind === 'ended' ? [event.target] : []));
+    const limited = told.filter(({ result }) => result?.search?.limits.includes('PROBLEM'));
+    assert.equal(limited.length, 4, 'the ends that are told say it too');
+  });
+
+  it('says of a machine for which there was no room to wait that it was not read', async (t) => {
+    const scene = await Scene.of(t, 'a');
+    const others = Array.from({ length: OUTPUTS_MAX }, (_, index) => scene.outputs.open(`other-${index}`, 'z'));
+    scene.read();
+    await scene.host.rest();
+    assert.throws(() => scene.begin('a'), /nobody waits/);
+    await scene.found('a', 5);
+    const [complete, gap] = scene.coverage();
+    assert.equal(complete, 0);
+    assert.match(String(gap), /^a SEARCH_LIMIT_PROBLEM: .*search again \(the output of 2000 machines is being read/);
+    for (const other of others) other.leave();
+  });
+
+  it('tells the end of each target to a reader who is slow', async (t) => {
+    const scene = await Scene.of(t, 'a', 'b');
+    const events = scene.events();
+    const begun = events.next();
+    await scene.host.rest();
+    await begun;
+    for (const machine of ['a', 'b']) {
+      scene.begin(machine);
+      void scene.outputs.deliver(machine, scene.order(machine), ['1']);
+      await scene.host.rest();
+      scene.outputs.end(machine, scene.order(machine));
+      await scene.found(machine, 1);
+    }
+    const kinds: string[] = [];
+    for await (const { kind } of events) {
+      kinds.push(kind);
+      await scene.host.rest();
+    }
+    assert.deepEqual(kinds.toSorted(), ['ended', 'ended', 'hits', 'hits', 'over']);
+  });
+
+  it('that a full disk keeps from being stopped is stopped when there is room', async (t) => {
+    const scene = await Scene.of(t, 'a');
+    scene.read();
+    await scene.host.rest();
+    const write = scene.host.store.write.bind(scene.host.store);
+    scene.host.store.write = () => Promise.reject(new MusterError('exhausted', 'the disk is almost full'));
+    scene.controller.abort(new Error('gone'));
+    await scene.host.rest(5000);
+    const [view] = scene.host.operations.ledger.list();
+    assert.equal(view?.state, 'RUNNING');
+    scene.host.store.write = write;
+    await scene.host.rest(5000);
+    assert.equal(scene.host.operations.ledger.list()[0]?.record.stop?.cause, 'reader');
+    await scene.host.report('a', 'CANCELLED');
+    assert.equal(scene.host.operations.ledger.list()[0]?.state, 'CANCELLED');
+  });
+
+  it('does not keep a center from starting on a full disk', async (t) => {
+    const scene = await Scene.of(t, 'a');
+    scene.host.connected.clear();
+    scene.read();
+    await scene.host.rest();
+    scene.host.stop();
+    const { store } = scene.host;
+    const write = store.write.bind(store);
+    store.write = () => Promise.reject(new MusterError('exhausted', 'the disk is almost full'));
+    const next = await OperationsHost.start(t, ['a'], scene.host);
+    await next.rest(3000);
+    assert.equal(next.operations.ledger.list()[0]?.record.stop, undefined);
+    store.write = write;
+    await next.rest(3000);
+    assert.match(next.operations.ledger.list()[0]?.record.stop?.message ?? '', /restarted/);
+    assert.equal(next.orders.length, 0);
   });
 
   it('of a center that was restarted is stopped', async (t) => {
