@@ -231,8 +231,13 @@ export class FileSearch implements RunningSearch {
     if (!planned) return undefined;
     if (planned.remark !== undefined) this.#progress.say(planned.remark);
     const search = new PartSearch(planned, this.#context(signal));
-    await search.begin();
-    return search;
+    try {
+      await search.begin();
+      return search;
+    } catch (error) {
+      this.#progress.say(`${turn.slot.name} was not searched: ${messageOf(error)}`, 'PROBLEM');
+      return undefined;
+    }
   }
 
   /** Opens what was not kept open, and unpacks what has to be. Undefined: that failed, which is said, or it holds nothing. */

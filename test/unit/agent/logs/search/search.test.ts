@@ -253,6 +253,21 @@ describe('the files of a search', () => {
     assert.ok(bytes < 100, `${bytes} bytes are said to have been read`);
   });
 
+  it('that are emptied before a part of them is searched do not end the search', async (t) => {
+    const b = await searchBench(t);
+    await b.write('a.log', 'x first\n', Date.UTC(2030, 0, 1));
+    await b.write('b.log', 'x live\n'.repeat(1000), Date.UTC(2029, 0, 1));
+    const running = await b.logs.search('app', { ...ANY_SEARCH, regex: true, bytesMax: 1000 });
+    let hits = 0;
+    for await (const batch of running.hits(new AbortController().signal)) {
+      if (hits === 0) await truncate(join(b.root, 'b.log'));
+      hits += batch.length;
+    }
+    const { files, limits, problems } = running.report();
+    assert.deepEqual([hits, files, limits], [1, 1, ['BYTES', 'PROBLEM']]);
+    assert.match(problems.join(), /b\.log was not searched: b\.log was emptied while it was being read/);
+  });
+
   it('may be none', async (t) => {
     const b = await searchBench(t);
     assert.deepEqual((await b.find({})).report.filesTotal, 0);
