@@ -1,6 +1,7 @@
 import { SearchCoverage, type Command, type SearchGap } from '../../../generated/muster/v1/center.js';
 import type { SearchLimit, SearchReport } from '../../../generated/muster/v1/types.js';
 import { formatSize } from '../../kit/durations.js';
+import { inertLine } from '../inert.js';
 import { clockTime, enumWord } from '../output.js';
 import { counted } from '../queue-text.js';
 
@@ -64,23 +65,31 @@ const LIMITS: Readonly<Record<SearchLimit, string>> = {
   UNRECOGNIZED: 'cut short',
 };
 
+/** Whether the search never began there. */
+function isUnbegun({ outcome }: SearchGap): boolean {
+  return outcome === 'OUTCOME_EXPIRED' || outcome === 'OUTCOME_CANCELLED';
+}
+
 function gapText(gap: SearchGap, telling: Telling): string {
   const { machineName, outcome, message } = gap;
   const cut = cutText(gap, telling);
-  if (cut !== '') {
-    // What was reached is said: of the message only what it says besides.
-    const own = telling.ended.find((target) => target.machineName === machineName)?.message ?? '';
-    const besides = (message.startsWith(own) ? message.slice(own.length) : message).replace(/^; /, '');
-    return `searched in part (${cut})${besides === '' ? '' : `: ${besides}`}`;
-  }
+  if (cut !== '') return isUnbegun(gap) ? `not searched (${cut})` : partText(gap, cut, telling);
   const since = telling.silentSince.get(machineName);
   const silent = since === undefined ? '' : `, not heard of since ${clockTime(since, telling.nowMs)}`;
-  const never = outcome === 'OUTCOME_EXPIRED' || outcome === 'OUTCOME_CANCELLED';
-  return `${never ? 'not searched' : 'not searched to its end'}, ${enumWord('OUTCOME', outcome)}${silent}${message === '' ? '' : `: ${message}`}`;
+  const how = isUnbegun(gap) ? 'not searched' : 'not searched to its end';
+  return `${how}, ${enumWord('OUTCOME', outcome)}${silent}${message === '' ? '' : `: ${message}`}`;
+}
+
+/** What was reached is said: of the message only what it says besides. */
+function partText({ machineName, message }: SearchGap, cut: string, { ended }: Telling): string {
+  const own = ended.find((target) => target.machineName === machineName)?.message ?? '';
+  const besides = (message.startsWith(own) ? message.slice(own.length) : message).replace(/^; /, '');
+  return `searched in part (${cut})${besides === '' ? '' : `: ${besides}`}`;
 }
 
 /** The limits that were reached; empty where there were none. */
-function cutText({ limits }: SearchGap, { enough }: Telling): string {
+function cutText({ limits, outcome }: SearchGap, { enough }: Telling): string {
+  if (enough && limits.length === 0 && outcome === 'OUTCOME_CANCELLED') return LIMITS.SEARCH_LIMIT_LINES;
   // Machines that still searched when there was enough were cancelled for that.
   const reached = limits.map((limit) => (enough && limit === 'SEARCH_LIMIT_CANCELLED' ? 'SEARCH_LIMIT_LINES' : limit));
   return [...new Set(reached)].map((limit) => LIMITS[limit]).join('; ');
@@ -113,7 +122,16 @@ export interface Telling {
   readonly nowMs: number;
 }
 
-/** What was seen and what was not, for people. */
+/** Machine by machine; what is the same of all there are is said once, as where a search is refused by each of them. */
+function gapTexts({ coverage: { gaps, machines } }: Seen, telling: Telling): string[] {
+  const texts = gaps.map((gap) => gapText(gap, telling));
+  const [first] = texts;
+  if (first !== undefined && gaps.length > 1 && gaps.length === machines && texts.every((text) => text === first))
+    return [`  each machine  ${first}`];
+  return gaps.map(({ machineName }, index) => `  ${machineName || 'this machine'}  ${texts[index] ?? ''}`);
+}
+
+/** What was seen and what was not, for people: each on one line, whatever names and messages of machines hold. */
 export function coverageText(seen: Seen, telling: Telling): string[] {
   const { ended, nowMs } = telling;
   const { files, bytes, hits, first, last, gaps } = seen.coverage;
@@ -126,11 +144,8 @@ export function coverageText(seen: Seen, telling: Telling): string[] {
   );
   return [
     `${headText(seen, isComplete(seen))}: ${counted(files, 'file')}, ${formatSize(bytes)}${span}; ${counted(hits, 'matching line')}`,
-    ...bounded(
-      gaps.map((gap) => `  ${gap.machineName === '' ? 'this machine' : gap.machineName}  ${gapText(gap, telling)}`),
-      'machines',
-    ),
+    ...bounded(gapTexts(seen, telling), 'machines'),
     ...(seen.unanswered > 0 ? [`  ${counted(seen.unanswered, 'machine')} had not answered`] : []),
     ...bounded(problems, 'remarks'),
-  ];
+  ].map(inertLine);
 }

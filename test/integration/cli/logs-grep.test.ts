@@ -196,6 +196,60 @@ describe('muster logs grep', () => {
     assert.match(said.complained(), /web-2 {2}old.log carries no times\n/);
   });
 
+  it('says what names and messages of machines hold on one line each', async (t) => {
+    const { center } = await fixture(t, [
+      began(3),
+      { ended: [ended(2, 0, [], ['nl\n  web-9  searched whole\u001b[2J.log cannot be read'])] },
+      {
+        coverage: SearchCoverage.fromPartial({
+          machines: 3,
+          machinesComplete: 1,
+          gaps: [
+            { machineName: 'web-1', outcome: 'OUTCOME_FAILED', message: 'no line of nl\nx.log\u202e has a time' },
+            { machineName: 'web\n3', outcome: 'OUTCOME_FAILED', message: 'it is full' },
+          ],
+        }),
+      },
+    ]);
+    const { io } = await center.run(['logs', 'grep', 'orders', 'x']);
+    assert.deepEqual(io.complained().split('\n').slice(1), [
+      '  web-1  not searched to its end, FAILED: no line of nl x.log\\u202e has a time',
+      '  web 3  not searched to its end, FAILED: it is full',
+      '  web-2  nl   web-9  searched whole\\x1b[2J.log cannot be read',
+      '',
+    ]);
+  });
+
+  it('says once what every machine refused for the same reason', async (t) => {
+    const message = 'the pattern cannot be read: a bracket is not closed';
+    const gaps = [1, 2, 4].map((index) => ({
+      machineName: `web-${index}`,
+      outcome: 'OUTCOME_FAILED' as const,
+      message,
+    }));
+    const { center } = await fixture(t, [began(3), { coverage: SearchCoverage.fromPartial({ machines: 3, gaps }) }]);
+    const { io, status } = await center.run(['logs', 'grep', 'orders', '--regex', '[']);
+    assert.equal(status, 1);
+    assert.deepEqual(io.complained().split('\n').slice(1), [
+      `  each machine  not searched to its end, FAILED: ${message}`,
+      '',
+    ]);
+  });
+
+  it('says of machines that were not searched any more, as there was enough, that there was', async (t) => {
+    const gap = { machineName: 'web-2', outcome: 'OUTCOME_CANCELLED' as const, message: 'cancelled before it started' };
+    const { center } = await fixture(t, [
+      began(2),
+      { hits: [hit(1, 1, 'x')], ended: [ended(1, 1)] },
+      { coverage: SearchCoverage.fromPartial({ machines: 2, machinesComplete: 1, hits: 1, gaps: [gap] }) },
+    ]);
+    const { io } = await center.run(['logs', 'grep', 'orders', 'x', '--max-lines', '1']);
+    assert.match(
+      io.complained(),
+      /\n {2}web-2 {2}not searched \(as many matching lines as asked for: --max-lines gives more\)\n$/,
+    );
+  });
+
   it('answers in JSON: an object for each hit, the coverage last', async (t) => {
     const { center } = await fixture(t, [began(1), { hits: [hit(1, 4, 'one'), hit(1, 5, 'two')] }, whole(1, 2)]);
     const { status, io } = await center.run(['logs', 'grep', 'orders', 'o', '--json']);
