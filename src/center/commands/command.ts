@@ -1,3 +1,4 @@
+import { MusterError } from '../../kit/errors.js';
 import type { CommandResult } from '../../model/command-result.js';
 import { isFinal, type CommandKind, type Outcome } from '../../model/instance.js';
 import type { CommandReport } from '../gateway/parts.js';
@@ -201,4 +202,12 @@ export function resumeStep(command: CommandRecord, nowMs: number): ResumeStep {
   if (command.startedMs !== undefined) return 'give up';
   if (isCancelDue(command)) return 'cancel';
   return command.expiresMs <= nowMs ? 'expire' : 'send';
+}
+
+/** What a person does to a target is done to its operation. */
+export function partOfOperation(operation: string): MusterError {
+  return new MusterError('precondition', `the command is a target of operation ${operation}: cancel that`, {
+    reason: 'PART_OF_OPERATION',
+    metadata: { operation },
+  });
 }

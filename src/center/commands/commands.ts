@@ -1,7 +1,7 @@
 import type { Clock } from '../../kit/clock.js';
 import { sleep } from '../../kit/clock.js';
 import { formatDuration } from '../../kit/durations.js';
-import { MusterError } from '../../kit/errors.js';
+import { isCode, MusterError } from '../../kit/errors.js';
 import { newId } from '../../kit/ids.js';
 import type { Logger } from '../../kit/logger.js';
 import { KeyedMutex } from '../../kit/tasks.js';
@@ -26,6 +26,7 @@ import {
   overdue,
   queued,
   refused,
+  partOfOperation,
   reported,
   resumeStep,
   spared,
@@ -39,6 +40,8 @@ export const HISTORY_MAX = 10_000;
 /** Commands that may wait for one machine. */
 export const WAITING_PER_MACHINE_MAX = 1000;
 const SWEEP_INTERVAL_MS = 500;
+/** After it could not be stored that contact was lost. */
+const LOST_AGAIN_MS = 1000;
 const TARGETS_PER_WRITE = 5000;
 
 export interface RunOrder {
@@ -186,11 +189,20 @@ export class Commands {
     if (over && (isFinal(report.outcome) || report.outcome === 'UNKNOWN')) courier.acknowledge(machine, report.command);
   }
 
-  /** Contact with a machine is lost. */
+  /** Contact with a machine is lost. What a disk that is full does not take is tried again while the machine is away. */
   async machineLost(machine: string): Promise<void> {
-    const nowMs = this.#options.clock.now();
-    const ids = this.#open.of(machine);
-    await Promise.all(ids.map((id) => this.#change(id, (command) => contactLost(command, nowMs))));
+    const { clock, courier, logger } = this.#options;
+    const nowMs = clock.now();
+    try {
+      const ids = this.#open.of(machine);
+      await Promise.all(ids.map((id) => this.#change(id, (command) => contactLost(command, nowMs))));
+    } catch (error) {
+      if (!isCode(error, 'exhausted')) throw error;
+      logger.error('could not store that commands are unknown, trying again', { machine, error });
+      clock.after(LOST_AGAIN_MS, () => {
+        if (!courier.connected(machine)) this.machineLost(machine).catch(() => undefined);
+      });
+    }
   }
 
   /** The machine is gone for good: nothing that waits for it will be sent. */
@@ -403,11 +415,4 @@ export class Commands {
     if (command.requestId !== '') this.#byRequest.set(`${command.createdBy}\n${command.requestId}`, command.id);
     this.#open.add(command);
   }
-}
-
-function partOfOperation(operation: string): MusterError {
-  return new MusterError('precondition', `the command is a target of operation ${operation}: cancel that`, {
-    reason: 'PART_OF_OPERATION',
-    metadata: { operation },
-  });
 }

@@ -165,6 +165,22 @@ describe('operations', () => {
     assert.equal(state, 'RUNNING');
   });
 
+  it('do not keep a center from starting on a full disk, and say that nobody knows once there is room', async (t) => {
+    const host = await OperationsHost.start(t, ['a']);
+    const { record } = await host.operations.start(host.wish());
+    await host.rest();
+    host.stop();
+    const write = host.store.write.bind(host.store);
+    host.store.write = () => Promise.reject(new MusterError('exhausted', 'the disk is almost full'));
+    const next = await OperationsHost.start(t, ['a'], host);
+    next.connected.clear();
+    await next.rest(3000);
+    assert.deepEqual(next.outcomes(record.id), ['a DELIVERED']);
+    host.store.write = write;
+    await next.rest(3000);
+    assert.deepEqual(next.outcomes(record.id), ['a UNKNOWN']);
+  });
+
   it('are hurried by no jump of the wall clock', async (t) => {
     const host = await OperationsHost.start(t, ['a', 'b']);
     const strategy = { batch: '1', targetTimeoutMs: 60_000, timeoutMs: 600_000, queueForMs: 60_000 };
