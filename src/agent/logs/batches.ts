@@ -1,4 +1,11 @@
-import type { LogText } from './tail.js';
+/** One line, or something said about the lines. */
+export interface LogText {
+  readonly file: string;
+  readonly text: string;
+  readonly notice: boolean;
+  /** Where reading goes on behind it; empty for a notice. */
+  readonly position: string;
+}
 
 /** Lines given together: at most so many, and of so many bytes as they are encoded. A line that is longer is given alone. */
 export const BATCH_LINES = 256;

@@ -1,9 +1,9 @@
 import { sleep, type Clock } from '../../kit/clock.js';
-import { batched } from './batches.js';
+import { batched, type LogText } from './batches.js';
 import { LineSplitter } from './lines.js';
 import { unreadablePosition } from '../../model/log-position.js';
 import { isCursor, readJournal, type JournalEntry, type JournalOptions } from './systemd-journal.js';
-import type { LogText, TailOptions } from './tail.js';
+import type { TailOptions } from './tail.js';
 
 /** What a unit of systemd printed, as a log: entries of the journal, which may be of several lines. */
 

@@ -5,7 +5,8 @@ import { isJournalPosition, tailJournal } from './journal-tail.js';
 import { parseRotated } from './names.js';
 import type { Pieces } from './pieces.js';
 import { journalAvailable } from './systemd-journal.js';
-import { Tail, type LogText, type TailOptions } from './tail.js';
+import type { LogText } from './batches.js';
+import { Tail, type TailOptions } from './tail.js';
 import { keyOf } from './unfinished.js';
 
 export interface LogTailsOptions {

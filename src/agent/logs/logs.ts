@@ -19,7 +19,8 @@ import type { LogGuard } from './search/part.js';
 import type { ReleaseAt } from './search/one.js';
 import { searchedLogs } from './search/names.js';
 import { unpackInto } from './search/unpack.js';
-import type { LogText, TailOptions } from './tail.js';
+import type { LogText } from './batches.js';
+import type { TailOptions } from './tail.js';
 import { keyOf, Unfinished } from './unfinished.js';
 
 export interface LogsOptions {

@@ -1,6 +1,6 @@
 import { dirname, join } from 'node:path';
 import { sleep, type Clock } from '../../kit/clock.js';
-import { batched } from './batches.js';
+import { batched, type LogText } from './batches.js';
 import { beginning, type Slice } from './last-lines.js';
 import { LineSplitter, type Line } from './lines.js';
 import { LiveLog } from './live.js';
@@ -17,15 +17,6 @@ export interface TailOptions {
   readonly follow: boolean;
   /** Go on behind this place instead: a position as it came with a line. */
   readonly position?: string | undefined;
-}
-
-/** One line, or something said about the lines. */
-export interface LogText {
-  readonly file: string;
-  readonly text: string;
-  readonly notice: boolean;
-  /** Where reading goes on behind it; empty for a notice. */
-  readonly position: string;
 }
 
 export interface TailPlace {

@@ -75,6 +75,12 @@ async function endAll(value: string): Promise<void> {
   }
 }
 
+/** Whether a signal waits for the process (proc_pid_status(5), SigPnd and ShdPnd), or it is on its way out. */
+async function isSignalled(pid: number): Promise<boolean> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+  return status === '' || /^(?:SigPnd|ShdPnd):\s*0*[1-9a-f]/m.test(status) || /^State:\s*[XZ]/m.test(status);
+}
+
 describe('an agent that is killed', () => {
   it('leaves its services running; the next one adopts them within 5 s and loses no log byte', async (t) => {
     const run = `adopt-${freshSeed()}`;
@@ -145,6 +151,10 @@ describe('an agent that is killed', () => {
         host.tell('restart one');
         await sleep(systemClock, random.next() * RESTART_MS);
         await host.kill();
+        // One that the agent had told to end has not ended before it gets a processor to do so.
+        await waitFor('signals to arrive', async () =>
+          (await Promise.all((await carriers('TEST_RUN', run)).map(isSignalled))).every((signalled) => !signalled),
+        );
         const alive = await carriers('TEST_RUN', run);
         assert.ok(alive.length <= 1, `after kill ${kill}, seed ${seed}: ${alive.length} processes`);
         // What has an identity of its own already must be adopted as it is; a child still on its way to exec may appear later.
