@@ -15,7 +15,7 @@ import { PORTS } from '../model/places.js';
 import { VERSION } from '../model/version.js';
 import { formatAddress, parseAddress } from '../rpc/addresses.js';
 import type { Channel } from '../rpc/client.js';
-import { readDescriptors } from '../rpc/descriptors.js';
+import { readDescriptors } from '../rpc/descriptor-set.js';
 import { RpcServer } from '../rpc/server.js';
 import { openLevelStore } from '../store/leveldb.js';
 import type { Store } from '../store/port.js';

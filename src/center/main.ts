@@ -7,7 +7,7 @@ import type { Logger } from '../kit/logger.js';
 import { aborted, runTasks } from '../kit/tasks.js';
 import { PORTS, adminSocket } from '../model/places.js';
 import { formatAddress, parseAddress } from '../rpc/addresses.js';
-import { readDescriptors } from '../rpc/descriptors.js';
+import { readDescriptors } from '../rpc/descriptor-set.js';
 import { RpcServer, type Bound } from '../rpc/server.js';
 import { openLevelStore } from '../store/leveldb.js';
 import type { Store } from '../store/port.js';

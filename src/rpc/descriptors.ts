@@ -3,8 +3,6 @@ import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { FileDescriptorProtoSchema, type DescriptorProto, type FileDescriptorProto } from '@bufbuild/protobuf/wkt';
 import { MusterError } from '../kit/errors.js';
 
-export { readDescriptors } from './descriptor-set.js';
-
 /** The field of FileDescriptorSet that holds its files. */
 const SET_FILE_FIELD = 1;
 

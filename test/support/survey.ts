@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { DescriptorIndex, descriptorSetOf, readDescriptors } from '../../src/rpc/descriptors.js';
+import { readDescriptors } from '../../src/rpc/descriptor-set.js';
+import { DescriptorIndex, descriptorSetOf } from '../../src/rpc/descriptors.js';
 import { implement } from '../../src/rpc/server.js';
 
 const run = promisify(execFile);

@@ -10,7 +10,8 @@ import { ServerReflectionService as AlphaService } from '../../../generated/grpc
 import { HealthService } from '../../../generated/grpc/health/v1/health.js';
 import { silentLogger } from '../../../src/kit/logger.js';
 import { createClient, openChannel } from '../../../src/rpc/client.js';
-import { DescriptorIndex, readDescriptors } from '../../../src/rpc/descriptors.js';
+import { readDescriptors } from '../../../src/rpc/descriptor-set.js';
+import { DescriptorIndex } from '../../../src/rpc/descriptors.js';
 import { IdentityHolder } from '../../../src/rpc/identity.js';
 import { reflect } from '../../../src/rpc/reflection-client.js';
 import { RpcServer, type Bound } from '../../../src/rpc/server.js';
