@@ -48,7 +48,8 @@ const child = spawn(
     ...options,
     ...files,
   ],
-  { stdio: 'inherit' },
+  // What is compared is text: in a terminal node's runner would have every file paint (FORCE_COLOR).
+  { stdio: 'inherit', env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: undefined } },
 );
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
 child.on('close', (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));

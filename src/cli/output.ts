@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';
-import pc from 'picocolors';
+import { colours } from './colours.js';
 import { formatDuration } from '../kit/durations.js';
 import { inert, inertLine } from './inert.js';
 import type { GlobalOptions, Io } from './io.js';
@@ -67,31 +67,31 @@ export function renderTable<Row>(rows: readonly Row[], columns: readonly Column<
       .trimEnd();
   const head = renderLine(
     columns.map((column) => column.heading),
-    (text) => pc.bold(text),
+    (text) => colours.bold(text),
   );
   const body = cells.map((line) => renderLine(line, colourOf));
   return `${[head, ...body].join('\n')}\n`;
 }
 
 const COLOURS: Readonly<Record<string, (text: string) => string>> = {
-  RUNNING: pc.green,
-  PASSING: pc.green,
-  online: pc.green,
-  SUCCEEDED: pc.green,
-  STARTING: pc.yellow,
-  STOPPING: pc.yellow,
-  WARNING: pc.yellow,
-  BACKOFF: pc.yellow,
-  UNKNOWN: pc.yellow,
-  PARTIAL: pc.yellow,
-  PAUSED: pc.yellow,
-  WAITING: pc.yellow,
-  EXPIRED: pc.yellow,
-  FATAL: pc.red,
-  CRITICAL: pc.red,
-  FAILED: pc.red,
-  offline: pc.red,
-  STOPPED: pc.dim,
+  RUNNING: colours.green,
+  PASSING: colours.green,
+  online: colours.green,
+  SUCCEEDED: colours.green,
+  STARTING: colours.yellow,
+  STOPPING: colours.yellow,
+  WARNING: colours.yellow,
+  BACKOFF: colours.yellow,
+  UNKNOWN: colours.yellow,
+  PARTIAL: colours.yellow,
+  PAUSED: colours.yellow,
+  WAITING: colours.yellow,
+  EXPIRED: colours.yellow,
+  FATAL: colours.red,
+  CRITICAL: colours.red,
+  FAILED: colours.red,
+  offline: colours.red,
+  STOPPED: colours.dim,
 };
 
 function colourOf(text: string, heading: string): string {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import pc from 'picocolors';
+import { colours } from '../colours.js';
 import { LogHit } from '../../../generated/muster/v1/types.js';
 import { inertLine } from '../inert.js';
 import type { Io } from '../io.js';
@@ -131,7 +131,7 @@ export class HitPrinter {
     let painted = '';
     let from = 0;
     for (const { index, 0: found } of text.matchAll(this.#literal)) {
-      painted += `${inertLine(text.slice(from, index))}${pc.bold(pc.red(inertLine(found)))}`;
+      painted += `${inertLine(text.slice(from, index))}${colours.bold(colours.red(inertLine(found)))}`;
       from = index + found.length;
     }
     return painted + inertLine(text.slice(from));

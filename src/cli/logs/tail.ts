@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import pc from 'picocolors';
+import { colours } from '../colours.js';
 import { LogLine } from '../../../generated/muster/v1/types.js';
 import { countArgument, selectorArgument } from '../arguments.js';
 import { withAgent, withCenter } from '../connection.js';
@@ -20,7 +20,7 @@ interface TailOptions extends GlobalOptions {
 
 const LINES_MAX = 10_000;
 const NAME_CHARACTERS_MAX = 40;
-const PAINTS = [pc.cyan, pc.yellow, pc.green, pc.magenta, pc.blue];
+const PAINTS = [colours.cyan, colours.yellow, colours.green, colours.magenta, colours.blue];
 
 /** Lines for people, each after its machine's name where there are several; notices beside them. */
 class LinePrinter {
