@@ -232,7 +232,7 @@ async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
   const search: SearchLogs = (service, wanted) => logs.search(service, wanted);
   const searchSlots = new Slots(SEARCHES_MAX);
   const searches = new Searches({ search, channel: () => link.channel(), machineName });
-  const commands = new CommandRunner({ ...base, journal, control: services, searches, searchSlots });
+  const commands = new CommandRunner({ ...base, journal, control: services, searches, searchSlots, performers: {} });
   // The link and the configuration know each other; this is what lets one be made first.
   const revisions: LinkOptions['config'] & ConfigRefresh = {
     of: (service) => config.of(service),

@@ -3,12 +3,14 @@ import { ConfigService } from '../../generated/muster/v1/config.js';
 import { CounterService } from '../../generated/muster/v1/counter.js';
 import { accessHandlers, type AccessParts } from './access/service.js';
 import { alertHandlers } from './alerts/service.js';
+import { backupHandlers } from './backups/service.js';
 import { catalogHandlers } from './catalog/service.js';
 import { commandHandlers, type CommandParts } from './commands/service.js';
 import { fleetHandlers, type FleetParts } from './fleet/service.js';
 import { gatewayHandlers } from './gateway/service.js';
 import { operationHandlers, type OperationParts } from './operations/service.js';
 import { outputHandlers, type UploadedBatch } from './output/service.js';
+import { releaseHandlers } from './releases/service.js';
 import { Outputs } from './output/outputs.js';
 import { Tails } from './output/tails.js';
 import { queueHandlers, type QueueParts } from './queues/service.js';
@@ -57,6 +59,8 @@ export function centerHandlers(parts: CenterParts): Handlers<typeof CenterServic
     ...operationHandlers(parts),
     ...outputHandlers(parts),
     ...statusHandlers(parts),
+    ...releaseHandlers(),
+    ...backupHandlers(),
   };
 }
 

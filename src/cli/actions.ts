@@ -61,6 +61,8 @@ function requestOf(options: ActionOptions, action: Action, service: string): Sta
     reason: options.reason ?? '',
     requestId: newId('r'),
     wait: options.wait === true,
+    deploy: undefined,
+    backup: undefined,
   };
 }
 

@@ -1,5 +1,5 @@
 import type { Client } from '../rpc/types.js';
-import type { CenterService } from '../../generated/muster/v1/center.js';
+import { ListInstancesRequest, type CenterService } from '../../generated/muster/v1/center.js';
 import type { Instance } from '../../generated/muster/v1/types.js';
 import { MusterError } from '../kit/errors.js';
 import { didYouMean } from '../kit/suggest.js';
@@ -13,7 +13,13 @@ export function listInstances(
   filter: { readonly service?: string; readonly on?: string | undefined },
 ): Promise<Instance[]> {
   return allPages(
-    (page) => center.listInstances({ ...page, service: filter.service ?? '', selector: filter.on ?? '' }),
+    (page) =>
+      center.listInstances({
+        ...ListInstancesRequest.create(),
+        ...page,
+        service: filter.service ?? '',
+        selector: filter.on ?? '',
+      }),
     (page) => page.instances,
   );
 }

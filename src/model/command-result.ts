@@ -1,5 +1,7 @@
+import type { Backup } from './backup.js';
 import type { InstanceSummary } from './instance.js';
 import type { SearchReport } from './log-search.js';
+import type { DeployReport } from './release.js';
 
 /** What a command leaves beside its outcome and message; each part only where there is one. */
 export interface CommandResult {
@@ -11,6 +13,10 @@ export interface CommandResult {
   readonly instance?: InstanceSummary | undefined;
   /** What a search looked at. */
   readonly search?: SearchReport | undefined;
+  /** What a deploy or rollback did, or has done so far. */
+  readonly deploy?: DeployReport | undefined;
+  /** What a backup, a verify or a restore was about. */
+  readonly backup?: Backup | undefined;
 }
 
 export const NO_RESULT: CommandResult = {};

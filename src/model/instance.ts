@@ -1,3 +1,5 @@
+import type { DeployStep, ReleaseRef } from './release.js';
+
 /** What an instance is doing and how it is, in the words of the contracts. */
 
 export const SERVICE_STATES = ['STOPPED', 'STARTING', 'RUNNING', 'BACKOFF', 'STOPPING', 'EXITED', 'FATAL'] as const;
@@ -12,8 +14,16 @@ export type Driver = (typeof DRIVERS)[number];
 export const ACTIONS = ['START', 'STOP', 'RESTART'] as const;
 export type Action = (typeof ACTIONS)[number];
 
-/** What a command can be: an action on the instance, or a search in its logs. */
-export const COMMAND_KINDS = [...ACTIONS, 'SEARCH'] as const;
+/** What a command can be: an action on the instance, a search in its logs, or work on its releases and backups. */
+export const COMMAND_KINDS = [
+  ...ACTIONS,
+  'SEARCH',
+  'DEPLOY',
+  'ROLLBACK',
+  'BACKUP',
+  'VERIFY_BACKUP',
+  'RESTORE',
+] as const;
 export type CommandKind = (typeof COMMAND_KINDS)[number];
 
 export const OUTCOMES = [
@@ -70,6 +80,19 @@ export interface InstanceReport {
   readonly generation: number;
   readonly logDirectory: string;
   readonly startedMs: number | undefined;
+  /** What it runs from; undefined where it was never deployed. */
+  readonly release?: DeployedRelease | undefined;
+  /** Releases on the machine that it can be rolled back to, the newest first; not the one it runs from. */
+  readonly heldReleases?: readonly ReleaseRef[] | undefined;
+  /** The step of a deploy or rollback, from the stop to the end of the verify; else undefined. Meanwhile no alert is raised. */
+  readonly deploying?: DeployStep | undefined;
+}
+
+export interface DeployedRelease {
+  readonly ref: ReleaseRef;
+  /** When it became what the instance runs from. */
+  readonly deployedMs: number;
+  readonly verified: boolean;
 }
 
 /** An instance as a command left it. */

@@ -25,6 +25,7 @@ import {
   type Outcome,
   type ServiceState,
 } from '../model/instance.js';
+import { fromWireRelease, fromWireStep, toWireRelease, toWireStep } from './release.js';
 import { fromDate, fromDuration, toDate, toDuration } from './time.js';
 
 /** Instances and their words, between the contracts and the domain. Center and agent both speak them. */
@@ -122,6 +123,7 @@ export function toWireInstance(report: InstanceReport): Instance {
     generation: report.generation,
     logDirectory: report.logDirectory,
     started: toDate(report.startedMs),
+    ...toWireDeployed(report),
   };
 }
 
@@ -143,5 +145,36 @@ export function fromWireInstance(instance: Instance): InstanceReport {
     generation: instance.generation,
     logDirectory: instance.logDirectory,
     startedMs: fromDate(instance.started),
+    ...fromWireDeployed(instance),
+  };
+}
+
+type WireDeployed = Pick<Instance, 'release' | 'deployed' | 'heldReleases' | 'deploying' | 'verified'>;
+
+function toWireDeployed({ release, heldReleases = [], deploying }: InstanceReport): WireDeployed {
+  return {
+    release: release && toWireRelease(release.ref),
+    deployed: toDate(release?.deployedMs),
+    heldReleases: heldReleases.map(toWireRelease),
+    deploying: toWireStep(deploying),
+    verified: release?.verified ?? false,
+  };
+}
+
+/** Releases a peer tells of for one instance. */
+const HELD_RELEASES_MAX = 100;
+
+function fromWireDeployed({
+  release,
+  deployed,
+  heldReleases,
+  deploying,
+  verified,
+}: WireDeployed): Pick<InstanceReport, 'release' | 'heldReleases' | 'deploying'> {
+  const step = fromWireStep(deploying);
+  return {
+    ...(release ? { release: { ref: fromWireRelease(release), deployedMs: fromDate(deployed) ?? 0, verified } } : {}),
+    ...(heldReleases.length > 0 ? { heldReleases: heldReleases.slice(0, HELD_RELEASES_MAX).map(fromWireRelease) } : {}),
+    ...(step === undefined ? {} : { deploying: step }),
   };
 }

@@ -52,6 +52,7 @@ async function act(service: string): Promise<InstanceReport> {
 const store = await openLevelStore({ path: statePath });
 const journal = await CommandJournal.open(store, systemClock.now());
 const runner = new CommandRunner({
+  performers: {},
   journal,
   control: { start: act, stop: act, restart: act, get: instance, lastOutput: () => Promise.resolve([]) },
   searches: { run: () => Promise.reject(new MusterError('not_found', 'there are no logs here')) },

@@ -140,7 +140,7 @@ export async function linkedAgent(t: TestContext, options: LinkedAgentOptions): 
   const journal = await CommandJournal.open(store, systemClock.now());
   const searches = new Searches({ search, channel: () => link.channel(), machineName: () => 'web-1' });
   const searchSlots = new Slots(2);
-  const commands = new CommandRunner({ journal, control: services, searches, searchSlots, ...base });
+  const commands = new CommandRunner({ journal, control: services, searches, searchSlots, performers: {}, ...base });
   const refreshed: string[] = [];
   const config = {
     of: () => ({ held: 3, applied: 2 }),

@@ -23,6 +23,8 @@ import {
 import { Duration } from "../../google/protobuf/duration.js";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import {
+  Backup,
+  DeployReport,
   Health,
   healthFromJSON,
   healthToJSON,
@@ -159,6 +161,30 @@ export interface GetQueuesResponse {
   queues: QueueServer[];
   /** The center could not be asked now: an address may have changed since. */
   stale: boolean;
+}
+
+export interface RollBackServiceRequest {
+  service: string;
+  /** Empty: the release that was last verified before the present one. */
+  version: string;
+}
+
+export interface RollBackServiceResponse {
+  instance: Instance | undefined;
+  report: DeployReport | undefined;
+}
+
+export interface BackUpServiceRequest {
+  service: string;
+}
+
+export interface ListLocalBackupsRequest {
+  service: string;
+}
+
+export interface ListLocalBackupsResponse {
+  /** Newest first. */
+  backups: Backup[];
 }
 
 function createBaseGetAgentRequest(): GetAgentRequest {
@@ -1904,6 +1930,383 @@ export const GetQueuesResponse: MessageFns<GetQueuesResponse> = {
   },
 };
 
+function createBaseRollBackServiceRequest(): RollBackServiceRequest {
+  return { service: "", version: "" };
+}
+
+export const RollBackServiceRequest: MessageFns<RollBackServiceRequest> = {
+  encode(message: RollBackServiceRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.service !== "") {
+      writer.uint32(10).string(message.service);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RollBackServiceRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRollBackServiceRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RollBackServiceRequest {
+    return {
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+    };
+  },
+
+  toJSON(message: RollBackServiceRequest): unknown {
+    const obj: any = {};
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RollBackServiceRequest>): RollBackServiceRequest {
+    return RollBackServiceRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RollBackServiceRequest>): RollBackServiceRequest {
+    const message = createBaseRollBackServiceRequest();
+    message.service = object.service ?? "";
+    message.version = object.version ?? "";
+    return message;
+  },
+};
+
+function createBaseRollBackServiceResponse(): RollBackServiceResponse {
+  return { instance: undefined, report: undefined };
+}
+
+export const RollBackServiceResponse: MessageFns<RollBackServiceResponse> = {
+  encode(message: RollBackServiceResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.instance !== undefined) {
+      Instance.encode(message.instance, writer.uint32(10).fork()).join();
+    }
+    if (message.report !== undefined) {
+      DeployReport.encode(message.report, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RollBackServiceResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRollBackServiceResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.instance = Instance.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.report = DeployReport.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RollBackServiceResponse {
+    return {
+      instance: isSet(object.instance) ? Instance.fromJSON(object.instance) : undefined,
+      report: isSet(object.report) ? DeployReport.fromJSON(object.report) : undefined,
+    };
+  },
+
+  toJSON(message: RollBackServiceResponse): unknown {
+    const obj: any = {};
+    if (message.instance !== undefined) {
+      obj.instance = Instance.toJSON(message.instance);
+    }
+    if (message.report !== undefined) {
+      obj.report = DeployReport.toJSON(message.report);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RollBackServiceResponse>): RollBackServiceResponse {
+    return RollBackServiceResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RollBackServiceResponse>): RollBackServiceResponse {
+    const message = createBaseRollBackServiceResponse();
+    message.instance = (object.instance !== undefined && object.instance !== null)
+      ? Instance.fromPartial(object.instance)
+      : undefined;
+    message.report = (object.report !== undefined && object.report !== null)
+      ? DeployReport.fromPartial(object.report)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseBackUpServiceRequest(): BackUpServiceRequest {
+  return { service: "" };
+}
+
+export const BackUpServiceRequest: MessageFns<BackUpServiceRequest> = {
+  encode(message: BackUpServiceRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.service !== "") {
+      writer.uint32(10).string(message.service);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BackUpServiceRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBackUpServiceRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): BackUpServiceRequest {
+    return { service: isSet(object.service) ? globalThis.String(object.service) : "" };
+  },
+
+  toJSON(message: BackUpServiceRequest): unknown {
+    const obj: any = {};
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<BackUpServiceRequest>): BackUpServiceRequest {
+    return BackUpServiceRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BackUpServiceRequest>): BackUpServiceRequest {
+    const message = createBaseBackUpServiceRequest();
+    message.service = object.service ?? "";
+    return message;
+  },
+};
+
+function createBaseListLocalBackupsRequest(): ListLocalBackupsRequest {
+  return { service: "" };
+}
+
+export const ListLocalBackupsRequest: MessageFns<ListLocalBackupsRequest> = {
+  encode(message: ListLocalBackupsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.service !== "") {
+      writer.uint32(10).string(message.service);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListLocalBackupsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListLocalBackupsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListLocalBackupsRequest {
+    return { service: isSet(object.service) ? globalThis.String(object.service) : "" };
+  },
+
+  toJSON(message: ListLocalBackupsRequest): unknown {
+    const obj: any = {};
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListLocalBackupsRequest>): ListLocalBackupsRequest {
+    return ListLocalBackupsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListLocalBackupsRequest>): ListLocalBackupsRequest {
+    const message = createBaseListLocalBackupsRequest();
+    message.service = object.service ?? "";
+    return message;
+  },
+};
+
+function createBaseListLocalBackupsResponse(): ListLocalBackupsResponse {
+  return { backups: [] };
+}
+
+export const ListLocalBackupsResponse: MessageFns<ListLocalBackupsResponse> = {
+  encode(message: ListLocalBackupsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.backups) {
+      Backup.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListLocalBackupsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListLocalBackupsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.backups.push(Backup.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListLocalBackupsResponse {
+    return {
+      backups: globalThis.Array.isArray(object?.backups) ? object.backups.map((e: any) => Backup.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: ListLocalBackupsResponse): unknown {
+    const obj: any = {};
+    if (message.backups?.length) {
+      obj.backups = message.backups.map((e) => Backup.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListLocalBackupsResponse>): ListLocalBackupsResponse {
+    return ListLocalBackupsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListLocalBackupsResponse>): ListLocalBackupsResponse {
+    const message = createBaseListLocalBackupsResponse();
+    message.backups = object.backups?.map((e) => Backup.fromPartial(e)) || [];
+    return message;
+  },
+};
+
 /**
  * Served on unix sockets and, with a bearer token, on loopback; never on the network.
  * The operator's socket may call all; a service's socket may look, and act on that service alone.
@@ -2007,6 +2410,42 @@ export const AgentService = {
       Buffer.from(SearchLocalLogsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): SearchLocalLogsResponse => SearchLocalLogsResponse.decode(value),
   },
+  /**
+   * Puts back a release that is on this machine, with its modules and configuration, without the center. Answers when that has ended, with what was
+   * done. Errors: FAILED_PRECONDITION when there is none to go back to.
+   */
+  rollBackService: {
+    path: "/muster.v1.Agent/RollBackService" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RollBackServiceRequest): Buffer =>
+      Buffer.from(RollBackServiceRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RollBackServiceRequest => RollBackServiceRequest.decode(value),
+    responseSerialize: (value: RollBackServiceResponse): Buffer =>
+      Buffer.from(RollBackServiceResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RollBackServiceResponse => RollBackServiceResponse.decode(value),
+  },
+  /** Backs up what the service's manifest names. Answers when it is made. */
+  backUpService: {
+    path: "/muster.v1.Agent/BackUpService" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: BackUpServiceRequest): Buffer => Buffer.from(BackUpServiceRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): BackUpServiceRequest => BackUpServiceRequest.decode(value),
+    responseSerialize: (value: Backup): Buffer => Buffer.from(Backup.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Backup => Backup.decode(value),
+  },
+  listLocalBackups: {
+    path: "/muster.v1.Agent/ListLocalBackups" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListLocalBackupsRequest): Buffer =>
+      Buffer.from(ListLocalBackupsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListLocalBackupsRequest => ListLocalBackupsRequest.decode(value),
+    responseSerialize: (value: ListLocalBackupsResponse): Buffer =>
+      Buffer.from(ListLocalBackupsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListLocalBackupsResponse => ListLocalBackupsResponse.decode(value),
+  },
   /** For a service with a ttl ping: says how it is; silence for longer than the ttl is a failure. */
   reportHealth: {
     path: "/muster.v1.Agent/ReportHealth" as const,
@@ -2060,6 +2499,14 @@ export interface AgentServer extends UntypedServiceImplementation {
    * Errors: NOT_FOUND for a service or file that is not here; INVALID_ARGUMENT for a pattern or limit that cannot be used.
    */
   searchLocalLogs: handleServerStreamingCall<SearchLocalLogsRequest, SearchLocalLogsResponse>;
+  /**
+   * Puts back a release that is on this machine, with its modules and configuration, without the center. Answers when that has ended, with what was
+   * done. Errors: FAILED_PRECONDITION when there is none to go back to.
+   */
+  rollBackService: handleUnaryCall<RollBackServiceRequest, RollBackServiceResponse>;
+  /** Backs up what the service's manifest names. Answers when it is made. */
+  backUpService: handleUnaryCall<BackUpServiceRequest, Backup>;
+  listLocalBackups: handleUnaryCall<ListLocalBackupsRequest, ListLocalBackupsResponse>;
   /** For a service with a ttl ping: says how it is; silence for longer than the ttl is a failure. */
   reportHealth: handleUnaryCall<ReportHealthRequest, ReportHealthResponse>;
   /** For a service: a certificate and key for its own name, for mTLS with other services and the queue. Made anew before it ends. */
@@ -2191,6 +2638,56 @@ export interface AgentClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<SearchLocalLogsResponse>;
+  /**
+   * Puts back a release that is on this machine, with its modules and configuration, without the center. Answers when that has ended, with what was
+   * done. Errors: FAILED_PRECONDITION when there is none to go back to.
+   */
+  rollBackService(
+    request: RollBackServiceRequest,
+    callback: (error: ServiceError | null, response: RollBackServiceResponse) => void,
+  ): ClientUnaryCall;
+  rollBackService(
+    request: RollBackServiceRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RollBackServiceResponse) => void,
+  ): ClientUnaryCall;
+  rollBackService(
+    request: RollBackServiceRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RollBackServiceResponse) => void,
+  ): ClientUnaryCall;
+  /** Backs up what the service's manifest names. Answers when it is made. */
+  backUpService(
+    request: BackUpServiceRequest,
+    callback: (error: ServiceError | null, response: Backup) => void,
+  ): ClientUnaryCall;
+  backUpService(
+    request: BackUpServiceRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Backup) => void,
+  ): ClientUnaryCall;
+  backUpService(
+    request: BackUpServiceRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Backup) => void,
+  ): ClientUnaryCall;
+  listLocalBackups(
+    request: ListLocalBackupsRequest,
+    callback: (error: ServiceError | null, response: ListLocalBackupsResponse) => void,
+  ): ClientUnaryCall;
+  listLocalBackups(
+    request: ListLocalBackupsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListLocalBackupsResponse) => void,
+  ): ClientUnaryCall;
+  listLocalBackups(
+    request: ListLocalBackupsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListLocalBackupsResponse) => void,
+  ): ClientUnaryCall;
   /** For a service with a ttl ping: says how it is; silence for longer than the ttl is a failure. */
   reportHealth(
     request: ReportHealthRequest,

@@ -32,6 +32,8 @@ import {
   actionToJSON,
   actionToNumber,
   Alert,
+  Backup,
+  DeployReport,
   Health,
   healthFromJSON,
   healthToJSON,
@@ -42,11 +44,13 @@ import {
   LogLine,
   LogSearch,
   Machine,
+  ModuleRef,
   Outcome,
   outcomeFromJSON,
   outcomeToJSON,
   outcomeToNumber,
   QueueServer,
+  ReleaseRef,
   Resources,
   SearchLimit,
   searchLimitFromJSON,
@@ -254,6 +258,82 @@ export function operationStateToNumber(object: OperationState): number {
     case OperationState.CANCELLED:
       return 8;
     case OperationState.UNRECOGNIZED:
+    default:
+      return -1;
+  }
+}
+
+/** What is put back when a deploy is stopped by its budget or a canary. A target whose own deploy fails puts itself back always. */
+export const RollbackScope = {
+  /** UNSPECIFIED - As ROLLBACK_SCOPE_TARGET. */
+  UNSPECIFIED: "ROLLBACK_SCOPE_UNSPECIFIED",
+  /** TARGET - Only the targets that failed; those that succeeded keep the new release. */
+  TARGET: "ROLLBACK_SCOPE_TARGET",
+  /** BATCH - The targets of the last batch too: as many of the last that succeeded as the strategy's batch says. */
+  BATCH: "ROLLBACK_SCOPE_BATCH",
+  /** ALL - Every target that succeeded too. */
+  ALL: "ROLLBACK_SCOPE_ALL",
+  UNRECOGNIZED: "UNRECOGNIZED",
+} as const;
+
+export type RollbackScope = typeof RollbackScope[keyof typeof RollbackScope];
+
+export namespace RollbackScope {
+  export type UNSPECIFIED = typeof RollbackScope.UNSPECIFIED;
+  export type TARGET = typeof RollbackScope.TARGET;
+  export type BATCH = typeof RollbackScope.BATCH;
+  export type ALL = typeof RollbackScope.ALL;
+  export type UNRECOGNIZED = typeof RollbackScope.UNRECOGNIZED;
+}
+
+export function rollbackScopeFromJSON(object: any): RollbackScope {
+  switch (object) {
+    case 0:
+    case "ROLLBACK_SCOPE_UNSPECIFIED":
+      return RollbackScope.UNSPECIFIED;
+    case 1:
+    case "ROLLBACK_SCOPE_TARGET":
+      return RollbackScope.TARGET;
+    case 2:
+    case "ROLLBACK_SCOPE_BATCH":
+      return RollbackScope.BATCH;
+    case 3:
+    case "ROLLBACK_SCOPE_ALL":
+      return RollbackScope.ALL;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return RollbackScope.UNRECOGNIZED;
+  }
+}
+
+export function rollbackScopeToJSON(object: RollbackScope): string {
+  switch (object) {
+    case RollbackScope.UNSPECIFIED:
+      return "ROLLBACK_SCOPE_UNSPECIFIED";
+    case RollbackScope.TARGET:
+      return "ROLLBACK_SCOPE_TARGET";
+    case RollbackScope.BATCH:
+      return "ROLLBACK_SCOPE_BATCH";
+    case RollbackScope.ALL:
+      return "ROLLBACK_SCOPE_ALL";
+    case RollbackScope.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+export function rollbackScopeToNumber(object: RollbackScope): number {
+  switch (object) {
+    case RollbackScope.UNSPECIFIED:
+      return 0;
+    case RollbackScope.TARGET:
+      return 1;
+    case RollbackScope.BATCH:
+      return 2;
+    case RollbackScope.ALL:
+      return 3;
+    case RollbackScope.UNRECOGNIZED:
     default:
       return -1;
   }
@@ -468,7 +548,15 @@ export interface CommandUpdate {
     | InstanceSummary
     | undefined;
   /** What a search looked at. */
-  search: SearchReport | undefined;
+  search:
+    | SearchReport
+    | undefined;
+  /** How far a deploy or rollback is, told again at each step; at the end what it did. */
+  deploy:
+    | DeployReport
+    | undefined;
+  /** What a backup, a verify or a restore was about. */
+  backup: Backup | undefined;
 }
 
 /** An instance as a command left it. */
@@ -546,7 +634,61 @@ export interface CommandOrder {
     | TailOrder
     | undefined;
   /** With ACTION_SEARCH: hits go up with UploadOutput, the end with CommandUpdate. */
-  search: LogSearch | undefined;
+  search:
+    | LogSearch
+    | undefined;
+  /** With ACTION_DEPLOY. */
+  deploy:
+    | DeployOrder
+    | undefined;
+  /** With ACTION_ROLLBACK. */
+  rollback:
+    | RollbackOrder
+    | undefined;
+  /** With ACTION_VERIFY_BACKUP and ACTION_RESTORE. */
+  backup: BackupOrder | undefined;
+}
+
+/** An archive that the center has. */
+export interface Artifact {
+  /** SHA-256, 64 hexadecimal digits. */
+  digest: string;
+  sizeBytes: number;
+  /** Who vouches for it. */
+  signature: Signature | undefined;
+}
+
+/** An Ed25519 signature over the text `muster-KIND-v1\nNAME\nVERSION\nDIGEST\n`, KIND being `release` or `module`. */
+export interface Signature {
+  /** Raw public key, 32 bytes. */
+  publicKey: Buffer;
+  /** 64 bytes. */
+  signature: Buffer;
+}
+
+export interface DeployOrder {
+  release: ReleaseRef | undefined;
+  artifact:
+    | Artifact
+    | undefined;
+  /** In the order of release.modules. */
+  moduleArtifacts: Artifact[];
+}
+
+export interface RollbackOrder {
+  /** Which version to go back to; empty: the one that was last verified before the present one. */
+  version: string;
+  /** That release as the center has it, for a machine that does not have it any more. */
+  release: DeployOrder | undefined;
+}
+
+export interface BackupOrder {
+  /** Id of the backup; empty: the latest. */
+  backup: string;
+  /** With ACTION_RESTORE, only these paths, as the backup names them; none: all. */
+  paths: string[];
+  /** With ACTION_RESTORE: into a new directory beside the service's own instead of to its place. The result's message names it. */
+  aside: boolean;
 }
 
 export interface TailOrder {
@@ -745,6 +887,11 @@ export interface ListInstancesRequest {
   service: string;
   /** Only on machines that match. */
   selector: string;
+  /** Only those whose release pins this module, at `module_version` where that is given. */
+  module: string;
+  moduleVersion: string;
+  /** Only those that run from this version. */
+  version: string;
 }
 
 export interface ListInstancesResponse {
@@ -882,6 +1029,8 @@ export interface Command {
   output: string;
   instance: InstanceSummary | undefined;
   search: SearchReport | undefined;
+  deploy: DeployReport | undefined;
+  backup: Backup | undefined;
 }
 
 export interface GetCommandRequest {
@@ -1000,20 +1149,42 @@ export interface Operation {
   /** The operation whose targets it tries again. */
   retryOf: string;
   /** With ACTION_SEARCH. */
-  search: LogSearch | undefined;
+  search:
+    | LogSearch
+    | undefined;
+  /** With ACTION_DEPLOY and ACTION_ROLLBACK. */
+  deploy:
+    | DeployWish
+    | undefined;
+  /** With ACTION_VERIFY_BACKUP and ACTION_RESTORE. */
+  backup:
+    | BackupOrder
+    | undefined;
+  /** The operation whose targets it puts back, and the one that puts back this one's. */
+  rollbackOf: string;
+  rolledBackBy: string;
+}
+
+export interface DeployWish {
+  /** With ACTION_DEPLOY the version to deploy; with ACTION_ROLLBACK the one to go back to, empty: the one verified before. */
+  version: string;
+  /** With ACTION_DEPLOY. */
+  onFailure: RollbackScope;
 }
 
 export interface StartOperationRequest {
-  /** ACTION_START, ACTION_STOP or ACTION_RESTART; a search is begun with SearchLogs. */
+  /** Any but ACTION_SEARCH, which is begun with SearchLogs. */
   action: Action;
   service: string;
-  /** Empty: every machine that has the service. */
+  /** Empty: every machine that has the service. With ACTION_DEPLOY also machines that match and do not have it yet. */
   selector: string;
   strategy: Strategy | undefined;
   reason: string;
   requestId: string;
   /** Wait for operations on the service that are under way instead of being refused. Targets are frozen when the turn comes. */
   wait: boolean;
+  deploy: DeployWish | undefined;
+  backup: BackupOrder | undefined;
 }
 
 /** A target as it would be. */
@@ -1027,6 +1198,16 @@ export interface PlannedTarget {
   state: ServiceState;
   /** Why it would not run, for example that the agent is too old; empty: it would. */
   problem: string;
+  /** With ACTION_DEPLOY and ACTION_ROLLBACK: what it runs from now; absent where that is no release, or not known. */
+  from:
+    | ReleaseRef
+    | undefined;
+  /** What it would run from; absent where only its agent knows. */
+  to:
+    | ReleaseRef
+    | undefined;
+  /** What that would change, one sentence each, for example `module shared-lib 2.3.0 -> 2.3.1`. */
+  changes: string[];
 }
 
 export interface PlanOperationResponse {
@@ -1151,6 +1332,260 @@ export interface SearchGap {
   outcome: Outcome;
   limits: SearchLimit[];
   message: string;
+}
+
+export interface SigningKey {
+  /** The first 16 hexadecimal digits of the key's SHA-256. */
+  id: string;
+  /** Raw Ed25519 public key, 32 bytes. */
+  publicKey: Buffer;
+  /** Whose it is. */
+  operator: string;
+  enrolled:
+    | Date
+    | undefined;
+  /** Absent while it is good. */
+  revoked: Date | undefined;
+}
+
+export interface EnrollSigningKeyRequest {
+  publicKey: Buffer;
+}
+
+export interface ListSigningKeysRequest {
+}
+
+/** A site has few: all are in one answer. */
+export interface ListSigningKeysResponse {
+  keys: SigningKey[];
+}
+
+export interface RevokeSigningKeyRequest {
+  id: string;
+}
+
+export interface GetUploadRequest {
+  digest: string;
+}
+
+export interface GetUploadResponse {
+  /** Bytes that are on the center's disk. */
+  offset: number;
+  /** It is whole, and its digest was checked. */
+  complete: boolean;
+}
+
+export interface UploadArtifactRequest {
+  /** First message only: digest and size of the whole archive, and where `data` begins in it. */
+  digest: string;
+  sizeBytes: number;
+  offset: number;
+  /** At most 1 MiB a message. */
+  data: Buffer;
+}
+
+export interface UploadArtifactResponse {
+  offset: number;
+  complete: boolean;
+}
+
+export interface PutReleaseRequest {
+  /** Of the uploaded archive; service, version and pins are read from its manifest. */
+  digest: string;
+  signature:
+    | Signature
+    | undefined;
+  /** For people, for example what changed. */
+  note: string;
+  /** Check only; the archive must be uploaded all the same. */
+  validateOnly: boolean;
+}
+
+/** One immutable unit: a service at a version, its archive, its pinned modules and its manifest. */
+export interface Release {
+  service: string;
+  version: string;
+  artifact: Artifact | undefined;
+  modules: ModuleRef[];
+  /** YAML, as it is in the archive. */
+  manifest: string;
+  pushed: Date | undefined;
+  pushedBy: string;
+  note: string;
+  /** Entries of the archive, and their bytes when unpacked. */
+  files: number;
+  unpackedBytes: number;
+  /** Machines that run from it, and machines that hold it to go back to. */
+  machines: number;
+  machinesHolding: number;
+  signedBy: string;
+}
+
+export interface ListReleasesRequest {
+  pageSize: number;
+  pageToken: string;
+  /** Only of this service. */
+  service: string;
+}
+
+export interface ListReleasesResponse {
+  /** Without their manifests. */
+  releases: Release[];
+  nextPageToken: string;
+}
+
+export interface GetReleaseRequest {
+  service: string;
+  version: string;
+}
+
+export interface RemoveReleaseRequest {
+  service: string;
+  version: string;
+}
+
+export interface RemoveReleaseResponse {
+}
+
+export interface PutModuleRequest {
+  /** Of the uploaded archive; name and version are read from its `module.yaml`. */
+  digest: string;
+  signature: Signature | undefined;
+  note: string;
+  validateOnly: boolean;
+}
+
+/** A shared package at a version, which releases pin. */
+export interface Module {
+  name: string;
+  version: string;
+  artifact: Artifact | undefined;
+  pushed: Date | undefined;
+  pushedBy: string;
+  note: string;
+  files: number;
+  unpackedBytes: number;
+  /** Releases that pin it, as `SERVICE VERSION`. */
+  pinnedBy: string[];
+  signedBy: string;
+}
+
+export interface ListModulesRequest {
+  pageSize: number;
+  pageToken: string;
+  name: string;
+}
+
+/** Newest first. */
+export interface ListModulesResponse {
+  modules: Module[];
+  nextPageToken: string;
+}
+
+export interface GetModuleRequest {
+  name: string;
+  version: string;
+}
+
+export interface RemoveModuleRequest {
+  name: string;
+  version: string;
+}
+
+export interface RemoveModuleResponse {
+}
+
+export interface FetchArtifactRequest {
+  digest: string;
+  offset: number;
+}
+
+export interface FetchArtifactResponse {
+  /** The first message says how long the whole archive is. */
+  sizeBytes: number;
+  /** At most 64 KiB. */
+  data: Buffer;
+}
+
+/** When the backups of a service on a machine are due. Written by its agent; what follows from the clock is the center's. */
+export interface BackupPlan {
+  service: string;
+  /** Five cron fields; empty: only when asked for, and before deploys. */
+  schedule: string;
+  timeZone: string;
+  /** When the schedule is next due, by the agent's clock. */
+  nextDue: Date | undefined;
+  machine: string;
+  machineName: string;
+  /** The last one that is whole; absent: none. */
+  lastGood:
+    | Date
+    | undefined;
+  /** It should have been made by then and was not. */
+  lateSince: Date | undefined;
+}
+
+export interface ReportBackupsRequest {
+  /** Every backup and plan there is follows, in this call: what is not told is gone. */
+  full: boolean;
+  backups: Backup[];
+  /** Ids of backups that are gone. */
+  removed: string[];
+  plans: BackupPlan[];
+  /** Services that have no plan any more. */
+  removedPlans: string[];
+}
+
+export interface ReportBackupsResponse {
+}
+
+export interface UploadBackupRequest {
+  /** First message only. */
+  service: string;
+  backup: string;
+  digest: string;
+  sizeBytes: number;
+  data: Buffer;
+}
+
+export interface UploadBackupResponse {
+}
+
+export interface FetchBackupRequest {
+  service: string;
+  backup: string;
+  offset: number;
+}
+
+export interface FetchBackupResponse {
+  sizeBytes: number;
+  data: Buffer;
+}
+
+export interface ListBackupsRequest {
+  pageSize: number;
+  pageToken: string;
+  service: string;
+  /** Only on machines that match. */
+  selector: string;
+}
+
+export interface ListBackupsResponse {
+  backups: Backup[];
+  nextPageToken: string;
+}
+
+export interface GetBackupRequest {
+  /** Id or name. */
+  machine: string;
+  backup: string;
+}
+
+export interface ListBackupPlansRequest {
+}
+
+export interface ListBackupPlansResponse {
+  plans: BackupPlan[];
 }
 
 function createBaseJoinRequest(): JoinRequest {
@@ -2754,6 +3189,8 @@ function createBaseCommandUpdate(): CommandUpdate {
     output: "",
     instance: undefined,
     search: undefined,
+    deploy: undefined,
+    backup: undefined,
   };
 }
 
@@ -2791,6 +3228,12 @@ export const CommandUpdate: MessageFns<CommandUpdate> = {
     }
     if (message.search !== undefined) {
       SearchReport.encode(message.search, writer.uint32(90).fork()).join();
+    }
+    if (message.deploy !== undefined) {
+      DeployReport.encode(message.deploy, writer.uint32(98).fork()).join();
+    }
+    if (message.backup !== undefined) {
+      Backup.encode(message.backup, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -2896,6 +3339,22 @@ export const CommandUpdate: MessageFns<CommandUpdate> = {
             message.search = SearchReport.decode(reader, reader.uint32());
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.deploy = DeployReport.decode(reader, reader.uint32());
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.backup = Backup.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2925,6 +3384,8 @@ export const CommandUpdate: MessageFns<CommandUpdate> = {
       output: isSet(object.output) ? globalThis.String(object.output) : "",
       instance: isSet(object.instance) ? InstanceSummary.fromJSON(object.instance) : undefined,
       search: isSet(object.search) ? SearchReport.fromJSON(object.search) : undefined,
+      deploy: isSet(object.deploy) ? DeployReport.fromJSON(object.deploy) : undefined,
+      backup: isSet(object.backup) ? Backup.fromJSON(object.backup) : undefined,
     };
   },
 
@@ -2963,6 +3424,12 @@ export const CommandUpdate: MessageFns<CommandUpdate> = {
     if (message.search !== undefined) {
       obj.search = SearchReport.toJSON(message.search);
     }
+    if (message.deploy !== undefined) {
+      obj.deploy = DeployReport.toJSON(message.deploy);
+    }
+    if (message.backup !== undefined) {
+      obj.backup = Backup.toJSON(message.backup);
+    }
     return obj;
   },
 
@@ -2985,6 +3452,12 @@ export const CommandUpdate: MessageFns<CommandUpdate> = {
       : undefined;
     message.search = (object.search !== undefined && object.search !== null)
       ? SearchReport.fromPartial(object.search)
+      : undefined;
+    message.deploy = (object.deploy !== undefined && object.deploy !== null)
+      ? DeployReport.fromPartial(object.deploy)
+      : undefined;
+    message.backup = (object.backup !== undefined && object.backup !== null)
+      ? Backup.fromPartial(object.backup)
       : undefined;
     return message;
   },
@@ -3848,6 +4321,9 @@ function createBaseCommandOrder(): CommandOrder {
     expiresIn: undefined,
     tail: undefined,
     search: undefined,
+    deploy: undefined,
+    rollback: undefined,
+    backup: undefined,
   };
 }
 
@@ -3870,6 +4346,15 @@ export const CommandOrder: MessageFns<CommandOrder> = {
     }
     if (message.search !== undefined) {
       LogSearch.encode(message.search, writer.uint32(50).fork()).join();
+    }
+    if (message.deploy !== undefined) {
+      DeployOrder.encode(message.deploy, writer.uint32(58).fork()).join();
+    }
+    if (message.rollback !== undefined) {
+      RollbackOrder.encode(message.rollback, writer.uint32(66).fork()).join();
+    }
+    if (message.backup !== undefined) {
+      BackupOrder.encode(message.backup, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -3935,6 +4420,30 @@ export const CommandOrder: MessageFns<CommandOrder> = {
             message.search = LogSearch.decode(reader, reader.uint32());
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.deploy = DeployOrder.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.rollback = RollbackOrder.decode(reader, reader.uint32());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.backup = BackupOrder.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3959,6 +4468,9 @@ export const CommandOrder: MessageFns<CommandOrder> = {
         : undefined,
       tail: isSet(object.tail) ? TailOrder.fromJSON(object.tail) : undefined,
       search: isSet(object.search) ? LogSearch.fromJSON(object.search) : undefined,
+      deploy: isSet(object.deploy) ? DeployOrder.fromJSON(object.deploy) : undefined,
+      rollback: isSet(object.rollback) ? RollbackOrder.fromJSON(object.rollback) : undefined,
+      backup: isSet(object.backup) ? BackupOrder.fromJSON(object.backup) : undefined,
     };
   },
 
@@ -3982,6 +4494,15 @@ export const CommandOrder: MessageFns<CommandOrder> = {
     if (message.search !== undefined) {
       obj.search = LogSearch.toJSON(message.search);
     }
+    if (message.deploy !== undefined) {
+      obj.deploy = DeployOrder.toJSON(message.deploy);
+    }
+    if (message.rollback !== undefined) {
+      obj.rollback = RollbackOrder.toJSON(message.rollback);
+    }
+    if (message.backup !== undefined) {
+      obj.backup = BackupOrder.toJSON(message.backup);
+    }
     return obj;
   },
 
@@ -4000,6 +4521,508 @@ export const CommandOrder: MessageFns<CommandOrder> = {
     message.search = (object.search !== undefined && object.search !== null)
       ? LogSearch.fromPartial(object.search)
       : undefined;
+    message.deploy = (object.deploy !== undefined && object.deploy !== null)
+      ? DeployOrder.fromPartial(object.deploy)
+      : undefined;
+    message.rollback = (object.rollback !== undefined && object.rollback !== null)
+      ? RollbackOrder.fromPartial(object.rollback)
+      : undefined;
+    message.backup = (object.backup !== undefined && object.backup !== null)
+      ? BackupOrder.fromPartial(object.backup)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseArtifact(): Artifact {
+  return { digest: "", sizeBytes: 0, signature: undefined };
+}
+
+export const Artifact: MessageFns<Artifact> = {
+  encode(message: Artifact, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest !== "") {
+      writer.uint32(10).string(message.digest);
+    }
+    if (message.sizeBytes !== 0) {
+      writer.uint32(16).int64(message.sizeBytes);
+    }
+    if (message.signature !== undefined) {
+      Signature.encode(message.signature, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Artifact {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseArtifact();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sizeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.signature = Signature.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Artifact {
+    return {
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+      sizeBytes: isSet(object.sizeBytes)
+        ? globalThis.Number(object.sizeBytes)
+        : isSet(object.size_bytes)
+        ? globalThis.Number(object.size_bytes)
+        : 0,
+      signature: isSet(object.signature) ? Signature.fromJSON(object.signature) : undefined,
+    };
+  },
+
+  toJSON(message: Artifact): unknown {
+    const obj: any = {};
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    if (message.sizeBytes !== 0) {
+      obj.sizeBytes = Math.round(message.sizeBytes);
+    }
+    if (message.signature !== undefined) {
+      obj.signature = Signature.toJSON(message.signature);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Artifact>): Artifact {
+    return Artifact.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Artifact>): Artifact {
+    const message = createBaseArtifact();
+    message.digest = object.digest ?? "";
+    message.sizeBytes = object.sizeBytes ?? 0;
+    message.signature = (object.signature !== undefined && object.signature !== null)
+      ? Signature.fromPartial(object.signature)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSignature(): Signature {
+  return { publicKey: Buffer.alloc(0), signature: Buffer.alloc(0) };
+}
+
+export const Signature: MessageFns<Signature> = {
+  encode(message: Signature, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.publicKey.length !== 0) {
+      writer.uint32(10).bytes(message.publicKey);
+    }
+    if (message.signature.length !== 0) {
+      writer.uint32(18).bytes(message.signature);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Signature {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSignature();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.publicKey = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.signature = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Signature {
+    return {
+      publicKey: isSet(object.publicKey)
+        ? Buffer.from(bytesFromBase64(object.publicKey))
+        : isSet(object.public_key)
+        ? Buffer.from(bytesFromBase64(object.public_key))
+        : Buffer.alloc(0),
+      signature: isSet(object.signature) ? Buffer.from(bytesFromBase64(object.signature)) : Buffer.alloc(0),
+    };
+  },
+
+  toJSON(message: Signature): unknown {
+    const obj: any = {};
+    if (message.publicKey.length !== 0) {
+      obj.publicKey = base64FromBytes(message.publicKey);
+    }
+    if (message.signature.length !== 0) {
+      obj.signature = base64FromBytes(message.signature);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Signature>): Signature {
+    return Signature.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Signature>): Signature {
+    const message = createBaseSignature();
+    message.publicKey = object.publicKey ?? Buffer.alloc(0);
+    message.signature = object.signature ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseDeployOrder(): DeployOrder {
+  return { release: undefined, artifact: undefined, moduleArtifacts: [] };
+}
+
+export const DeployOrder: MessageFns<DeployOrder> = {
+  encode(message: DeployOrder, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.release !== undefined) {
+      ReleaseRef.encode(message.release, writer.uint32(10).fork()).join();
+    }
+    if (message.artifact !== undefined) {
+      Artifact.encode(message.artifact, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.moduleArtifacts) {
+      Artifact.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeployOrder {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeployOrder();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.release = ReleaseRef.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.artifact = Artifact.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.moduleArtifacts.push(Artifact.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DeployOrder {
+    return {
+      release: isSet(object.release) ? ReleaseRef.fromJSON(object.release) : undefined,
+      artifact: isSet(object.artifact) ? Artifact.fromJSON(object.artifact) : undefined,
+      moduleArtifacts: globalThis.Array.isArray(object?.moduleArtifacts)
+        ? object.moduleArtifacts.map((e: any) => Artifact.fromJSON(e))
+        : globalThis.Array.isArray(object?.module_artifacts)
+        ? object.module_artifacts.map((e: any) => Artifact.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: DeployOrder): unknown {
+    const obj: any = {};
+    if (message.release !== undefined) {
+      obj.release = ReleaseRef.toJSON(message.release);
+    }
+    if (message.artifact !== undefined) {
+      obj.artifact = Artifact.toJSON(message.artifact);
+    }
+    if (message.moduleArtifacts?.length) {
+      obj.moduleArtifacts = message.moduleArtifacts.map((e) => Artifact.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DeployOrder>): DeployOrder {
+    return DeployOrder.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DeployOrder>): DeployOrder {
+    const message = createBaseDeployOrder();
+    message.release = (object.release !== undefined && object.release !== null)
+      ? ReleaseRef.fromPartial(object.release)
+      : undefined;
+    message.artifact = (object.artifact !== undefined && object.artifact !== null)
+      ? Artifact.fromPartial(object.artifact)
+      : undefined;
+    message.moduleArtifacts = object.moduleArtifacts?.map((e) => Artifact.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseRollbackOrder(): RollbackOrder {
+  return { version: "", release: undefined };
+}
+
+export const RollbackOrder: MessageFns<RollbackOrder> = {
+  encode(message: RollbackOrder, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.version !== "") {
+      writer.uint32(10).string(message.version);
+    }
+    if (message.release !== undefined) {
+      DeployOrder.encode(message.release, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RollbackOrder {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRollbackOrder();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.release = DeployOrder.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RollbackOrder {
+    return {
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+      release: isSet(object.release) ? DeployOrder.fromJSON(object.release) : undefined,
+    };
+  },
+
+  toJSON(message: RollbackOrder): unknown {
+    const obj: any = {};
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    if (message.release !== undefined) {
+      obj.release = DeployOrder.toJSON(message.release);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RollbackOrder>): RollbackOrder {
+    return RollbackOrder.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RollbackOrder>): RollbackOrder {
+    const message = createBaseRollbackOrder();
+    message.version = object.version ?? "";
+    message.release = (object.release !== undefined && object.release !== null)
+      ? DeployOrder.fromPartial(object.release)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseBackupOrder(): BackupOrder {
+  return { backup: "", paths: [], aside: false };
+}
+
+export const BackupOrder: MessageFns<BackupOrder> = {
+  encode(message: BackupOrder, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.backup !== "") {
+      writer.uint32(10).string(message.backup);
+    }
+    for (const v of message.paths) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.aside !== false) {
+      writer.uint32(24).bool(message.aside);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BackupOrder {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBackupOrder();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.backup = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.paths.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.aside = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): BackupOrder {
+    return {
+      backup: isSet(object.backup) ? globalThis.String(object.backup) : "",
+      paths: globalThis.Array.isArray(object?.paths) ? object.paths.map((e: any) => globalThis.String(e)) : [],
+      aside: isSet(object.aside) ? globalThis.Boolean(object.aside) : false,
+    };
+  },
+
+  toJSON(message: BackupOrder): unknown {
+    const obj: any = {};
+    if (message.backup !== "") {
+      obj.backup = message.backup;
+    }
+    if (message.paths?.length) {
+      obj.paths = message.paths;
+    }
+    if (message.aside !== false) {
+      obj.aside = message.aside;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<BackupOrder>): BackupOrder {
+    return BackupOrder.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BackupOrder>): BackupOrder {
+    const message = createBaseBackupOrder();
+    message.backup = object.backup ?? "";
+    message.paths = object.paths?.map((e) => e) || [];
+    message.aside = object.aside ?? false;
     return message;
   },
 };
@@ -6755,7 +7778,7 @@ export const RemoveQueueResponse: MessageFns<RemoveQueueResponse> = {
 };
 
 function createBaseListInstancesRequest(): ListInstancesRequest {
-  return { pageSize: 0, pageToken: "", service: "", selector: "" };
+  return { pageSize: 0, pageToken: "", service: "", selector: "", module: "", moduleVersion: "", version: "" };
 }
 
 export const ListInstancesRequest: MessageFns<ListInstancesRequest> = {
@@ -6771,6 +7794,15 @@ export const ListInstancesRequest: MessageFns<ListInstancesRequest> = {
     }
     if (message.selector !== "") {
       writer.uint32(34).string(message.selector);
+    }
+    if (message.module !== "") {
+      writer.uint32(42).string(message.module);
+    }
+    if (message.moduleVersion !== "") {
+      writer.uint32(50).string(message.moduleVersion);
+    }
+    if (message.version !== "") {
+      writer.uint32(58).string(message.version);
     }
     return writer;
   },
@@ -6820,6 +7852,30 @@ export const ListInstancesRequest: MessageFns<ListInstancesRequest> = {
             message.selector = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.module = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.moduleVersion = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6846,6 +7902,13 @@ export const ListInstancesRequest: MessageFns<ListInstancesRequest> = {
         : "",
       service: isSet(object.service) ? globalThis.String(object.service) : "",
       selector: isSet(object.selector) ? globalThis.String(object.selector) : "",
+      module: isSet(object.module) ? globalThis.String(object.module) : "",
+      moduleVersion: isSet(object.moduleVersion)
+        ? globalThis.String(object.moduleVersion)
+        : isSet(object.module_version)
+        ? globalThis.String(object.module_version)
+        : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
     };
   },
 
@@ -6863,6 +7926,15 @@ export const ListInstancesRequest: MessageFns<ListInstancesRequest> = {
     if (message.selector !== "") {
       obj.selector = message.selector;
     }
+    if (message.module !== "") {
+      obj.module = message.module;
+    }
+    if (message.moduleVersion !== "") {
+      obj.moduleVersion = message.moduleVersion;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
     return obj;
   },
 
@@ -6875,6 +7947,9 @@ export const ListInstancesRequest: MessageFns<ListInstancesRequest> = {
     message.pageToken = object.pageToken ?? "";
     message.service = object.service ?? "";
     message.selector = object.selector ?? "";
+    message.module = object.module ?? "";
+    message.moduleVersion = object.moduleVersion ?? "";
+    message.version = object.version ?? "";
     return message;
   },
 };
@@ -8533,6 +9608,8 @@ function createBaseCommand(): Command {
     output: "",
     instance: undefined,
     search: undefined,
+    deploy: undefined,
+    backup: undefined,
   };
 }
 
@@ -8603,6 +9680,12 @@ export const Command: MessageFns<Command> = {
     }
     if (message.search !== undefined) {
       SearchReport.encode(message.search, writer.uint32(178).fork()).join();
+    }
+    if (message.deploy !== undefined) {
+      DeployReport.encode(message.deploy, writer.uint32(186).fork()).join();
+    }
+    if (message.backup !== undefined) {
+      Backup.encode(message.backup, writer.uint32(194).fork()).join();
     }
     return writer;
   },
@@ -8796,6 +9879,22 @@ export const Command: MessageFns<Command> = {
             message.search = SearchReport.decode(reader, reader.uint32());
             continue;
           }
+          case 23: {
+            if (tag !== 186) {
+              break;
+            }
+
+            message.deploy = DeployReport.decode(reader, reader.uint32());
+            continue;
+          }
+          case 24: {
+            if (tag !== 194) {
+              break;
+            }
+
+            message.backup = Backup.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -8848,6 +9947,8 @@ export const Command: MessageFns<Command> = {
       output: isSet(object.output) ? globalThis.String(object.output) : "",
       instance: isSet(object.instance) ? InstanceSummary.fromJSON(object.instance) : undefined,
       search: isSet(object.search) ? SearchReport.fromJSON(object.search) : undefined,
+      deploy: isSet(object.deploy) ? DeployReport.fromJSON(object.deploy) : undefined,
+      backup: isSet(object.backup) ? Backup.fromJSON(object.backup) : undefined,
     };
   },
 
@@ -8919,6 +10020,12 @@ export const Command: MessageFns<Command> = {
     if (message.search !== undefined) {
       obj.search = SearchReport.toJSON(message.search);
     }
+    if (message.deploy !== undefined) {
+      obj.deploy = DeployReport.toJSON(message.deploy);
+    }
+    if (message.backup !== undefined) {
+      obj.backup = Backup.toJSON(message.backup);
+    }
     return obj;
   },
 
@@ -8952,6 +10059,12 @@ export const Command: MessageFns<Command> = {
       : undefined;
     message.search = (object.search !== undefined && object.search !== null)
       ? SearchReport.fromPartial(object.search)
+      : undefined;
+    message.deploy = (object.deploy !== undefined && object.deploy !== null)
+      ? DeployReport.fromPartial(object.deploy)
+      : undefined;
+    message.backup = (object.backup !== undefined && object.backup !== null)
+      ? Backup.fromPartial(object.backup)
       : undefined;
     return message;
   },
@@ -10120,6 +11233,10 @@ function createBaseOperation(): Operation {
     counts: undefined,
     retryOf: "",
     search: undefined,
+    deploy: undefined,
+    backup: undefined,
+    rollbackOf: "",
+    rolledBackBy: "",
   };
 }
 
@@ -10175,6 +11292,18 @@ export const Operation: MessageFns<Operation> = {
     }
     if (message.search !== undefined) {
       LogSearch.encode(message.search, writer.uint32(138).fork()).join();
+    }
+    if (message.deploy !== undefined) {
+      DeployWish.encode(message.deploy, writer.uint32(146).fork()).join();
+    }
+    if (message.backup !== undefined) {
+      BackupOrder.encode(message.backup, writer.uint32(154).fork()).join();
+    }
+    if (message.rollbackOf !== "") {
+      writer.uint32(162).string(message.rollbackOf);
+    }
+    if (message.rolledBackBy !== "") {
+      writer.uint32(170).string(message.rolledBackBy);
     }
     return writer;
   },
@@ -10328,6 +11457,38 @@ export const Operation: MessageFns<Operation> = {
             message.search = LogSearch.decode(reader, reader.uint32());
             continue;
           }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.deploy = DeployWish.decode(reader, reader.uint32());
+            continue;
+          }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.backup = BackupOrder.decode(reader, reader.uint32());
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.rollbackOf = reader.string();
+            continue;
+          }
+          case 21: {
+            if (tag !== 170) {
+              break;
+            }
+
+            message.rolledBackBy = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -10375,6 +11536,18 @@ export const Operation: MessageFns<Operation> = {
         ? globalThis.String(object.retry_of)
         : "",
       search: isSet(object.search) ? LogSearch.fromJSON(object.search) : undefined,
+      deploy: isSet(object.deploy) ? DeployWish.fromJSON(object.deploy) : undefined,
+      backup: isSet(object.backup) ? BackupOrder.fromJSON(object.backup) : undefined,
+      rollbackOf: isSet(object.rollbackOf)
+        ? globalThis.String(object.rollbackOf)
+        : isSet(object.rollback_of)
+        ? globalThis.String(object.rollback_of)
+        : "",
+      rolledBackBy: isSet(object.rolledBackBy)
+        ? globalThis.String(object.rolledBackBy)
+        : isSet(object.rolled_back_by)
+        ? globalThis.String(object.rolled_back_by)
+        : "",
     };
   },
 
@@ -10431,6 +11604,18 @@ export const Operation: MessageFns<Operation> = {
     if (message.search !== undefined) {
       obj.search = LogSearch.toJSON(message.search);
     }
+    if (message.deploy !== undefined) {
+      obj.deploy = DeployWish.toJSON(message.deploy);
+    }
+    if (message.backup !== undefined) {
+      obj.backup = BackupOrder.toJSON(message.backup);
+    }
+    if (message.rollbackOf !== "") {
+      obj.rollbackOf = message.rollbackOf;
+    }
+    if (message.rolledBackBy !== "") {
+      obj.rolledBackBy = message.rolledBackBy;
+    }
     return obj;
   },
 
@@ -10462,6 +11647,103 @@ export const Operation: MessageFns<Operation> = {
     message.search = (object.search !== undefined && object.search !== null)
       ? LogSearch.fromPartial(object.search)
       : undefined;
+    message.deploy = (object.deploy !== undefined && object.deploy !== null)
+      ? DeployWish.fromPartial(object.deploy)
+      : undefined;
+    message.backup = (object.backup !== undefined && object.backup !== null)
+      ? BackupOrder.fromPartial(object.backup)
+      : undefined;
+    message.rollbackOf = object.rollbackOf ?? "";
+    message.rolledBackBy = object.rolledBackBy ?? "";
+    return message;
+  },
+};
+
+function createBaseDeployWish(): DeployWish {
+  return { version: "", onFailure: RollbackScope.UNSPECIFIED };
+}
+
+export const DeployWish: MessageFns<DeployWish> = {
+  encode(message: DeployWish, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.version !== "") {
+      writer.uint32(10).string(message.version);
+    }
+    if (message.onFailure !== RollbackScope.UNSPECIFIED) {
+      writer.uint32(16).int32(rollbackScopeToNumber(message.onFailure));
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeployWish {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeployWish();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.onFailure = rollbackScopeFromJSON(reader.int32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DeployWish {
+    return {
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+      onFailure: isSet(object.onFailure)
+        ? rollbackScopeFromJSON(object.onFailure)
+        : isSet(object.on_failure)
+        ? rollbackScopeFromJSON(object.on_failure)
+        : RollbackScope.UNSPECIFIED,
+    };
+  },
+
+  toJSON(message: DeployWish): unknown {
+    const obj: any = {};
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    if (message.onFailure !== RollbackScope.UNSPECIFIED) {
+      obj.onFailure = rollbackScopeToJSON(message.onFailure);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DeployWish>): DeployWish {
+    return DeployWish.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DeployWish>): DeployWish {
+    const message = createBaseDeployWish();
+    message.version = object.version ?? "";
+    message.onFailure = object.onFailure ?? RollbackScope.UNSPECIFIED;
     return message;
   },
 };
@@ -10475,6 +11757,8 @@ function createBaseStartOperationRequest(): StartOperationRequest {
     reason: "",
     requestId: "",
     wait: false,
+    deploy: undefined,
+    backup: undefined,
   };
 }
 
@@ -10500,6 +11784,12 @@ export const StartOperationRequest: MessageFns<StartOperationRequest> = {
     }
     if (message.wait !== false) {
       writer.uint32(56).bool(message.wait);
+    }
+    if (message.deploy !== undefined) {
+      DeployWish.encode(message.deploy, writer.uint32(66).fork()).join();
+    }
+    if (message.backup !== undefined) {
+      BackupOrder.encode(message.backup, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -10573,6 +11863,22 @@ export const StartOperationRequest: MessageFns<StartOperationRequest> = {
             message.wait = reader.bool();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.deploy = DeployWish.decode(reader, reader.uint32());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.backup = BackupOrder.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -10598,6 +11904,8 @@ export const StartOperationRequest: MessageFns<StartOperationRequest> = {
         ? globalThis.String(object.request_id)
         : "",
       wait: isSet(object.wait) ? globalThis.Boolean(object.wait) : false,
+      deploy: isSet(object.deploy) ? DeployWish.fromJSON(object.deploy) : undefined,
+      backup: isSet(object.backup) ? BackupOrder.fromJSON(object.backup) : undefined,
     };
   },
 
@@ -10624,6 +11932,12 @@ export const StartOperationRequest: MessageFns<StartOperationRequest> = {
     if (message.wait !== false) {
       obj.wait = message.wait;
     }
+    if (message.deploy !== undefined) {
+      obj.deploy = DeployWish.toJSON(message.deploy);
+    }
+    if (message.backup !== undefined) {
+      obj.backup = BackupOrder.toJSON(message.backup);
+    }
     return obj;
   },
 
@@ -10641,6 +11955,12 @@ export const StartOperationRequest: MessageFns<StartOperationRequest> = {
     message.reason = object.reason ?? "";
     message.requestId = object.requestId ?? "";
     message.wait = object.wait ?? false;
+    message.deploy = (object.deploy !== undefined && object.deploy !== null)
+      ? DeployWish.fromPartial(object.deploy)
+      : undefined;
+    message.backup = (object.backup !== undefined && object.backup !== null)
+      ? BackupOrder.fromPartial(object.backup)
+      : undefined;
     return message;
   },
 };
@@ -10654,6 +11974,9 @@ function createBasePlannedTarget(): PlannedTarget {
     canary: false,
     state: ServiceState.UNSPECIFIED,
     problem: "",
+    from: undefined,
+    to: undefined,
+    changes: [],
   };
 }
 
@@ -10679,6 +12002,15 @@ export const PlannedTarget: MessageFns<PlannedTarget> = {
     }
     if (message.problem !== "") {
       writer.uint32(58).string(message.problem);
+    }
+    if (message.from !== undefined) {
+      ReleaseRef.encode(message.from, writer.uint32(66).fork()).join();
+    }
+    if (message.to !== undefined) {
+      ReleaseRef.encode(message.to, writer.uint32(74).fork()).join();
+    }
+    for (const v of message.changes) {
+      writer.uint32(82).string(v!);
     }
     return writer;
   },
@@ -10752,6 +12084,30 @@ export const PlannedTarget: MessageFns<PlannedTarget> = {
             message.problem = reader.string();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.from = ReleaseRef.decode(reader, reader.uint32());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.to = ReleaseRef.decode(reader, reader.uint32());
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.changes.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -10777,6 +12133,9 @@ export const PlannedTarget: MessageFns<PlannedTarget> = {
       canary: isSet(object.canary) ? globalThis.Boolean(object.canary) : false,
       state: isSet(object.state) ? serviceStateFromJSON(object.state) : ServiceState.UNSPECIFIED,
       problem: isSet(object.problem) ? globalThis.String(object.problem) : "",
+      from: isSet(object.from) ? ReleaseRef.fromJSON(object.from) : undefined,
+      to: isSet(object.to) ? ReleaseRef.fromJSON(object.to) : undefined,
+      changes: globalThis.Array.isArray(object?.changes) ? object.changes.map((e: any) => globalThis.String(e)) : [],
     };
   },
 
@@ -10803,6 +12162,15 @@ export const PlannedTarget: MessageFns<PlannedTarget> = {
     if (message.problem !== "") {
       obj.problem = message.problem;
     }
+    if (message.from !== undefined) {
+      obj.from = ReleaseRef.toJSON(message.from);
+    }
+    if (message.to !== undefined) {
+      obj.to = ReleaseRef.toJSON(message.to);
+    }
+    if (message.changes?.length) {
+      obj.changes = message.changes;
+    }
     return obj;
   },
 
@@ -10818,6 +12186,11 @@ export const PlannedTarget: MessageFns<PlannedTarget> = {
     message.canary = object.canary ?? false;
     message.state = object.state ?? ServiceState.UNSPECIFIED;
     message.problem = object.problem ?? "";
+    message.from = (object.from !== undefined && object.from !== null)
+      ? ReleaseRef.fromPartial(object.from)
+      : undefined;
+    message.to = (object.to !== undefined && object.to !== null) ? ReleaseRef.fromPartial(object.to) : undefined;
+    message.changes = object.changes?.map((e) => e) || [];
     return message;
   },
 };
@@ -12564,6 +13937,3753 @@ export const SearchGap: MessageFns<SearchGap> = {
   },
 };
 
+function createBaseSigningKey(): SigningKey {
+  return { id: "", publicKey: Buffer.alloc(0), operator: "", enrolled: undefined, revoked: undefined };
+}
+
+export const SigningKey: MessageFns<SigningKey> = {
+  encode(message: SigningKey, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.publicKey.length !== 0) {
+      writer.uint32(18).bytes(message.publicKey);
+    }
+    if (message.operator !== "") {
+      writer.uint32(26).string(message.operator);
+    }
+    if (message.enrolled !== undefined) {
+      Timestamp.encode(toTimestamp(message.enrolled), writer.uint32(34).fork()).join();
+    }
+    if (message.revoked !== undefined) {
+      Timestamp.encode(toTimestamp(message.revoked), writer.uint32(42).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SigningKey {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSigningKey();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.publicKey = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.operator = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.enrolled = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.revoked = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SigningKey {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      publicKey: isSet(object.publicKey)
+        ? Buffer.from(bytesFromBase64(object.publicKey))
+        : isSet(object.public_key)
+        ? Buffer.from(bytesFromBase64(object.public_key))
+        : Buffer.alloc(0),
+      operator: isSet(object.operator) ? globalThis.String(object.operator) : "",
+      enrolled: isSet(object.enrolled) ? fromJsonTimestamp(object.enrolled) : undefined,
+      revoked: isSet(object.revoked) ? fromJsonTimestamp(object.revoked) : undefined,
+    };
+  },
+
+  toJSON(message: SigningKey): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.publicKey.length !== 0) {
+      obj.publicKey = base64FromBytes(message.publicKey);
+    }
+    if (message.operator !== "") {
+      obj.operator = message.operator;
+    }
+    if (message.enrolled !== undefined) {
+      obj.enrolled = message.enrolled.toISOString();
+    }
+    if (message.revoked !== undefined) {
+      obj.revoked = message.revoked.toISOString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SigningKey>): SigningKey {
+    return SigningKey.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SigningKey>): SigningKey {
+    const message = createBaseSigningKey();
+    message.id = object.id ?? "";
+    message.publicKey = object.publicKey ?? Buffer.alloc(0);
+    message.operator = object.operator ?? "";
+    message.enrolled = object.enrolled ?? undefined;
+    message.revoked = object.revoked ?? undefined;
+    return message;
+  },
+};
+
+function createBaseEnrollSigningKeyRequest(): EnrollSigningKeyRequest {
+  return { publicKey: Buffer.alloc(0) };
+}
+
+export const EnrollSigningKeyRequest: MessageFns<EnrollSigningKeyRequest> = {
+  encode(message: EnrollSigningKeyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.publicKey.length !== 0) {
+      writer.uint32(10).bytes(message.publicKey);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EnrollSigningKeyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEnrollSigningKeyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.publicKey = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): EnrollSigningKeyRequest {
+    return {
+      publicKey: isSet(object.publicKey)
+        ? Buffer.from(bytesFromBase64(object.publicKey))
+        : isSet(object.public_key)
+        ? Buffer.from(bytesFromBase64(object.public_key))
+        : Buffer.alloc(0),
+    };
+  },
+
+  toJSON(message: EnrollSigningKeyRequest): unknown {
+    const obj: any = {};
+    if (message.publicKey.length !== 0) {
+      obj.publicKey = base64FromBytes(message.publicKey);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<EnrollSigningKeyRequest>): EnrollSigningKeyRequest {
+    return EnrollSigningKeyRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EnrollSigningKeyRequest>): EnrollSigningKeyRequest {
+    const message = createBaseEnrollSigningKeyRequest();
+    message.publicKey = object.publicKey ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseListSigningKeysRequest(): ListSigningKeysRequest {
+  return {};
+}
+
+export const ListSigningKeysRequest: MessageFns<ListSigningKeysRequest> = {
+  encode(_: ListSigningKeysRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListSigningKeysRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListSigningKeysRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): ListSigningKeysRequest {
+    return {};
+  },
+
+  toJSON(_: ListSigningKeysRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListSigningKeysRequest>): ListSigningKeysRequest {
+    return ListSigningKeysRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ListSigningKeysRequest>): ListSigningKeysRequest {
+    const message = createBaseListSigningKeysRequest();
+    return message;
+  },
+};
+
+function createBaseListSigningKeysResponse(): ListSigningKeysResponse {
+  return { keys: [] };
+}
+
+export const ListSigningKeysResponse: MessageFns<ListSigningKeysResponse> = {
+  encode(message: ListSigningKeysResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.keys) {
+      SigningKey.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListSigningKeysResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListSigningKeysResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.keys.push(SigningKey.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListSigningKeysResponse {
+    return { keys: globalThis.Array.isArray(object?.keys) ? object.keys.map((e: any) => SigningKey.fromJSON(e)) : [] };
+  },
+
+  toJSON(message: ListSigningKeysResponse): unknown {
+    const obj: any = {};
+    if (message.keys?.length) {
+      obj.keys = message.keys.map((e) => SigningKey.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListSigningKeysResponse>): ListSigningKeysResponse {
+    return ListSigningKeysResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListSigningKeysResponse>): ListSigningKeysResponse {
+    const message = createBaseListSigningKeysResponse();
+    message.keys = object.keys?.map((e) => SigningKey.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseRevokeSigningKeyRequest(): RevokeSigningKeyRequest {
+  return { id: "" };
+}
+
+export const RevokeSigningKeyRequest: MessageFns<RevokeSigningKeyRequest> = {
+  encode(message: RevokeSigningKeyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevokeSigningKeyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevokeSigningKeyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RevokeSigningKeyRequest {
+    return { id: isSet(object.id) ? globalThis.String(object.id) : "" };
+  },
+
+  toJSON(message: RevokeSigningKeyRequest): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RevokeSigningKeyRequest>): RevokeSigningKeyRequest {
+    return RevokeSigningKeyRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RevokeSigningKeyRequest>): RevokeSigningKeyRequest {
+    const message = createBaseRevokeSigningKeyRequest();
+    message.id = object.id ?? "";
+    return message;
+  },
+};
+
+function createBaseGetUploadRequest(): GetUploadRequest {
+  return { digest: "" };
+}
+
+export const GetUploadRequest: MessageFns<GetUploadRequest> = {
+  encode(message: GetUploadRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest !== "") {
+      writer.uint32(10).string(message.digest);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetUploadRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetUploadRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetUploadRequest {
+    return { digest: isSet(object.digest) ? globalThis.String(object.digest) : "" };
+  },
+
+  toJSON(message: GetUploadRequest): unknown {
+    const obj: any = {};
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetUploadRequest>): GetUploadRequest {
+    return GetUploadRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetUploadRequest>): GetUploadRequest {
+    const message = createBaseGetUploadRequest();
+    message.digest = object.digest ?? "";
+    return message;
+  },
+};
+
+function createBaseGetUploadResponse(): GetUploadResponse {
+  return { offset: 0, complete: false };
+}
+
+export const GetUploadResponse: MessageFns<GetUploadResponse> = {
+  encode(message: GetUploadResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.offset !== 0) {
+      writer.uint32(8).int64(message.offset);
+    }
+    if (message.complete !== false) {
+      writer.uint32(16).bool(message.complete);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetUploadResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetUploadResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.offset = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.complete = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetUploadResponse {
+    return {
+      offset: isSet(object.offset) ? globalThis.Number(object.offset) : 0,
+      complete: isSet(object.complete) ? globalThis.Boolean(object.complete) : false,
+    };
+  },
+
+  toJSON(message: GetUploadResponse): unknown {
+    const obj: any = {};
+    if (message.offset !== 0) {
+      obj.offset = Math.round(message.offset);
+    }
+    if (message.complete !== false) {
+      obj.complete = message.complete;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetUploadResponse>): GetUploadResponse {
+    return GetUploadResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetUploadResponse>): GetUploadResponse {
+    const message = createBaseGetUploadResponse();
+    message.offset = object.offset ?? 0;
+    message.complete = object.complete ?? false;
+    return message;
+  },
+};
+
+function createBaseUploadArtifactRequest(): UploadArtifactRequest {
+  return { digest: "", sizeBytes: 0, offset: 0, data: Buffer.alloc(0) };
+}
+
+export const UploadArtifactRequest: MessageFns<UploadArtifactRequest> = {
+  encode(message: UploadArtifactRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest !== "") {
+      writer.uint32(10).string(message.digest);
+    }
+    if (message.sizeBytes !== 0) {
+      writer.uint32(16).int64(message.sizeBytes);
+    }
+    if (message.offset !== 0) {
+      writer.uint32(24).int64(message.offset);
+    }
+    if (message.data.length !== 0) {
+      writer.uint32(34).bytes(message.data);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UploadArtifactRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUploadArtifactRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sizeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.offset = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.data = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UploadArtifactRequest {
+    return {
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+      sizeBytes: isSet(object.sizeBytes)
+        ? globalThis.Number(object.sizeBytes)
+        : isSet(object.size_bytes)
+        ? globalThis.Number(object.size_bytes)
+        : 0,
+      offset: isSet(object.offset) ? globalThis.Number(object.offset) : 0,
+      data: isSet(object.data) ? Buffer.from(bytesFromBase64(object.data)) : Buffer.alloc(0),
+    };
+  },
+
+  toJSON(message: UploadArtifactRequest): unknown {
+    const obj: any = {};
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    if (message.sizeBytes !== 0) {
+      obj.sizeBytes = Math.round(message.sizeBytes);
+    }
+    if (message.offset !== 0) {
+      obj.offset = Math.round(message.offset);
+    }
+    if (message.data.length !== 0) {
+      obj.data = base64FromBytes(message.data);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UploadArtifactRequest>): UploadArtifactRequest {
+    return UploadArtifactRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UploadArtifactRequest>): UploadArtifactRequest {
+    const message = createBaseUploadArtifactRequest();
+    message.digest = object.digest ?? "";
+    message.sizeBytes = object.sizeBytes ?? 0;
+    message.offset = object.offset ?? 0;
+    message.data = object.data ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseUploadArtifactResponse(): UploadArtifactResponse {
+  return { offset: 0, complete: false };
+}
+
+export const UploadArtifactResponse: MessageFns<UploadArtifactResponse> = {
+  encode(message: UploadArtifactResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.offset !== 0) {
+      writer.uint32(8).int64(message.offset);
+    }
+    if (message.complete !== false) {
+      writer.uint32(16).bool(message.complete);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UploadArtifactResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUploadArtifactResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.offset = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.complete = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UploadArtifactResponse {
+    return {
+      offset: isSet(object.offset) ? globalThis.Number(object.offset) : 0,
+      complete: isSet(object.complete) ? globalThis.Boolean(object.complete) : false,
+    };
+  },
+
+  toJSON(message: UploadArtifactResponse): unknown {
+    const obj: any = {};
+    if (message.offset !== 0) {
+      obj.offset = Math.round(message.offset);
+    }
+    if (message.complete !== false) {
+      obj.complete = message.complete;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UploadArtifactResponse>): UploadArtifactResponse {
+    return UploadArtifactResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UploadArtifactResponse>): UploadArtifactResponse {
+    const message = createBaseUploadArtifactResponse();
+    message.offset = object.offset ?? 0;
+    message.complete = object.complete ?? false;
+    return message;
+  },
+};
+
+function createBasePutReleaseRequest(): PutReleaseRequest {
+  return { digest: "", signature: undefined, note: "", validateOnly: false };
+}
+
+export const PutReleaseRequest: MessageFns<PutReleaseRequest> = {
+  encode(message: PutReleaseRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest !== "") {
+      writer.uint32(10).string(message.digest);
+    }
+    if (message.signature !== undefined) {
+      Signature.encode(message.signature, writer.uint32(18).fork()).join();
+    }
+    if (message.note !== "") {
+      writer.uint32(26).string(message.note);
+    }
+    if (message.validateOnly !== false) {
+      writer.uint32(32).bool(message.validateOnly);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PutReleaseRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePutReleaseRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.signature = Signature.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.note = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.validateOnly = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PutReleaseRequest {
+    return {
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+      signature: isSet(object.signature) ? Signature.fromJSON(object.signature) : undefined,
+      note: isSet(object.note) ? globalThis.String(object.note) : "",
+      validateOnly: isSet(object.validateOnly)
+        ? globalThis.Boolean(object.validateOnly)
+        : isSet(object.validate_only)
+        ? globalThis.Boolean(object.validate_only)
+        : false,
+    };
+  },
+
+  toJSON(message: PutReleaseRequest): unknown {
+    const obj: any = {};
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    if (message.signature !== undefined) {
+      obj.signature = Signature.toJSON(message.signature);
+    }
+    if (message.note !== "") {
+      obj.note = message.note;
+    }
+    if (message.validateOnly !== false) {
+      obj.validateOnly = message.validateOnly;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PutReleaseRequest>): PutReleaseRequest {
+    return PutReleaseRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PutReleaseRequest>): PutReleaseRequest {
+    const message = createBasePutReleaseRequest();
+    message.digest = object.digest ?? "";
+    message.signature = (object.signature !== undefined && object.signature !== null)
+      ? Signature.fromPartial(object.signature)
+      : undefined;
+    message.note = object.note ?? "";
+    message.validateOnly = object.validateOnly ?? false;
+    return message;
+  },
+};
+
+function createBaseRelease(): Release {
+  return {
+    service: "",
+    version: "",
+    artifact: undefined,
+    modules: [],
+    manifest: "",
+    pushed: undefined,
+    pushedBy: "",
+    note: "",
+    files: 0,
+    unpackedBytes: 0,
+    machines: 0,
+    machinesHolding: 0,
+    signedBy: "",
+  };
+}
+
+export const Release: MessageFns<Release> = {
+  encode(message: Release, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.service !== "") {
+      writer.uint32(10).string(message.service);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    if (message.artifact !== undefined) {
+      Artifact.encode(message.artifact, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.modules) {
+      ModuleRef.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.manifest !== "") {
+      writer.uint32(42).string(message.manifest);
+    }
+    if (message.pushed !== undefined) {
+      Timestamp.encode(toTimestamp(message.pushed), writer.uint32(50).fork()).join();
+    }
+    if (message.pushedBy !== "") {
+      writer.uint32(58).string(message.pushedBy);
+    }
+    if (message.note !== "") {
+      writer.uint32(66).string(message.note);
+    }
+    if (message.files !== 0) {
+      writer.uint32(72).int32(message.files);
+    }
+    if (message.unpackedBytes !== 0) {
+      writer.uint32(80).int64(message.unpackedBytes);
+    }
+    if (message.machines !== 0) {
+      writer.uint32(88).int32(message.machines);
+    }
+    if (message.machinesHolding !== 0) {
+      writer.uint32(96).int32(message.machinesHolding);
+    }
+    if (message.signedBy !== "") {
+      writer.uint32(106).string(message.signedBy);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Release {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRelease();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.artifact = Artifact.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.modules.push(ModuleRef.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.manifest = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.pushed = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.pushedBy = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.note = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.files = reader.int32();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.unpackedBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.machines = reader.int32();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.machinesHolding = reader.int32();
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.signedBy = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Release {
+    return {
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+      artifact: isSet(object.artifact) ? Artifact.fromJSON(object.artifact) : undefined,
+      modules: globalThis.Array.isArray(object?.modules) ? object.modules.map((e: any) => ModuleRef.fromJSON(e)) : [],
+      manifest: isSet(object.manifest) ? globalThis.String(object.manifest) : "",
+      pushed: isSet(object.pushed) ? fromJsonTimestamp(object.pushed) : undefined,
+      pushedBy: isSet(object.pushedBy)
+        ? globalThis.String(object.pushedBy)
+        : isSet(object.pushed_by)
+        ? globalThis.String(object.pushed_by)
+        : "",
+      note: isSet(object.note) ? globalThis.String(object.note) : "",
+      files: isSet(object.files) ? globalThis.Number(object.files) : 0,
+      unpackedBytes: isSet(object.unpackedBytes)
+        ? globalThis.Number(object.unpackedBytes)
+        : isSet(object.unpacked_bytes)
+        ? globalThis.Number(object.unpacked_bytes)
+        : 0,
+      machines: isSet(object.machines) ? globalThis.Number(object.machines) : 0,
+      machinesHolding: isSet(object.machinesHolding)
+        ? globalThis.Number(object.machinesHolding)
+        : isSet(object.machines_holding)
+        ? globalThis.Number(object.machines_holding)
+        : 0,
+      signedBy: isSet(object.signedBy)
+        ? globalThis.String(object.signedBy)
+        : isSet(object.signed_by)
+        ? globalThis.String(object.signed_by)
+        : "",
+    };
+  },
+
+  toJSON(message: Release): unknown {
+    const obj: any = {};
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    if (message.artifact !== undefined) {
+      obj.artifact = Artifact.toJSON(message.artifact);
+    }
+    if (message.modules?.length) {
+      obj.modules = message.modules.map((e) => ModuleRef.toJSON(e));
+    }
+    if (message.manifest !== "") {
+      obj.manifest = message.manifest;
+    }
+    if (message.pushed !== undefined) {
+      obj.pushed = message.pushed.toISOString();
+    }
+    if (message.pushedBy !== "") {
+      obj.pushedBy = message.pushedBy;
+    }
+    if (message.note !== "") {
+      obj.note = message.note;
+    }
+    if (message.files !== 0) {
+      obj.files = Math.round(message.files);
+    }
+    if (message.unpackedBytes !== 0) {
+      obj.unpackedBytes = Math.round(message.unpackedBytes);
+    }
+    if (message.machines !== 0) {
+      obj.machines = Math.round(message.machines);
+    }
+    if (message.machinesHolding !== 0) {
+      obj.machinesHolding = Math.round(message.machinesHolding);
+    }
+    if (message.signedBy !== "") {
+      obj.signedBy = message.signedBy;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Release>): Release {
+    return Release.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Release>): Release {
+    const message = createBaseRelease();
+    message.service = object.service ?? "";
+    message.version = object.version ?? "";
+    message.artifact = (object.artifact !== undefined && object.artifact !== null)
+      ? Artifact.fromPartial(object.artifact)
+      : undefined;
+    message.modules = object.modules?.map((e) => ModuleRef.fromPartial(e)) || [];
+    message.manifest = object.manifest ?? "";
+    message.pushed = object.pushed ?? undefined;
+    message.pushedBy = object.pushedBy ?? "";
+    message.note = object.note ?? "";
+    message.files = object.files ?? 0;
+    message.unpackedBytes = object.unpackedBytes ?? 0;
+    message.machines = object.machines ?? 0;
+    message.machinesHolding = object.machinesHolding ?? 0;
+    message.signedBy = object.signedBy ?? "";
+    return message;
+  },
+};
+
+function createBaseListReleasesRequest(): ListReleasesRequest {
+  return { pageSize: 0, pageToken: "", service: "" };
+}
+
+export const ListReleasesRequest: MessageFns<ListReleasesRequest> = {
+  encode(message: ListReleasesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pageSize !== 0) {
+      writer.uint32(8).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(18).string(message.pageToken);
+    }
+    if (message.service !== "") {
+      writer.uint32(26).string(message.service);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListReleasesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListReleasesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListReleasesRequest {
+    return {
+      pageSize: isSet(object.pageSize)
+        ? globalThis.Number(object.pageSize)
+        : isSet(object.page_size)
+        ? globalThis.Number(object.page_size)
+        : 0,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+    };
+  },
+
+  toJSON(message: ListReleasesRequest): unknown {
+    const obj: any = {};
+    if (message.pageSize !== 0) {
+      obj.pageSize = Math.round(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      obj.pageToken = message.pageToken;
+    }
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListReleasesRequest>): ListReleasesRequest {
+    return ListReleasesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListReleasesRequest>): ListReleasesRequest {
+    const message = createBaseListReleasesRequest();
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    message.service = object.service ?? "";
+    return message;
+  },
+};
+
+function createBaseListReleasesResponse(): ListReleasesResponse {
+  return { releases: [], nextPageToken: "" };
+}
+
+export const ListReleasesResponse: MessageFns<ListReleasesResponse> = {
+  encode(message: ListReleasesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.releases) {
+      Release.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListReleasesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListReleasesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.releases.push(Release.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListReleasesResponse {
+    return {
+      releases: globalThis.Array.isArray(object?.releases) ? object.releases.map((e: any) => Release.fromJSON(e)) : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListReleasesResponse): unknown {
+    const obj: any = {};
+    if (message.releases?.length) {
+      obj.releases = message.releases.map((e) => Release.toJSON(e));
+    }
+    if (message.nextPageToken !== "") {
+      obj.nextPageToken = message.nextPageToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListReleasesResponse>): ListReleasesResponse {
+    return ListReleasesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListReleasesResponse>): ListReleasesResponse {
+    const message = createBaseListReleasesResponse();
+    message.releases = object.releases?.map((e) => Release.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseGetReleaseRequest(): GetReleaseRequest {
+  return { service: "", version: "" };
+}
+
+export const GetReleaseRequest: MessageFns<GetReleaseRequest> = {
+  encode(message: GetReleaseRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.service !== "") {
+      writer.uint32(10).string(message.service);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetReleaseRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetReleaseRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetReleaseRequest {
+    return {
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+    };
+  },
+
+  toJSON(message: GetReleaseRequest): unknown {
+    const obj: any = {};
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetReleaseRequest>): GetReleaseRequest {
+    return GetReleaseRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetReleaseRequest>): GetReleaseRequest {
+    const message = createBaseGetReleaseRequest();
+    message.service = object.service ?? "";
+    message.version = object.version ?? "";
+    return message;
+  },
+};
+
+function createBaseRemoveReleaseRequest(): RemoveReleaseRequest {
+  return { service: "", version: "" };
+}
+
+export const RemoveReleaseRequest: MessageFns<RemoveReleaseRequest> = {
+  encode(message: RemoveReleaseRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.service !== "") {
+      writer.uint32(10).string(message.service);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveReleaseRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveReleaseRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RemoveReleaseRequest {
+    return {
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+    };
+  },
+
+  toJSON(message: RemoveReleaseRequest): unknown {
+    const obj: any = {};
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RemoveReleaseRequest>): RemoveReleaseRequest {
+    return RemoveReleaseRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RemoveReleaseRequest>): RemoveReleaseRequest {
+    const message = createBaseRemoveReleaseRequest();
+    message.service = object.service ?? "";
+    message.version = object.version ?? "";
+    return message;
+  },
+};
+
+function createBaseRemoveReleaseResponse(): RemoveReleaseResponse {
+  return {};
+}
+
+export const RemoveReleaseResponse: MessageFns<RemoveReleaseResponse> = {
+  encode(_: RemoveReleaseResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveReleaseResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveReleaseResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): RemoveReleaseResponse {
+    return {};
+  },
+
+  toJSON(_: RemoveReleaseResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<RemoveReleaseResponse>): RemoveReleaseResponse {
+    return RemoveReleaseResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<RemoveReleaseResponse>): RemoveReleaseResponse {
+    const message = createBaseRemoveReleaseResponse();
+    return message;
+  },
+};
+
+function createBasePutModuleRequest(): PutModuleRequest {
+  return { digest: "", signature: undefined, note: "", validateOnly: false };
+}
+
+export const PutModuleRequest: MessageFns<PutModuleRequest> = {
+  encode(message: PutModuleRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest !== "") {
+      writer.uint32(10).string(message.digest);
+    }
+    if (message.signature !== undefined) {
+      Signature.encode(message.signature, writer.uint32(18).fork()).join();
+    }
+    if (message.note !== "") {
+      writer.uint32(26).string(message.note);
+    }
+    if (message.validateOnly !== false) {
+      writer.uint32(32).bool(message.validateOnly);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PutModuleRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePutModuleRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.signature = Signature.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.note = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.validateOnly = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PutModuleRequest {
+    return {
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+      signature: isSet(object.signature) ? Signature.fromJSON(object.signature) : undefined,
+      note: isSet(object.note) ? globalThis.String(object.note) : "",
+      validateOnly: isSet(object.validateOnly)
+        ? globalThis.Boolean(object.validateOnly)
+        : isSet(object.validate_only)
+        ? globalThis.Boolean(object.validate_only)
+        : false,
+    };
+  },
+
+  toJSON(message: PutModuleRequest): unknown {
+    const obj: any = {};
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    if (message.signature !== undefined) {
+      obj.signature = Signature.toJSON(message.signature);
+    }
+    if (message.note !== "") {
+      obj.note = message.note;
+    }
+    if (message.validateOnly !== false) {
+      obj.validateOnly = message.validateOnly;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PutModuleRequest>): PutModuleRequest {
+    return PutModuleRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PutModuleRequest>): PutModuleRequest {
+    const message = createBasePutModuleRequest();
+    message.digest = object.digest ?? "";
+    message.signature = (object.signature !== undefined && object.signature !== null)
+      ? Signature.fromPartial(object.signature)
+      : undefined;
+    message.note = object.note ?? "";
+    message.validateOnly = object.validateOnly ?? false;
+    return message;
+  },
+};
+
+function createBaseModule(): Module {
+  return {
+    name: "",
+    version: "",
+    artifact: undefined,
+    pushed: undefined,
+    pushedBy: "",
+    note: "",
+    files: 0,
+    unpackedBytes: 0,
+    pinnedBy: [],
+    signedBy: "",
+  };
+}
+
+export const Module: MessageFns<Module> = {
+  encode(message: Module, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    if (message.artifact !== undefined) {
+      Artifact.encode(message.artifact, writer.uint32(26).fork()).join();
+    }
+    if (message.pushed !== undefined) {
+      Timestamp.encode(toTimestamp(message.pushed), writer.uint32(34).fork()).join();
+    }
+    if (message.pushedBy !== "") {
+      writer.uint32(42).string(message.pushedBy);
+    }
+    if (message.note !== "") {
+      writer.uint32(50).string(message.note);
+    }
+    if (message.files !== 0) {
+      writer.uint32(56).int32(message.files);
+    }
+    if (message.unpackedBytes !== 0) {
+      writer.uint32(64).int64(message.unpackedBytes);
+    }
+    for (const v of message.pinnedBy) {
+      writer.uint32(74).string(v!);
+    }
+    if (message.signedBy !== "") {
+      writer.uint32(82).string(message.signedBy);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Module {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseModule();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.artifact = Artifact.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.pushed = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.pushedBy = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.note = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.files = reader.int32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.unpackedBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.pinnedBy.push(reader.string());
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.signedBy = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Module {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+      artifact: isSet(object.artifact) ? Artifact.fromJSON(object.artifact) : undefined,
+      pushed: isSet(object.pushed) ? fromJsonTimestamp(object.pushed) : undefined,
+      pushedBy: isSet(object.pushedBy)
+        ? globalThis.String(object.pushedBy)
+        : isSet(object.pushed_by)
+        ? globalThis.String(object.pushed_by)
+        : "",
+      note: isSet(object.note) ? globalThis.String(object.note) : "",
+      files: isSet(object.files) ? globalThis.Number(object.files) : 0,
+      unpackedBytes: isSet(object.unpackedBytes)
+        ? globalThis.Number(object.unpackedBytes)
+        : isSet(object.unpacked_bytes)
+        ? globalThis.Number(object.unpacked_bytes)
+        : 0,
+      pinnedBy: globalThis.Array.isArray(object?.pinnedBy)
+        ? object.pinnedBy.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.pinned_by)
+        ? object.pinned_by.map((e: any) => globalThis.String(e))
+        : [],
+      signedBy: isSet(object.signedBy)
+        ? globalThis.String(object.signedBy)
+        : isSet(object.signed_by)
+        ? globalThis.String(object.signed_by)
+        : "",
+    };
+  },
+
+  toJSON(message: Module): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    if (message.artifact !== undefined) {
+      obj.artifact = Artifact.toJSON(message.artifact);
+    }
+    if (message.pushed !== undefined) {
+      obj.pushed = message.pushed.toISOString();
+    }
+    if (message.pushedBy !== "") {
+      obj.pushedBy = message.pushedBy;
+    }
+    if (message.note !== "") {
+      obj.note = message.note;
+    }
+    if (message.files !== 0) {
+      obj.files = Math.round(message.files);
+    }
+    if (message.unpackedBytes !== 0) {
+      obj.unpackedBytes = Math.round(message.unpackedBytes);
+    }
+    if (message.pinnedBy?.length) {
+      obj.pinnedBy = message.pinnedBy;
+    }
+    if (message.signedBy !== "") {
+      obj.signedBy = message.signedBy;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Module>): Module {
+    return Module.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Module>): Module {
+    const message = createBaseModule();
+    message.name = object.name ?? "";
+    message.version = object.version ?? "";
+    message.artifact = (object.artifact !== undefined && object.artifact !== null)
+      ? Artifact.fromPartial(object.artifact)
+      : undefined;
+    message.pushed = object.pushed ?? undefined;
+    message.pushedBy = object.pushedBy ?? "";
+    message.note = object.note ?? "";
+    message.files = object.files ?? 0;
+    message.unpackedBytes = object.unpackedBytes ?? 0;
+    message.pinnedBy = object.pinnedBy?.map((e) => e) || [];
+    message.signedBy = object.signedBy ?? "";
+    return message;
+  },
+};
+
+function createBaseListModulesRequest(): ListModulesRequest {
+  return { pageSize: 0, pageToken: "", name: "" };
+}
+
+export const ListModulesRequest: MessageFns<ListModulesRequest> = {
+  encode(message: ListModulesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pageSize !== 0) {
+      writer.uint32(8).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(18).string(message.pageToken);
+    }
+    if (message.name !== "") {
+      writer.uint32(26).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListModulesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListModulesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListModulesRequest {
+    return {
+      pageSize: isSet(object.pageSize)
+        ? globalThis.Number(object.pageSize)
+        : isSet(object.page_size)
+        ? globalThis.Number(object.page_size)
+        : 0,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+    };
+  },
+
+  toJSON(message: ListModulesRequest): unknown {
+    const obj: any = {};
+    if (message.pageSize !== 0) {
+      obj.pageSize = Math.round(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      obj.pageToken = message.pageToken;
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListModulesRequest>): ListModulesRequest {
+    return ListModulesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListModulesRequest>): ListModulesRequest {
+    const message = createBaseListModulesRequest();
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseListModulesResponse(): ListModulesResponse {
+  return { modules: [], nextPageToken: "" };
+}
+
+export const ListModulesResponse: MessageFns<ListModulesResponse> = {
+  encode(message: ListModulesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.modules) {
+      Module.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListModulesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListModulesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.modules.push(Module.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListModulesResponse {
+    return {
+      modules: globalThis.Array.isArray(object?.modules) ? object.modules.map((e: any) => Module.fromJSON(e)) : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListModulesResponse): unknown {
+    const obj: any = {};
+    if (message.modules?.length) {
+      obj.modules = message.modules.map((e) => Module.toJSON(e));
+    }
+    if (message.nextPageToken !== "") {
+      obj.nextPageToken = message.nextPageToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListModulesResponse>): ListModulesResponse {
+    return ListModulesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListModulesResponse>): ListModulesResponse {
+    const message = createBaseListModulesResponse();
+    message.modules = object.modules?.map((e) => Module.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseGetModuleRequest(): GetModuleRequest {
+  return { name: "", version: "" };
+}
+
+export const GetModuleRequest: MessageFns<GetModuleRequest> = {
+  encode(message: GetModuleRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetModuleRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetModuleRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetModuleRequest {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+    };
+  },
+
+  toJSON(message: GetModuleRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetModuleRequest>): GetModuleRequest {
+    return GetModuleRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetModuleRequest>): GetModuleRequest {
+    const message = createBaseGetModuleRequest();
+    message.name = object.name ?? "";
+    message.version = object.version ?? "";
+    return message;
+  },
+};
+
+function createBaseRemoveModuleRequest(): RemoveModuleRequest {
+  return { name: "", version: "" };
+}
+
+export const RemoveModuleRequest: MessageFns<RemoveModuleRequest> = {
+  encode(message: RemoveModuleRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveModuleRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveModuleRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RemoveModuleRequest {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+    };
+  },
+
+  toJSON(message: RemoveModuleRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RemoveModuleRequest>): RemoveModuleRequest {
+    return RemoveModuleRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RemoveModuleRequest>): RemoveModuleRequest {
+    const message = createBaseRemoveModuleRequest();
+    message.name = object.name ?? "";
+    message.version = object.version ?? "";
+    return message;
+  },
+};
+
+function createBaseRemoveModuleResponse(): RemoveModuleResponse {
+  return {};
+}
+
+export const RemoveModuleResponse: MessageFns<RemoveModuleResponse> = {
+  encode(_: RemoveModuleResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoveModuleResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoveModuleResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): RemoveModuleResponse {
+    return {};
+  },
+
+  toJSON(_: RemoveModuleResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<RemoveModuleResponse>): RemoveModuleResponse {
+    return RemoveModuleResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<RemoveModuleResponse>): RemoveModuleResponse {
+    const message = createBaseRemoveModuleResponse();
+    return message;
+  },
+};
+
+function createBaseFetchArtifactRequest(): FetchArtifactRequest {
+  return { digest: "", offset: 0 };
+}
+
+export const FetchArtifactRequest: MessageFns<FetchArtifactRequest> = {
+  encode(message: FetchArtifactRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest !== "") {
+      writer.uint32(10).string(message.digest);
+    }
+    if (message.offset !== 0) {
+      writer.uint32(16).int64(message.offset);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FetchArtifactRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFetchArtifactRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.offset = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FetchArtifactRequest {
+    return {
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+      offset: isSet(object.offset) ? globalThis.Number(object.offset) : 0,
+    };
+  },
+
+  toJSON(message: FetchArtifactRequest): unknown {
+    const obj: any = {};
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    if (message.offset !== 0) {
+      obj.offset = Math.round(message.offset);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FetchArtifactRequest>): FetchArtifactRequest {
+    return FetchArtifactRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FetchArtifactRequest>): FetchArtifactRequest {
+    const message = createBaseFetchArtifactRequest();
+    message.digest = object.digest ?? "";
+    message.offset = object.offset ?? 0;
+    return message;
+  },
+};
+
+function createBaseFetchArtifactResponse(): FetchArtifactResponse {
+  return { sizeBytes: 0, data: Buffer.alloc(0) };
+}
+
+export const FetchArtifactResponse: MessageFns<FetchArtifactResponse> = {
+  encode(message: FetchArtifactResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sizeBytes !== 0) {
+      writer.uint32(8).int64(message.sizeBytes);
+    }
+    if (message.data.length !== 0) {
+      writer.uint32(18).bytes(message.data);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FetchArtifactResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFetchArtifactResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.sizeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.data = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FetchArtifactResponse {
+    return {
+      sizeBytes: isSet(object.sizeBytes)
+        ? globalThis.Number(object.sizeBytes)
+        : isSet(object.size_bytes)
+        ? globalThis.Number(object.size_bytes)
+        : 0,
+      data: isSet(object.data) ? Buffer.from(bytesFromBase64(object.data)) : Buffer.alloc(0),
+    };
+  },
+
+  toJSON(message: FetchArtifactResponse): unknown {
+    const obj: any = {};
+    if (message.sizeBytes !== 0) {
+      obj.sizeBytes = Math.round(message.sizeBytes);
+    }
+    if (message.data.length !== 0) {
+      obj.data = base64FromBytes(message.data);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FetchArtifactResponse>): FetchArtifactResponse {
+    return FetchArtifactResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FetchArtifactResponse>): FetchArtifactResponse {
+    const message = createBaseFetchArtifactResponse();
+    message.sizeBytes = object.sizeBytes ?? 0;
+    message.data = object.data ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseBackupPlan(): BackupPlan {
+  return {
+    service: "",
+    schedule: "",
+    timeZone: "",
+    nextDue: undefined,
+    machine: "",
+    machineName: "",
+    lastGood: undefined,
+    lateSince: undefined,
+  };
+}
+
+export const BackupPlan: MessageFns<BackupPlan> = {
+  encode(message: BackupPlan, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.service !== "") {
+      writer.uint32(10).string(message.service);
+    }
+    if (message.schedule !== "") {
+      writer.uint32(18).string(message.schedule);
+    }
+    if (message.timeZone !== "") {
+      writer.uint32(26).string(message.timeZone);
+    }
+    if (message.nextDue !== undefined) {
+      Timestamp.encode(toTimestamp(message.nextDue), writer.uint32(34).fork()).join();
+    }
+    if (message.machine !== "") {
+      writer.uint32(42).string(message.machine);
+    }
+    if (message.machineName !== "") {
+      writer.uint32(50).string(message.machineName);
+    }
+    if (message.lastGood !== undefined) {
+      Timestamp.encode(toTimestamp(message.lastGood), writer.uint32(58).fork()).join();
+    }
+    if (message.lateSince !== undefined) {
+      Timestamp.encode(toTimestamp(message.lateSince), writer.uint32(66).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BackupPlan {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBackupPlan();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.schedule = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.timeZone = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.nextDue = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.machine = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.machineName = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.lastGood = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.lateSince = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): BackupPlan {
+    return {
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      schedule: isSet(object.schedule) ? globalThis.String(object.schedule) : "",
+      timeZone: isSet(object.timeZone)
+        ? globalThis.String(object.timeZone)
+        : isSet(object.time_zone)
+        ? globalThis.String(object.time_zone)
+        : "",
+      nextDue: isSet(object.nextDue)
+        ? fromJsonTimestamp(object.nextDue)
+        : isSet(object.next_due)
+        ? fromJsonTimestamp(object.next_due)
+        : undefined,
+      machine: isSet(object.machine) ? globalThis.String(object.machine) : "",
+      machineName: isSet(object.machineName)
+        ? globalThis.String(object.machineName)
+        : isSet(object.machine_name)
+        ? globalThis.String(object.machine_name)
+        : "",
+      lastGood: isSet(object.lastGood)
+        ? fromJsonTimestamp(object.lastGood)
+        : isSet(object.last_good)
+        ? fromJsonTimestamp(object.last_good)
+        : undefined,
+      lateSince: isSet(object.lateSince)
+        ? fromJsonTimestamp(object.lateSince)
+        : isSet(object.late_since)
+        ? fromJsonTimestamp(object.late_since)
+        : undefined,
+    };
+  },
+
+  toJSON(message: BackupPlan): unknown {
+    const obj: any = {};
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.schedule !== "") {
+      obj.schedule = message.schedule;
+    }
+    if (message.timeZone !== "") {
+      obj.timeZone = message.timeZone;
+    }
+    if (message.nextDue !== undefined) {
+      obj.nextDue = message.nextDue.toISOString();
+    }
+    if (message.machine !== "") {
+      obj.machine = message.machine;
+    }
+    if (message.machineName !== "") {
+      obj.machineName = message.machineName;
+    }
+    if (message.lastGood !== undefined) {
+      obj.lastGood = message.lastGood.toISOString();
+    }
+    if (message.lateSince !== undefined) {
+      obj.lateSince = message.lateSince.toISOString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<BackupPlan>): BackupPlan {
+    return BackupPlan.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BackupPlan>): BackupPlan {
+    const message = createBaseBackupPlan();
+    message.service = object.service ?? "";
+    message.schedule = object.schedule ?? "";
+    message.timeZone = object.timeZone ?? "";
+    message.nextDue = object.nextDue ?? undefined;
+    message.machine = object.machine ?? "";
+    message.machineName = object.machineName ?? "";
+    message.lastGood = object.lastGood ?? undefined;
+    message.lateSince = object.lateSince ?? undefined;
+    return message;
+  },
+};
+
+function createBaseReportBackupsRequest(): ReportBackupsRequest {
+  return { full: false, backups: [], removed: [], plans: [], removedPlans: [] };
+}
+
+export const ReportBackupsRequest: MessageFns<ReportBackupsRequest> = {
+  encode(message: ReportBackupsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.full !== false) {
+      writer.uint32(8).bool(message.full);
+    }
+    for (const v of message.backups) {
+      Backup.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.removed) {
+      writer.uint32(26).string(v!);
+    }
+    for (const v of message.plans) {
+      BackupPlan.encode(v!, writer.uint32(34).fork()).join();
+    }
+    for (const v of message.removedPlans) {
+      writer.uint32(42).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReportBackupsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReportBackupsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.full = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.backups.push(Backup.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.removed.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.plans.push(BackupPlan.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.removedPlans.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ReportBackupsRequest {
+    return {
+      full: isSet(object.full) ? globalThis.Boolean(object.full) : false,
+      backups: globalThis.Array.isArray(object?.backups) ? object.backups.map((e: any) => Backup.fromJSON(e)) : [],
+      removed: globalThis.Array.isArray(object?.removed) ? object.removed.map((e: any) => globalThis.String(e)) : [],
+      plans: globalThis.Array.isArray(object?.plans) ? object.plans.map((e: any) => BackupPlan.fromJSON(e)) : [],
+      removedPlans: globalThis.Array.isArray(object?.removedPlans)
+        ? object.removedPlans.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.removed_plans)
+        ? object.removed_plans.map((e: any) => globalThis.String(e))
+        : [],
+    };
+  },
+
+  toJSON(message: ReportBackupsRequest): unknown {
+    const obj: any = {};
+    if (message.full !== false) {
+      obj.full = message.full;
+    }
+    if (message.backups?.length) {
+      obj.backups = message.backups.map((e) => Backup.toJSON(e));
+    }
+    if (message.removed?.length) {
+      obj.removed = message.removed;
+    }
+    if (message.plans?.length) {
+      obj.plans = message.plans.map((e) => BackupPlan.toJSON(e));
+    }
+    if (message.removedPlans?.length) {
+      obj.removedPlans = message.removedPlans;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReportBackupsRequest>): ReportBackupsRequest {
+    return ReportBackupsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReportBackupsRequest>): ReportBackupsRequest {
+    const message = createBaseReportBackupsRequest();
+    message.full = object.full ?? false;
+    message.backups = object.backups?.map((e) => Backup.fromPartial(e)) || [];
+    message.removed = object.removed?.map((e) => e) || [];
+    message.plans = object.plans?.map((e) => BackupPlan.fromPartial(e)) || [];
+    message.removedPlans = object.removedPlans?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseReportBackupsResponse(): ReportBackupsResponse {
+  return {};
+}
+
+export const ReportBackupsResponse: MessageFns<ReportBackupsResponse> = {
+  encode(_: ReportBackupsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReportBackupsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReportBackupsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): ReportBackupsResponse {
+    return {};
+  },
+
+  toJSON(_: ReportBackupsResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReportBackupsResponse>): ReportBackupsResponse {
+    return ReportBackupsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ReportBackupsResponse>): ReportBackupsResponse {
+    const message = createBaseReportBackupsResponse();
+    return message;
+  },
+};
+
+function createBaseUploadBackupRequest(): UploadBackupRequest {
+  return { service: "", backup: "", digest: "", sizeBytes: 0, data: Buffer.alloc(0) };
+}
+
+export const UploadBackupRequest: MessageFns<UploadBackupRequest> = {
+  encode(message: UploadBackupRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.service !== "") {
+      writer.uint32(10).string(message.service);
+    }
+    if (message.backup !== "") {
+      writer.uint32(18).string(message.backup);
+    }
+    if (message.digest !== "") {
+      writer.uint32(26).string(message.digest);
+    }
+    if (message.sizeBytes !== 0) {
+      writer.uint32(32).int64(message.sizeBytes);
+    }
+    if (message.data.length !== 0) {
+      writer.uint32(42).bytes(message.data);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UploadBackupRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUploadBackupRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.backup = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.sizeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.data = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UploadBackupRequest {
+    return {
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      backup: isSet(object.backup) ? globalThis.String(object.backup) : "",
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+      sizeBytes: isSet(object.sizeBytes)
+        ? globalThis.Number(object.sizeBytes)
+        : isSet(object.size_bytes)
+        ? globalThis.Number(object.size_bytes)
+        : 0,
+      data: isSet(object.data) ? Buffer.from(bytesFromBase64(object.data)) : Buffer.alloc(0),
+    };
+  },
+
+  toJSON(message: UploadBackupRequest): unknown {
+    const obj: any = {};
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.backup !== "") {
+      obj.backup = message.backup;
+    }
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    if (message.sizeBytes !== 0) {
+      obj.sizeBytes = Math.round(message.sizeBytes);
+    }
+    if (message.data.length !== 0) {
+      obj.data = base64FromBytes(message.data);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UploadBackupRequest>): UploadBackupRequest {
+    return UploadBackupRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UploadBackupRequest>): UploadBackupRequest {
+    const message = createBaseUploadBackupRequest();
+    message.service = object.service ?? "";
+    message.backup = object.backup ?? "";
+    message.digest = object.digest ?? "";
+    message.sizeBytes = object.sizeBytes ?? 0;
+    message.data = object.data ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseUploadBackupResponse(): UploadBackupResponse {
+  return {};
+}
+
+export const UploadBackupResponse: MessageFns<UploadBackupResponse> = {
+  encode(_: UploadBackupResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UploadBackupResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUploadBackupResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): UploadBackupResponse {
+    return {};
+  },
+
+  toJSON(_: UploadBackupResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<UploadBackupResponse>): UploadBackupResponse {
+    return UploadBackupResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<UploadBackupResponse>): UploadBackupResponse {
+    const message = createBaseUploadBackupResponse();
+    return message;
+  },
+};
+
+function createBaseFetchBackupRequest(): FetchBackupRequest {
+  return { service: "", backup: "", offset: 0 };
+}
+
+export const FetchBackupRequest: MessageFns<FetchBackupRequest> = {
+  encode(message: FetchBackupRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.service !== "") {
+      writer.uint32(10).string(message.service);
+    }
+    if (message.backup !== "") {
+      writer.uint32(18).string(message.backup);
+    }
+    if (message.offset !== 0) {
+      writer.uint32(24).int64(message.offset);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FetchBackupRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFetchBackupRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.backup = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.offset = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FetchBackupRequest {
+    return {
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      backup: isSet(object.backup) ? globalThis.String(object.backup) : "",
+      offset: isSet(object.offset) ? globalThis.Number(object.offset) : 0,
+    };
+  },
+
+  toJSON(message: FetchBackupRequest): unknown {
+    const obj: any = {};
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.backup !== "") {
+      obj.backup = message.backup;
+    }
+    if (message.offset !== 0) {
+      obj.offset = Math.round(message.offset);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FetchBackupRequest>): FetchBackupRequest {
+    return FetchBackupRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FetchBackupRequest>): FetchBackupRequest {
+    const message = createBaseFetchBackupRequest();
+    message.service = object.service ?? "";
+    message.backup = object.backup ?? "";
+    message.offset = object.offset ?? 0;
+    return message;
+  },
+};
+
+function createBaseFetchBackupResponse(): FetchBackupResponse {
+  return { sizeBytes: 0, data: Buffer.alloc(0) };
+}
+
+export const FetchBackupResponse: MessageFns<FetchBackupResponse> = {
+  encode(message: FetchBackupResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sizeBytes !== 0) {
+      writer.uint32(8).int64(message.sizeBytes);
+    }
+    if (message.data.length !== 0) {
+      writer.uint32(18).bytes(message.data);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FetchBackupResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFetchBackupResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.sizeBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.data = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FetchBackupResponse {
+    return {
+      sizeBytes: isSet(object.sizeBytes)
+        ? globalThis.Number(object.sizeBytes)
+        : isSet(object.size_bytes)
+        ? globalThis.Number(object.size_bytes)
+        : 0,
+      data: isSet(object.data) ? Buffer.from(bytesFromBase64(object.data)) : Buffer.alloc(0),
+    };
+  },
+
+  toJSON(message: FetchBackupResponse): unknown {
+    const obj: any = {};
+    if (message.sizeBytes !== 0) {
+      obj.sizeBytes = Math.round(message.sizeBytes);
+    }
+    if (message.data.length !== 0) {
+      obj.data = base64FromBytes(message.data);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FetchBackupResponse>): FetchBackupResponse {
+    return FetchBackupResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FetchBackupResponse>): FetchBackupResponse {
+    const message = createBaseFetchBackupResponse();
+    message.sizeBytes = object.sizeBytes ?? 0;
+    message.data = object.data ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseListBackupsRequest(): ListBackupsRequest {
+  return { pageSize: 0, pageToken: "", service: "", selector: "" };
+}
+
+export const ListBackupsRequest: MessageFns<ListBackupsRequest> = {
+  encode(message: ListBackupsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pageSize !== 0) {
+      writer.uint32(8).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(18).string(message.pageToken);
+    }
+    if (message.service !== "") {
+      writer.uint32(26).string(message.service);
+    }
+    if (message.selector !== "") {
+      writer.uint32(34).string(message.selector);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListBackupsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListBackupsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.selector = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListBackupsRequest {
+    return {
+      pageSize: isSet(object.pageSize)
+        ? globalThis.Number(object.pageSize)
+        : isSet(object.page_size)
+        ? globalThis.Number(object.page_size)
+        : 0,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      selector: isSet(object.selector) ? globalThis.String(object.selector) : "",
+    };
+  },
+
+  toJSON(message: ListBackupsRequest): unknown {
+    const obj: any = {};
+    if (message.pageSize !== 0) {
+      obj.pageSize = Math.round(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      obj.pageToken = message.pageToken;
+    }
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.selector !== "") {
+      obj.selector = message.selector;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListBackupsRequest>): ListBackupsRequest {
+    return ListBackupsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListBackupsRequest>): ListBackupsRequest {
+    const message = createBaseListBackupsRequest();
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    message.service = object.service ?? "";
+    message.selector = object.selector ?? "";
+    return message;
+  },
+};
+
+function createBaseListBackupsResponse(): ListBackupsResponse {
+  return { backups: [], nextPageToken: "" };
+}
+
+export const ListBackupsResponse: MessageFns<ListBackupsResponse> = {
+  encode(message: ListBackupsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.backups) {
+      Backup.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListBackupsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListBackupsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.backups.push(Backup.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListBackupsResponse {
+    return {
+      backups: globalThis.Array.isArray(object?.backups) ? object.backups.map((e: any) => Backup.fromJSON(e)) : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListBackupsResponse): unknown {
+    const obj: any = {};
+    if (message.backups?.length) {
+      obj.backups = message.backups.map((e) => Backup.toJSON(e));
+    }
+    if (message.nextPageToken !== "") {
+      obj.nextPageToken = message.nextPageToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListBackupsResponse>): ListBackupsResponse {
+    return ListBackupsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListBackupsResponse>): ListBackupsResponse {
+    const message = createBaseListBackupsResponse();
+    message.backups = object.backups?.map((e) => Backup.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseGetBackupRequest(): GetBackupRequest {
+  return { machine: "", backup: "" };
+}
+
+export const GetBackupRequest: MessageFns<GetBackupRequest> = {
+  encode(message: GetBackupRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.machine !== "") {
+      writer.uint32(10).string(message.machine);
+    }
+    if (message.backup !== "") {
+      writer.uint32(18).string(message.backup);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetBackupRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetBackupRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.machine = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.backup = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetBackupRequest {
+    return {
+      machine: isSet(object.machine) ? globalThis.String(object.machine) : "",
+      backup: isSet(object.backup) ? globalThis.String(object.backup) : "",
+    };
+  },
+
+  toJSON(message: GetBackupRequest): unknown {
+    const obj: any = {};
+    if (message.machine !== "") {
+      obj.machine = message.machine;
+    }
+    if (message.backup !== "") {
+      obj.backup = message.backup;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GetBackupRequest>): GetBackupRequest {
+    return GetBackupRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GetBackupRequest>): GetBackupRequest {
+    const message = createBaseGetBackupRequest();
+    message.machine = object.machine ?? "";
+    message.backup = object.backup ?? "";
+    return message;
+  },
+};
+
+function createBaseListBackupPlansRequest(): ListBackupPlansRequest {
+  return {};
+}
+
+export const ListBackupPlansRequest: MessageFns<ListBackupPlansRequest> = {
+  encode(_: ListBackupPlansRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListBackupPlansRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListBackupPlansRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): ListBackupPlansRequest {
+    return {};
+  },
+
+  toJSON(_: ListBackupPlansRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListBackupPlansRequest>): ListBackupPlansRequest {
+    return ListBackupPlansRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ListBackupPlansRequest>): ListBackupPlansRequest {
+    const message = createBaseListBackupPlansRequest();
+    return message;
+  },
+};
+
+function createBaseListBackupPlansResponse(): ListBackupPlansResponse {
+  return { plans: [] };
+}
+
+export const ListBackupPlansResponse: MessageFns<ListBackupPlansResponse> = {
+  encode(message: ListBackupPlansResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.plans) {
+      BackupPlan.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListBackupPlansResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListBackupPlansResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.plans.push(BackupPlan.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListBackupPlansResponse {
+    return {
+      plans: globalThis.Array.isArray(object?.plans) ? object.plans.map((e: any) => BackupPlan.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: ListBackupPlansResponse): unknown {
+    const obj: any = {};
+    if (message.plans?.length) {
+      obj.plans = message.plans.map((e) => BackupPlan.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListBackupPlansResponse>): ListBackupPlansResponse {
+    return ListBackupPlansResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListBackupPlansResponse>): ListBackupPlansResponse {
+    const message = createBaseListBackupPlansResponse();
+    message.plans = object.plans?.map((e) => BackupPlan.fromPartial(e)) || [];
+    return message;
+  },
+};
+
 /** Everything but Join needs a certificate of the site, or the center's own admin socket. */
 export type CenterService = typeof CenterService;
 export const CenterService = {
@@ -13025,6 +18145,225 @@ export const CenterService = {
     responseDeserialize: (value: Buffer): SearchLogsResponse => SearchLogsResponse.decode(value),
   },
   /**
+   * The key with which the calling operator signs releases: enrolled once, then releases signed with it are taken. Errors: ALREADY_EXISTS when
+   * the key is another operator's; FAILED_PRECONDITION with reason KEY_REVOKED when it was revoked.
+   */
+  enrollSigningKey: {
+    path: "/muster.v1.Center/EnrollSigningKey" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: EnrollSigningKeyRequest): Buffer =>
+      Buffer.from(EnrollSigningKeyRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): EnrollSigningKeyRequest => EnrollSigningKeyRequest.decode(value),
+    responseSerialize: (value: SigningKey): Buffer => Buffer.from(SigningKey.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SigningKey => SigningKey.decode(value),
+  },
+  listSigningKeys: {
+    path: "/muster.v1.Center/ListSigningKeys" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListSigningKeysRequest): Buffer =>
+      Buffer.from(ListSigningKeysRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListSigningKeysRequest => ListSigningKeysRequest.decode(value),
+    responseSerialize: (value: ListSigningKeysResponse): Buffer =>
+      Buffer.from(ListSigningKeysResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListSigningKeysResponse => ListSigningKeysResponse.decode(value),
+  },
+  /** Nothing signed with it is taken from now on, nor deployed. */
+  revokeSigningKey: {
+    path: "/muster.v1.Center/RevokeSigningKey" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RevokeSigningKeyRequest): Buffer =>
+      Buffer.from(RevokeSigningKeyRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RevokeSigningKeyRequest => RevokeSigningKeyRequest.decode(value),
+    responseSerialize: (value: SigningKey): Buffer => Buffer.from(SigningKey.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SigningKey => SigningKey.decode(value),
+  },
+  /** How much of an archive the center has, so that an upload goes on where it broke off. */
+  getUpload: {
+    path: "/muster.v1.Center/GetUpload" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetUploadRequest): Buffer => Buffer.from(GetUploadRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetUploadRequest => GetUploadRequest.decode(value),
+    responseSerialize: (value: GetUploadResponse): Buffer => Buffer.from(GetUploadResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetUploadResponse => GetUploadResponse.decode(value),
+  },
+  /**
+   * The bytes of an archive from `offset` on. Answers with how much is on disk now. Errors: OUT_OF_RANGE when the offset is not what GetUpload says;
+   * DATA_LOSS when the whole is not what its digest says: begin again; RESOURCE_EXHAUSTED when the disk or the limit is full.
+   */
+  uploadArtifact: {
+    path: "/muster.v1.Center/UploadArtifact" as const,
+    requestStream: true as const,
+    responseStream: false as const,
+    requestSerialize: (value: UploadArtifactRequest): Buffer =>
+      Buffer.from(UploadArtifactRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UploadArtifactRequest => UploadArtifactRequest.decode(value),
+    responseSerialize: (value: UploadArtifactResponse): Buffer =>
+      Buffer.from(UploadArtifactResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UploadArtifactResponse => UploadArtifactResponse.decode(value),
+  },
+  /**
+   * Makes an uploaded archive a release: its manifest, every entry of it, its pins and its signature are checked first, and nothing is stored of one
+   * that is refused. The same again answers with what is there. Errors: INVALID_ARGUMENT with each mistake; ALREADY_EXISTS when the version is another
+   * archive; NOT_FOUND with reason ARTIFACT_MISSING before the upload is whole; PERMISSION_DENIED with reason SIGNATURE.
+   */
+  putRelease: {
+    path: "/muster.v1.Center/PutRelease" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: PutReleaseRequest): Buffer => Buffer.from(PutReleaseRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PutReleaseRequest => PutReleaseRequest.decode(value),
+    responseSerialize: (value: Release): Buffer => Buffer.from(Release.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Release => Release.decode(value),
+  },
+  /** Newest first. */
+  listReleases: {
+    path: "/muster.v1.Center/ListReleases" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListReleasesRequest): Buffer => Buffer.from(ListReleasesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListReleasesRequest => ListReleasesRequest.decode(value),
+    responseSerialize: (value: ListReleasesResponse): Buffer =>
+      Buffer.from(ListReleasesResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListReleasesResponse => ListReleasesResponse.decode(value),
+  },
+  getRelease: {
+    path: "/muster.v1.Center/GetRelease" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetReleaseRequest): Buffer => Buffer.from(GetReleaseRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetReleaseRequest => GetReleaseRequest.decode(value),
+    responseSerialize: (value: Release): Buffer => Buffer.from(Release.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Release => Release.decode(value),
+  },
+  /** Errors: FAILED_PRECONDITION when machines have it, naming some. */
+  removeRelease: {
+    path: "/muster.v1.Center/RemoveRelease" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RemoveReleaseRequest): Buffer => Buffer.from(RemoveReleaseRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RemoveReleaseRequest => RemoveReleaseRequest.decode(value),
+    responseSerialize: (value: RemoveReleaseResponse): Buffer =>
+      Buffer.from(RemoveReleaseResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RemoveReleaseResponse => RemoveReleaseResponse.decode(value),
+  },
+  /** As PutRelease, for a module. */
+  putModule: {
+    path: "/muster.v1.Center/PutModule" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: PutModuleRequest): Buffer => Buffer.from(PutModuleRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PutModuleRequest => PutModuleRequest.decode(value),
+    responseSerialize: (value: Module): Buffer => Buffer.from(Module.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Module => Module.decode(value),
+  },
+  listModules: {
+    path: "/muster.v1.Center/ListModules" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListModulesRequest): Buffer => Buffer.from(ListModulesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListModulesRequest => ListModulesRequest.decode(value),
+    responseSerialize: (value: ListModulesResponse): Buffer => Buffer.from(ListModulesResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListModulesResponse => ListModulesResponse.decode(value),
+  },
+  getModule: {
+    path: "/muster.v1.Center/GetModule" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetModuleRequest): Buffer => Buffer.from(GetModuleRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetModuleRequest => GetModuleRequest.decode(value),
+    responseSerialize: (value: Module): Buffer => Buffer.from(Module.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Module => Module.decode(value),
+  },
+  /** Errors: FAILED_PRECONDITION when releases pin it, naming some. */
+  removeModule: {
+    path: "/muster.v1.Center/RemoveModule" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RemoveModuleRequest): Buffer => Buffer.from(RemoveModuleRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RemoveModuleRequest => RemoveModuleRequest.decode(value),
+    responseSerialize: (value: RemoveModuleResponse): Buffer =>
+      Buffer.from(RemoveModuleResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RemoveModuleResponse => RemoveModuleResponse.decode(value),
+  },
+  /** For agents: the bytes of an archive from `offset` on. */
+  fetchArtifact: {
+    path: "/muster.v1.Center/FetchArtifact" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: FetchArtifactRequest): Buffer => Buffer.from(FetchArtifactRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): FetchArtifactRequest => FetchArtifactRequest.decode(value),
+    responseSerialize: (value: FetchArtifactResponse): Buffer =>
+      Buffer.from(FetchArtifactResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): FetchArtifactResponse => FetchArtifactResponse.decode(value),
+  },
+  /** For agents: their backups as they are on their machine, after each change and when a session begins. */
+  reportBackups: {
+    path: "/muster.v1.Center/ReportBackups" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReportBackupsRequest): Buffer => Buffer.from(ReportBackupsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReportBackupsRequest => ReportBackupsRequest.decode(value),
+    responseSerialize: (value: ReportBackupsResponse): Buffer =>
+      Buffer.from(ReportBackupsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReportBackupsResponse => ReportBackupsResponse.decode(value),
+  },
+  /** For agents: a copy of a backup, kept by the center. */
+  uploadBackup: {
+    path: "/muster.v1.Center/UploadBackup" as const,
+    requestStream: true as const,
+    responseStream: false as const,
+    requestSerialize: (value: UploadBackupRequest): Buffer => Buffer.from(UploadBackupRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UploadBackupRequest => UploadBackupRequest.decode(value),
+    responseSerialize: (value: UploadBackupResponse): Buffer =>
+      Buffer.from(UploadBackupResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UploadBackupResponse => UploadBackupResponse.decode(value),
+  },
+  /** For agents: the center's copy of one of their backups. */
+  fetchBackup: {
+    path: "/muster.v1.Center/FetchBackup" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: FetchBackupRequest): Buffer => Buffer.from(FetchBackupRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): FetchBackupRequest => FetchBackupRequest.decode(value),
+    responseSerialize: (value: FetchBackupResponse): Buffer => Buffer.from(FetchBackupResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): FetchBackupResponse => FetchBackupResponse.decode(value),
+  },
+  /** Newest first. */
+  listBackups: {
+    path: "/muster.v1.Center/ListBackups" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListBackupsRequest): Buffer => Buffer.from(ListBackupsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListBackupsRequest => ListBackupsRequest.decode(value),
+    responseSerialize: (value: ListBackupsResponse): Buffer => Buffer.from(ListBackupsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListBackupsResponse => ListBackupsResponse.decode(value),
+  },
+  getBackup: {
+    path: "/muster.v1.Center/GetBackup" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetBackupRequest): Buffer => Buffer.from(GetBackupRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetBackupRequest => GetBackupRequest.decode(value),
+    responseSerialize: (value: Backup): Buffer => Buffer.from(Backup.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Backup => Backup.decode(value),
+  },
+  /** Of every service with a backup policy on every machine: when its backup was due, and whether one is late. */
+  listBackupPlans: {
+    path: "/muster.v1.Center/ListBackupPlans" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListBackupPlansRequest): Buffer =>
+      Buffer.from(ListBackupPlansRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListBackupPlansRequest => ListBackupPlansRequest.decode(value),
+    responseSerialize: (value: ListBackupPlansResponse): Buffer =>
+      Buffer.from(ListBackupPlansResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListBackupPlansResponse => ListBackupPlansResponse.decode(value),
+  },
+  /**
    * The last lines of a service's log, and with follow each new one: of one machine, or of every machine that a selector matches. Lines of
    * one machine come in their order. With follow a machine that goes away is said in a notice, and read on from the same place when it is back.
    */
@@ -13136,6 +18475,51 @@ export interface CenterServer extends UntypedServiceImplementation {
    * the coverage. Leaving the call cancels the search.
    */
   searchLogs: handleServerStreamingCall<SearchLogsRequest, SearchLogsResponse>;
+  /**
+   * The key with which the calling operator signs releases: enrolled once, then releases signed with it are taken. Errors: ALREADY_EXISTS when
+   * the key is another operator's; FAILED_PRECONDITION with reason KEY_REVOKED when it was revoked.
+   */
+  enrollSigningKey: handleUnaryCall<EnrollSigningKeyRequest, SigningKey>;
+  listSigningKeys: handleUnaryCall<ListSigningKeysRequest, ListSigningKeysResponse>;
+  /** Nothing signed with it is taken from now on, nor deployed. */
+  revokeSigningKey: handleUnaryCall<RevokeSigningKeyRequest, SigningKey>;
+  /** How much of an archive the center has, so that an upload goes on where it broke off. */
+  getUpload: handleUnaryCall<GetUploadRequest, GetUploadResponse>;
+  /**
+   * The bytes of an archive from `offset` on. Answers with how much is on disk now. Errors: OUT_OF_RANGE when the offset is not what GetUpload says;
+   * DATA_LOSS when the whole is not what its digest says: begin again; RESOURCE_EXHAUSTED when the disk or the limit is full.
+   */
+  uploadArtifact: handleClientStreamingCall<UploadArtifactRequest, UploadArtifactResponse>;
+  /**
+   * Makes an uploaded archive a release: its manifest, every entry of it, its pins and its signature are checked first, and nothing is stored of one
+   * that is refused. The same again answers with what is there. Errors: INVALID_ARGUMENT with each mistake; ALREADY_EXISTS when the version is another
+   * archive; NOT_FOUND with reason ARTIFACT_MISSING before the upload is whole; PERMISSION_DENIED with reason SIGNATURE.
+   */
+  putRelease: handleUnaryCall<PutReleaseRequest, Release>;
+  /** Newest first. */
+  listReleases: handleUnaryCall<ListReleasesRequest, ListReleasesResponse>;
+  getRelease: handleUnaryCall<GetReleaseRequest, Release>;
+  /** Errors: FAILED_PRECONDITION when machines have it, naming some. */
+  removeRelease: handleUnaryCall<RemoveReleaseRequest, RemoveReleaseResponse>;
+  /** As PutRelease, for a module. */
+  putModule: handleUnaryCall<PutModuleRequest, Module>;
+  listModules: handleUnaryCall<ListModulesRequest, ListModulesResponse>;
+  getModule: handleUnaryCall<GetModuleRequest, Module>;
+  /** Errors: FAILED_PRECONDITION when releases pin it, naming some. */
+  removeModule: handleUnaryCall<RemoveModuleRequest, RemoveModuleResponse>;
+  /** For agents: the bytes of an archive from `offset` on. */
+  fetchArtifact: handleServerStreamingCall<FetchArtifactRequest, FetchArtifactResponse>;
+  /** For agents: their backups as they are on their machine, after each change and when a session begins. */
+  reportBackups: handleUnaryCall<ReportBackupsRequest, ReportBackupsResponse>;
+  /** For agents: a copy of a backup, kept by the center. */
+  uploadBackup: handleClientStreamingCall<UploadBackupRequest, UploadBackupResponse>;
+  /** For agents: the center's copy of one of their backups. */
+  fetchBackup: handleServerStreamingCall<FetchBackupRequest, FetchBackupResponse>;
+  /** Newest first. */
+  listBackups: handleUnaryCall<ListBackupsRequest, ListBackupsResponse>;
+  getBackup: handleUnaryCall<GetBackupRequest, Backup>;
+  /** Of every service with a backup policy on every machine: when its backup was due, and whether one is late. */
+  listBackupPlans: handleUnaryCall<ListBackupPlansRequest, ListBackupPlansResponse>;
   /**
    * The last lines of a service's log, and with follow each new one: of one machine, or of every machine that a selector matches. Lines of
    * one machine come in their order. With follow a machine that goes away is said in a notice, and read on from the same place when it is back.
@@ -13769,6 +19153,318 @@ export interface CenterClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<SearchLogsResponse>;
+  /**
+   * The key with which the calling operator signs releases: enrolled once, then releases signed with it are taken. Errors: ALREADY_EXISTS when
+   * the key is another operator's; FAILED_PRECONDITION with reason KEY_REVOKED when it was revoked.
+   */
+  enrollSigningKey(
+    request: EnrollSigningKeyRequest,
+    callback: (error: ServiceError | null, response: SigningKey) => void,
+  ): ClientUnaryCall;
+  enrollSigningKey(
+    request: EnrollSigningKeyRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SigningKey) => void,
+  ): ClientUnaryCall;
+  enrollSigningKey(
+    request: EnrollSigningKeyRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SigningKey) => void,
+  ): ClientUnaryCall;
+  listSigningKeys(
+    request: ListSigningKeysRequest,
+    callback: (error: ServiceError | null, response: ListSigningKeysResponse) => void,
+  ): ClientUnaryCall;
+  listSigningKeys(
+    request: ListSigningKeysRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListSigningKeysResponse) => void,
+  ): ClientUnaryCall;
+  listSigningKeys(
+    request: ListSigningKeysRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListSigningKeysResponse) => void,
+  ): ClientUnaryCall;
+  /** Nothing signed with it is taken from now on, nor deployed. */
+  revokeSigningKey(
+    request: RevokeSigningKeyRequest,
+    callback: (error: ServiceError | null, response: SigningKey) => void,
+  ): ClientUnaryCall;
+  revokeSigningKey(
+    request: RevokeSigningKeyRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SigningKey) => void,
+  ): ClientUnaryCall;
+  revokeSigningKey(
+    request: RevokeSigningKeyRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SigningKey) => void,
+  ): ClientUnaryCall;
+  /** How much of an archive the center has, so that an upload goes on where it broke off. */
+  getUpload(
+    request: GetUploadRequest,
+    callback: (error: ServiceError | null, response: GetUploadResponse) => void,
+  ): ClientUnaryCall;
+  getUpload(
+    request: GetUploadRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetUploadResponse) => void,
+  ): ClientUnaryCall;
+  getUpload(
+    request: GetUploadRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetUploadResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * The bytes of an archive from `offset` on. Answers with how much is on disk now. Errors: OUT_OF_RANGE when the offset is not what GetUpload says;
+   * DATA_LOSS when the whole is not what its digest says: begin again; RESOURCE_EXHAUSTED when the disk or the limit is full.
+   */
+  uploadArtifact(
+    callback: (error: ServiceError | null, response: UploadArtifactResponse) => void,
+  ): ClientWritableStream<UploadArtifactRequest>;
+  uploadArtifact(
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UploadArtifactResponse) => void,
+  ): ClientWritableStream<UploadArtifactRequest>;
+  uploadArtifact(
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UploadArtifactResponse) => void,
+  ): ClientWritableStream<UploadArtifactRequest>;
+  uploadArtifact(
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UploadArtifactResponse) => void,
+  ): ClientWritableStream<UploadArtifactRequest>;
+  /**
+   * Makes an uploaded archive a release: its manifest, every entry of it, its pins and its signature are checked first, and nothing is stored of one
+   * that is refused. The same again answers with what is there. Errors: INVALID_ARGUMENT with each mistake; ALREADY_EXISTS when the version is another
+   * archive; NOT_FOUND with reason ARTIFACT_MISSING before the upload is whole; PERMISSION_DENIED with reason SIGNATURE.
+   */
+  putRelease(
+    request: PutReleaseRequest,
+    callback: (error: ServiceError | null, response: Release) => void,
+  ): ClientUnaryCall;
+  putRelease(
+    request: PutReleaseRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Release) => void,
+  ): ClientUnaryCall;
+  putRelease(
+    request: PutReleaseRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Release) => void,
+  ): ClientUnaryCall;
+  /** Newest first. */
+  listReleases(
+    request: ListReleasesRequest,
+    callback: (error: ServiceError | null, response: ListReleasesResponse) => void,
+  ): ClientUnaryCall;
+  listReleases(
+    request: ListReleasesRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListReleasesResponse) => void,
+  ): ClientUnaryCall;
+  listReleases(
+    request: ListReleasesRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListReleasesResponse) => void,
+  ): ClientUnaryCall;
+  getRelease(
+    request: GetReleaseRequest,
+    callback: (error: ServiceError | null, response: Release) => void,
+  ): ClientUnaryCall;
+  getRelease(
+    request: GetReleaseRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Release) => void,
+  ): ClientUnaryCall;
+  getRelease(
+    request: GetReleaseRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Release) => void,
+  ): ClientUnaryCall;
+  /** Errors: FAILED_PRECONDITION when machines have it, naming some. */
+  removeRelease(
+    request: RemoveReleaseRequest,
+    callback: (error: ServiceError | null, response: RemoveReleaseResponse) => void,
+  ): ClientUnaryCall;
+  removeRelease(
+    request: RemoveReleaseRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RemoveReleaseResponse) => void,
+  ): ClientUnaryCall;
+  removeRelease(
+    request: RemoveReleaseRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RemoveReleaseResponse) => void,
+  ): ClientUnaryCall;
+  /** As PutRelease, for a module. */
+  putModule(
+    request: PutModuleRequest,
+    callback: (error: ServiceError | null, response: Module) => void,
+  ): ClientUnaryCall;
+  putModule(
+    request: PutModuleRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Module) => void,
+  ): ClientUnaryCall;
+  putModule(
+    request: PutModuleRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Module) => void,
+  ): ClientUnaryCall;
+  listModules(
+    request: ListModulesRequest,
+    callback: (error: ServiceError | null, response: ListModulesResponse) => void,
+  ): ClientUnaryCall;
+  listModules(
+    request: ListModulesRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListModulesResponse) => void,
+  ): ClientUnaryCall;
+  listModules(
+    request: ListModulesRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListModulesResponse) => void,
+  ): ClientUnaryCall;
+  getModule(
+    request: GetModuleRequest,
+    callback: (error: ServiceError | null, response: Module) => void,
+  ): ClientUnaryCall;
+  getModule(
+    request: GetModuleRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Module) => void,
+  ): ClientUnaryCall;
+  getModule(
+    request: GetModuleRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Module) => void,
+  ): ClientUnaryCall;
+  /** Errors: FAILED_PRECONDITION when releases pin it, naming some. */
+  removeModule(
+    request: RemoveModuleRequest,
+    callback: (error: ServiceError | null, response: RemoveModuleResponse) => void,
+  ): ClientUnaryCall;
+  removeModule(
+    request: RemoveModuleRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RemoveModuleResponse) => void,
+  ): ClientUnaryCall;
+  removeModule(
+    request: RemoveModuleRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RemoveModuleResponse) => void,
+  ): ClientUnaryCall;
+  /** For agents: the bytes of an archive from `offset` on. */
+  fetchArtifact(
+    request: FetchArtifactRequest,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<FetchArtifactResponse>;
+  fetchArtifact(
+    request: FetchArtifactRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<FetchArtifactResponse>;
+  /** For agents: their backups as they are on their machine, after each change and when a session begins. */
+  reportBackups(
+    request: ReportBackupsRequest,
+    callback: (error: ServiceError | null, response: ReportBackupsResponse) => void,
+  ): ClientUnaryCall;
+  reportBackups(
+    request: ReportBackupsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReportBackupsResponse) => void,
+  ): ClientUnaryCall;
+  reportBackups(
+    request: ReportBackupsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReportBackupsResponse) => void,
+  ): ClientUnaryCall;
+  /** For agents: a copy of a backup, kept by the center. */
+  uploadBackup(
+    callback: (error: ServiceError | null, response: UploadBackupResponse) => void,
+  ): ClientWritableStream<UploadBackupRequest>;
+  uploadBackup(
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UploadBackupResponse) => void,
+  ): ClientWritableStream<UploadBackupRequest>;
+  uploadBackup(
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UploadBackupResponse) => void,
+  ): ClientWritableStream<UploadBackupRequest>;
+  uploadBackup(
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UploadBackupResponse) => void,
+  ): ClientWritableStream<UploadBackupRequest>;
+  /** For agents: the center's copy of one of their backups. */
+  fetchBackup(request: FetchBackupRequest, options?: Partial<CallOptions>): ClientReadableStream<FetchBackupResponse>;
+  fetchBackup(
+    request: FetchBackupRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<FetchBackupResponse>;
+  /** Newest first. */
+  listBackups(
+    request: ListBackupsRequest,
+    callback: (error: ServiceError | null, response: ListBackupsResponse) => void,
+  ): ClientUnaryCall;
+  listBackups(
+    request: ListBackupsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListBackupsResponse) => void,
+  ): ClientUnaryCall;
+  listBackups(
+    request: ListBackupsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListBackupsResponse) => void,
+  ): ClientUnaryCall;
+  getBackup(
+    request: GetBackupRequest,
+    callback: (error: ServiceError | null, response: Backup) => void,
+  ): ClientUnaryCall;
+  getBackup(
+    request: GetBackupRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Backup) => void,
+  ): ClientUnaryCall;
+  getBackup(
+    request: GetBackupRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Backup) => void,
+  ): ClientUnaryCall;
+  /** Of every service with a backup policy on every machine: when its backup was due, and whether one is late. */
+  listBackupPlans(
+    request: ListBackupPlansRequest,
+    callback: (error: ServiceError | null, response: ListBackupPlansResponse) => void,
+  ): ClientUnaryCall;
+  listBackupPlans(
+    request: ListBackupPlansRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListBackupPlansResponse) => void,
+  ): ClientUnaryCall;
+  listBackupPlans(
+    request: ListBackupPlansRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListBackupPlansResponse) => void,
+  ): ClientUnaryCall;
   /**
    * The last lines of a service's log, and with follow each new one: of one machine, or of every machine that a selector matches. Lines of
    * one machine come in their order. With follow a machine that goes away is said in a notice, and read on from the same place when it is back.

@@ -349,6 +349,387 @@ export function driverToNumber(object: Driver): number {
   }
 }
 
+/** The steps of a deploy, in their order. A rollback has those from STOP on. */
+export const DeployStep = {
+  UNSPECIFIED: "DEPLOY_STEP_UNSPECIFIED",
+  /** FETCH - The archives of the release and its modules: resumed where a download broke off, digest and signature checked. */
+  FETCH: "DEPLOY_STEP_FETCH",
+  /** BACKUP - The backup that its manifest asks for. */
+  BACKUP: "DEPLOY_STEP_BACKUP",
+  /** MODULES - The pinned modules, each beside other versions of itself. */
+  MODULES: "DEPLOY_STEP_MODULES",
+  /** UNPACK - Into a release directory of its own. */
+  UNPACK: "DEPLOY_STEP_UNPACK",
+  /** INSTALL - The manifest's install hook, in the release directory. */
+  INSTALL: "DEPLOY_STEP_INSTALL",
+  STOP: "DEPLOY_STEP_STOP",
+  /** SWITCH - The service runs from the release from here on. */
+  SWITCH: "DEPLOY_STEP_SWITCH",
+  START: "DEPLOY_STEP_START",
+  /** VERIFY - Its ports, its ping, its verify program. */
+  VERIFY: "DEPLOY_STEP_VERIFY",
+  /** PRUNE - Releases that are not needed any more are removed. */
+  PRUNE: "DEPLOY_STEP_PRUNE",
+  UNRECOGNIZED: "UNRECOGNIZED",
+} as const;
+
+export type DeployStep = typeof DeployStep[keyof typeof DeployStep];
+
+export namespace DeployStep {
+  export type UNSPECIFIED = typeof DeployStep.UNSPECIFIED;
+  export type FETCH = typeof DeployStep.FETCH;
+  export type BACKUP = typeof DeployStep.BACKUP;
+  export type MODULES = typeof DeployStep.MODULES;
+  export type UNPACK = typeof DeployStep.UNPACK;
+  export type INSTALL = typeof DeployStep.INSTALL;
+  export type STOP = typeof DeployStep.STOP;
+  export type SWITCH = typeof DeployStep.SWITCH;
+  export type START = typeof DeployStep.START;
+  export type VERIFY = typeof DeployStep.VERIFY;
+  export type PRUNE = typeof DeployStep.PRUNE;
+  export type UNRECOGNIZED = typeof DeployStep.UNRECOGNIZED;
+}
+
+export function deployStepFromJSON(object: any): DeployStep {
+  switch (object) {
+    case 0:
+    case "DEPLOY_STEP_UNSPECIFIED":
+      return DeployStep.UNSPECIFIED;
+    case 1:
+    case "DEPLOY_STEP_FETCH":
+      return DeployStep.FETCH;
+    case 2:
+    case "DEPLOY_STEP_BACKUP":
+      return DeployStep.BACKUP;
+    case 3:
+    case "DEPLOY_STEP_MODULES":
+      return DeployStep.MODULES;
+    case 4:
+    case "DEPLOY_STEP_UNPACK":
+      return DeployStep.UNPACK;
+    case 5:
+    case "DEPLOY_STEP_INSTALL":
+      return DeployStep.INSTALL;
+    case 6:
+    case "DEPLOY_STEP_STOP":
+      return DeployStep.STOP;
+    case 7:
+    case "DEPLOY_STEP_SWITCH":
+      return DeployStep.SWITCH;
+    case 8:
+    case "DEPLOY_STEP_START":
+      return DeployStep.START;
+    case 9:
+    case "DEPLOY_STEP_VERIFY":
+      return DeployStep.VERIFY;
+    case 10:
+    case "DEPLOY_STEP_PRUNE":
+      return DeployStep.PRUNE;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return DeployStep.UNRECOGNIZED;
+  }
+}
+
+export function deployStepToJSON(object: DeployStep): string {
+  switch (object) {
+    case DeployStep.UNSPECIFIED:
+      return "DEPLOY_STEP_UNSPECIFIED";
+    case DeployStep.FETCH:
+      return "DEPLOY_STEP_FETCH";
+    case DeployStep.BACKUP:
+      return "DEPLOY_STEP_BACKUP";
+    case DeployStep.MODULES:
+      return "DEPLOY_STEP_MODULES";
+    case DeployStep.UNPACK:
+      return "DEPLOY_STEP_UNPACK";
+    case DeployStep.INSTALL:
+      return "DEPLOY_STEP_INSTALL";
+    case DeployStep.STOP:
+      return "DEPLOY_STEP_STOP";
+    case DeployStep.SWITCH:
+      return "DEPLOY_STEP_SWITCH";
+    case DeployStep.START:
+      return "DEPLOY_STEP_START";
+    case DeployStep.VERIFY:
+      return "DEPLOY_STEP_VERIFY";
+    case DeployStep.PRUNE:
+      return "DEPLOY_STEP_PRUNE";
+    case DeployStep.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+export function deployStepToNumber(object: DeployStep): number {
+  switch (object) {
+    case DeployStep.UNSPECIFIED:
+      return 0;
+    case DeployStep.FETCH:
+      return 1;
+    case DeployStep.BACKUP:
+      return 2;
+    case DeployStep.MODULES:
+      return 3;
+    case DeployStep.UNPACK:
+      return 4;
+    case DeployStep.INSTALL:
+      return 5;
+    case DeployStep.STOP:
+      return 6;
+    case DeployStep.SWITCH:
+      return 7;
+    case DeployStep.START:
+      return 8;
+    case DeployStep.VERIFY:
+      return 9;
+    case DeployStep.PRUNE:
+      return 10;
+    case DeployStep.UNRECOGNIZED:
+    default:
+      return -1;
+  }
+}
+
+export const StepOutcome = {
+  UNSPECIFIED: "STEP_OUTCOME_UNSPECIFIED",
+  /** RUNNING - Under way. */
+  RUNNING: "STEP_OUTCOME_RUNNING",
+  DONE: "STEP_OUTCOME_DONE",
+  /** SKIPPED - There was nothing to do: the message says why. */
+  SKIPPED: "STEP_OUTCOME_SKIPPED",
+  FAILED: "STEP_OUTCOME_FAILED",
+  UNRECOGNIZED: "UNRECOGNIZED",
+} as const;
+
+export type StepOutcome = typeof StepOutcome[keyof typeof StepOutcome];
+
+export namespace StepOutcome {
+  export type UNSPECIFIED = typeof StepOutcome.UNSPECIFIED;
+  export type RUNNING = typeof StepOutcome.RUNNING;
+  export type DONE = typeof StepOutcome.DONE;
+  export type SKIPPED = typeof StepOutcome.SKIPPED;
+  export type FAILED = typeof StepOutcome.FAILED;
+  export type UNRECOGNIZED = typeof StepOutcome.UNRECOGNIZED;
+}
+
+export function stepOutcomeFromJSON(object: any): StepOutcome {
+  switch (object) {
+    case 0:
+    case "STEP_OUTCOME_UNSPECIFIED":
+      return StepOutcome.UNSPECIFIED;
+    case 1:
+    case "STEP_OUTCOME_RUNNING":
+      return StepOutcome.RUNNING;
+    case 2:
+    case "STEP_OUTCOME_DONE":
+      return StepOutcome.DONE;
+    case 3:
+    case "STEP_OUTCOME_SKIPPED":
+      return StepOutcome.SKIPPED;
+    case 4:
+    case "STEP_OUTCOME_FAILED":
+      return StepOutcome.FAILED;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return StepOutcome.UNRECOGNIZED;
+  }
+}
+
+export function stepOutcomeToJSON(object: StepOutcome): string {
+  switch (object) {
+    case StepOutcome.UNSPECIFIED:
+      return "STEP_OUTCOME_UNSPECIFIED";
+    case StepOutcome.RUNNING:
+      return "STEP_OUTCOME_RUNNING";
+    case StepOutcome.DONE:
+      return "STEP_OUTCOME_DONE";
+    case StepOutcome.SKIPPED:
+      return "STEP_OUTCOME_SKIPPED";
+    case StepOutcome.FAILED:
+      return "STEP_OUTCOME_FAILED";
+    case StepOutcome.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+export function stepOutcomeToNumber(object: StepOutcome): number {
+  switch (object) {
+    case StepOutcome.UNSPECIFIED:
+      return 0;
+    case StepOutcome.RUNNING:
+      return 1;
+    case StepOutcome.DONE:
+      return 2;
+    case StepOutcome.SKIPPED:
+      return 3;
+    case StepOutcome.FAILED:
+      return 4;
+    case StepOutcome.UNRECOGNIZED:
+    default:
+      return -1;
+  }
+}
+
+export const BackupStatus = {
+  UNSPECIFIED: "BACKUP_STATUS_UNSPECIFIED",
+  /** RUNNING - Under way. */
+  RUNNING: "BACKUP_STATUS_RUNNING",
+  OK: "BACKUP_STATUS_OK",
+  /** WARNING - Whole, but something is to be known: files that changed while they were read, or could not be read. See problems. */
+  WARNING: "BACKUP_STATUS_WARNING",
+  /** ERROR - There is no archive, or it is damaged. */
+  ERROR: "BACKUP_STATUS_ERROR",
+  UNRECOGNIZED: "UNRECOGNIZED",
+} as const;
+
+export type BackupStatus = typeof BackupStatus[keyof typeof BackupStatus];
+
+export namespace BackupStatus {
+  export type UNSPECIFIED = typeof BackupStatus.UNSPECIFIED;
+  export type RUNNING = typeof BackupStatus.RUNNING;
+  export type OK = typeof BackupStatus.OK;
+  export type WARNING = typeof BackupStatus.WARNING;
+  export type ERROR = typeof BackupStatus.ERROR;
+  export type UNRECOGNIZED = typeof BackupStatus.UNRECOGNIZED;
+}
+
+export function backupStatusFromJSON(object: any): BackupStatus {
+  switch (object) {
+    case 0:
+    case "BACKUP_STATUS_UNSPECIFIED":
+      return BackupStatus.UNSPECIFIED;
+    case 1:
+    case "BACKUP_STATUS_RUNNING":
+      return BackupStatus.RUNNING;
+    case 2:
+    case "BACKUP_STATUS_OK":
+      return BackupStatus.OK;
+    case 3:
+    case "BACKUP_STATUS_WARNING":
+      return BackupStatus.WARNING;
+    case 4:
+    case "BACKUP_STATUS_ERROR":
+      return BackupStatus.ERROR;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return BackupStatus.UNRECOGNIZED;
+  }
+}
+
+export function backupStatusToJSON(object: BackupStatus): string {
+  switch (object) {
+    case BackupStatus.UNSPECIFIED:
+      return "BACKUP_STATUS_UNSPECIFIED";
+    case BackupStatus.RUNNING:
+      return "BACKUP_STATUS_RUNNING";
+    case BackupStatus.OK:
+      return "BACKUP_STATUS_OK";
+    case BackupStatus.WARNING:
+      return "BACKUP_STATUS_WARNING";
+    case BackupStatus.ERROR:
+      return "BACKUP_STATUS_ERROR";
+    case BackupStatus.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+export function backupStatusToNumber(object: BackupStatus): number {
+  switch (object) {
+    case BackupStatus.UNSPECIFIED:
+      return 0;
+    case BackupStatus.RUNNING:
+      return 1;
+    case BackupStatus.OK:
+      return 2;
+    case BackupStatus.WARNING:
+      return 3;
+    case BackupStatus.ERROR:
+      return 4;
+    case BackupStatus.UNRECOGNIZED:
+    default:
+      return -1;
+  }
+}
+
+export const BackupTrigger = {
+  UNSPECIFIED: "BACKUP_TRIGGER_UNSPECIFIED",
+  SCHEDULE: "BACKUP_TRIGGER_SCHEDULE",
+  /** DEPLOY - Before a deploy. */
+  DEPLOY: "BACKUP_TRIGGER_DEPLOY",
+  /** MANUAL - Somebody asked for it. */
+  MANUAL: "BACKUP_TRIGGER_MANUAL",
+  UNRECOGNIZED: "UNRECOGNIZED",
+} as const;
+
+export type BackupTrigger = typeof BackupTrigger[keyof typeof BackupTrigger];
+
+export namespace BackupTrigger {
+  export type UNSPECIFIED = typeof BackupTrigger.UNSPECIFIED;
+  export type SCHEDULE = typeof BackupTrigger.SCHEDULE;
+  export type DEPLOY = typeof BackupTrigger.DEPLOY;
+  export type MANUAL = typeof BackupTrigger.MANUAL;
+  export type UNRECOGNIZED = typeof BackupTrigger.UNRECOGNIZED;
+}
+
+export function backupTriggerFromJSON(object: any): BackupTrigger {
+  switch (object) {
+    case 0:
+    case "BACKUP_TRIGGER_UNSPECIFIED":
+      return BackupTrigger.UNSPECIFIED;
+    case 1:
+    case "BACKUP_TRIGGER_SCHEDULE":
+      return BackupTrigger.SCHEDULE;
+    case 2:
+    case "BACKUP_TRIGGER_DEPLOY":
+      return BackupTrigger.DEPLOY;
+    case 3:
+    case "BACKUP_TRIGGER_MANUAL":
+      return BackupTrigger.MANUAL;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return BackupTrigger.UNRECOGNIZED;
+  }
+}
+
+export function backupTriggerToJSON(object: BackupTrigger): string {
+  switch (object) {
+    case BackupTrigger.UNSPECIFIED:
+      return "BACKUP_TRIGGER_UNSPECIFIED";
+    case BackupTrigger.SCHEDULE:
+      return "BACKUP_TRIGGER_SCHEDULE";
+    case BackupTrigger.DEPLOY:
+      return "BACKUP_TRIGGER_DEPLOY";
+    case BackupTrigger.MANUAL:
+      return "BACKUP_TRIGGER_MANUAL";
+    case BackupTrigger.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+export function backupTriggerToNumber(object: BackupTrigger): number {
+  switch (object) {
+    case BackupTrigger.UNSPECIFIED:
+      return 0;
+    case BackupTrigger.SCHEDULE:
+      return 1;
+    case BackupTrigger.DEPLOY:
+      return 2;
+    case BackupTrigger.MANUAL:
+      return 3;
+    case BackupTrigger.UNRECOGNIZED:
+    default:
+      return -1;
+  }
+}
+
 /** An action on one instance. */
 export const Action = {
   UNSPECIFIED: "ACTION_UNSPECIFIED",
@@ -357,6 +738,16 @@ export const Action = {
   RESTART: "ACTION_RESTART",
   /** SEARCH - Search its logs. Only as part of an operation: see Center.SearchLogs. */
   SEARCH: "ACTION_SEARCH",
+  /** DEPLOY - Make a release what the instance runs from; the release before is put back when that fails. Only as part of an operation. */
+  DEPLOY: "ACTION_DEPLOY",
+  /** ROLLBACK - Put back a release that was verified before, with its modules and its configuration revision. Only as part of an operation. */
+  ROLLBACK: "ACTION_ROLLBACK",
+  /** BACKUP - Back up what its manifest names. */
+  BACKUP: "ACTION_BACKUP",
+  /** VERIFY_BACKUP - Read a backup back and compare every file with its manifest. */
+  VERIFY_BACKUP: "ACTION_VERIFY_BACKUP",
+  /** RESTORE - Restore a backup, or some paths of it. */
+  RESTORE: "ACTION_RESTORE",
   UNRECOGNIZED: "UNRECOGNIZED",
 } as const;
 
@@ -368,6 +759,11 @@ export namespace Action {
   export type STOP = typeof Action.STOP;
   export type RESTART = typeof Action.RESTART;
   export type SEARCH = typeof Action.SEARCH;
+  export type DEPLOY = typeof Action.DEPLOY;
+  export type ROLLBACK = typeof Action.ROLLBACK;
+  export type BACKUP = typeof Action.BACKUP;
+  export type VERIFY_BACKUP = typeof Action.VERIFY_BACKUP;
+  export type RESTORE = typeof Action.RESTORE;
   export type UNRECOGNIZED = typeof Action.UNRECOGNIZED;
 }
 
@@ -388,6 +784,21 @@ export function actionFromJSON(object: any): Action {
     case 4:
     case "ACTION_SEARCH":
       return Action.SEARCH;
+    case 5:
+    case "ACTION_DEPLOY":
+      return Action.DEPLOY;
+    case 6:
+    case "ACTION_ROLLBACK":
+      return Action.ROLLBACK;
+    case 7:
+    case "ACTION_BACKUP":
+      return Action.BACKUP;
+    case 8:
+    case "ACTION_VERIFY_BACKUP":
+      return Action.VERIFY_BACKUP;
+    case 9:
+    case "ACTION_RESTORE":
+      return Action.RESTORE;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -407,6 +818,16 @@ export function actionToJSON(object: Action): string {
       return "ACTION_RESTART";
     case Action.SEARCH:
       return "ACTION_SEARCH";
+    case Action.DEPLOY:
+      return "ACTION_DEPLOY";
+    case Action.ROLLBACK:
+      return "ACTION_ROLLBACK";
+    case Action.BACKUP:
+      return "ACTION_BACKUP";
+    case Action.VERIFY_BACKUP:
+      return "ACTION_VERIFY_BACKUP";
+    case Action.RESTORE:
+      return "ACTION_RESTORE";
     case Action.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -425,6 +846,16 @@ export function actionToNumber(object: Action): number {
       return 3;
     case Action.SEARCH:
       return 4;
+    case Action.DEPLOY:
+      return 5;
+    case Action.ROLLBACK:
+      return 6;
+    case Action.BACKUP:
+      return 7;
+    case Action.VERIFY_BACKUP:
+      return 8;
+    case Action.RESTORE:
+      return 9;
     case Action.UNRECOGNIZED:
     default:
       return -1;
@@ -739,11 +1170,128 @@ export interface Instance {
     | undefined;
   /** Labels of the machine. */
   labels: { [key: string]: string };
+  /** The release it runs from; absent where it was never deployed. */
+  release:
+    | ReleaseRef
+    | undefined;
+  /** When that release became what it runs from. */
+  deployed:
+    | Date
+    | undefined;
+  /** Releases on the machine that it can be rolled back to without a download, the newest first; not the one it runs from. */
+  heldReleases: ReleaseRef[];
+  /**
+   * The step of a deploy or rollback that is under way from the stop to the end of the verify; else UNSPECIFIED. Meanwhile no alert is
+   * raised about the instance.
+   */
+  deploying: DeployStep;
+  /** Whether the release it runs from was verified. */
+  verified: boolean;
 }
 
 export interface Instance_LabelsEntry {
   key: string;
   value: string;
+}
+
+/** A module at a version. */
+export interface ModuleRef {
+  name: string;
+  version: string;
+  /** SHA-256 of its archive, 64 hexadecimal digits. */
+  digest: string;
+}
+
+/** A release, as far as it takes to tell it from others. */
+export interface ReleaseRef {
+  service: string;
+  version: string;
+  /** SHA-256 of its archive, 64 hexadecimal digits. */
+  digest: string;
+  /** What it pins. */
+  modules: ModuleRef[];
+  /** Configuration revision the machine held when the release was verified there; 0: none. */
+  configRevision: number;
+}
+
+export interface DeployStepReport {
+  step: DeployStep;
+  /** It put back what was there before. */
+  undo: boolean;
+  outcome: StepOutcome;
+  started: Date | undefined;
+  took:
+    | Duration
+    | undefined;
+  /** What was done, or why it failed, for people. */
+  message: string;
+  /** Of the program that the step ran, or of the service; absent where there was none. */
+  exitCode?:
+    | number
+    | undefined;
+  /** The end of what that program, or the service, printed; at most 4 KiB, only of a step that failed. */
+  output: string;
+}
+
+/** What a deploy or a rollback did on one machine. */
+export interface DeployReport {
+  /** What the service ran from before; absent where that was no release. */
+  from:
+    | ReleaseRef
+    | undefined;
+  /** What it was to run from. */
+  to: ReleaseRef | undefined;
+  steps: DeployStepReport[];
+  /** What it runs from now; absent where that is no release. */
+  current:
+    | ReleaseRef
+    | undefined;
+  /** What was before was put back. */
+  rolledBack: boolean;
+  /** What was verified, for example `port http`, `ping`, `./verify.sh`; empty for a service that stays stopped. */
+  verified: string[];
+  /** The backup that was made; empty: none. */
+  backup: string;
+  /** From the stop until the service was RUNNING again; absent where it did not run. */
+  downtime: Duration | undefined;
+}
+
+/** A backup of a service on a machine. */
+export interface Backup {
+  /** Unique on its machine; begins with the time it was made. */
+  id: string;
+  machine: string;
+  machineName: string;
+  service: string;
+  /** The version that the service ran from. */
+  version: string;
+  trigger: BackupTrigger;
+  status: BackupStatus;
+  started: Date | undefined;
+  took:
+    | Duration
+    | undefined;
+  /** Of the archive. */
+  bytes: number;
+  /** Of the files in it, uncompressed. */
+  contentBytes: number;
+  files: number;
+  /** SHA-256 of the archive. */
+  digest: string;
+  /** Why it failed, or what is to be known, one sentence each; at most 20. */
+  problems: string[];
+  /** When the archive was last read back and every file found as its manifest says; absent: never. */
+  verified:
+    | Date
+    | undefined;
+  /** The last verify failed: why. Empty when it did not. */
+  verifyProblem: string;
+  /** Where copies of it are, for example `center` or `s3:BUCKET/KEY`. */
+  copies: string[];
+  /** The deploy it was made before. */
+  command: string;
+  /** Some copies that were to be made could not be: why, for people. */
+  copyProblem: string;
 }
 
 export interface Disk {
@@ -1178,6 +1726,11 @@ function createBaseInstance(): Instance {
     logDirectory: "",
     started: undefined,
     labels: {},
+    release: undefined,
+    deployed: undefined,
+    heldReleases: [],
+    deploying: DeployStep.UNSPECIFIED,
+    verified: false,
   };
 }
 
@@ -1249,6 +1802,21 @@ export const Instance: MessageFns<Instance> = {
     globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
       Instance_LabelsEntry.encode({ key: key as any, value }, writer.uint32(178).fork()).join();
     });
+    if (message.release !== undefined) {
+      ReleaseRef.encode(message.release, writer.uint32(186).fork()).join();
+    }
+    if (message.deployed !== undefined) {
+      Timestamp.encode(toTimestamp(message.deployed), writer.uint32(194).fork()).join();
+    }
+    for (const v of message.heldReleases) {
+      ReleaseRef.encode(v!, writer.uint32(202).fork()).join();
+    }
+    if (message.deploying !== DeployStep.UNSPECIFIED) {
+      writer.uint32(208).int32(deployStepToNumber(message.deploying));
+    }
+    if (message.verified !== false) {
+      writer.uint32(216).bool(message.verified);
+    }
     return writer;
   },
 
@@ -1444,6 +2012,46 @@ export const Instance: MessageFns<Instance> = {
             }
             continue;
           }
+          case 23: {
+            if (tag !== 186) {
+              break;
+            }
+
+            message.release = ReleaseRef.decode(reader, reader.uint32());
+            continue;
+          }
+          case 24: {
+            if (tag !== 194) {
+              break;
+            }
+
+            message.deployed = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 25: {
+            if (tag !== 202) {
+              break;
+            }
+
+            message.heldReleases.push(ReleaseRef.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 26: {
+            if (tag !== 208) {
+              break;
+            }
+
+            message.deploying = deployStepFromJSON(reader.int32());
+            continue;
+          }
+          case 27: {
+            if (tag !== 216) {
+              break;
+            }
+
+            message.verified = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1523,6 +2131,15 @@ export const Instance: MessageFns<Instance> = {
           {},
         )
         : {},
+      release: isSet(object.release) ? ReleaseRef.fromJSON(object.release) : undefined,
+      deployed: isSet(object.deployed) ? fromJsonTimestamp(object.deployed) : undefined,
+      heldReleases: globalThis.Array.isArray(object?.heldReleases)
+        ? object.heldReleases.map((e: any) => ReleaseRef.fromJSON(e))
+        : globalThis.Array.isArray(object?.held_releases)
+        ? object.held_releases.map((e: any) => ReleaseRef.fromJSON(e))
+        : [],
+      deploying: isSet(object.deploying) ? deployStepFromJSON(object.deploying) : DeployStep.UNSPECIFIED,
+      verified: isSet(object.verified) ? globalThis.Boolean(object.verified) : false,
     };
   },
 
@@ -1600,6 +2217,21 @@ export const Instance: MessageFns<Instance> = {
         });
       }
     }
+    if (message.release !== undefined) {
+      obj.release = ReleaseRef.toJSON(message.release);
+    }
+    if (message.deployed !== undefined) {
+      obj.deployed = message.deployed.toISOString();
+    }
+    if (message.heldReleases?.length) {
+      obj.heldReleases = message.heldReleases.map((e) => ReleaseRef.toJSON(e));
+    }
+    if (message.deploying !== DeployStep.UNSPECIFIED) {
+      obj.deploying = deployStepToJSON(message.deploying);
+    }
+    if (message.verified !== false) {
+      obj.verified = message.verified;
+    }
     return obj;
   },
 
@@ -1638,6 +2270,13 @@ export const Instance: MessageFns<Instance> = {
       },
       {},
     );
+    message.release = (object.release !== undefined && object.release !== null)
+      ? ReleaseRef.fromPartial(object.release)
+      : undefined;
+    message.deployed = object.deployed ?? undefined;
+    message.heldReleases = object.heldReleases?.map((e) => ReleaseRef.fromPartial(e)) || [];
+    message.deploying = object.deploying ?? DeployStep.UNSPECIFIED;
+    message.verified = object.verified ?? false;
     return message;
   },
 };
@@ -1723,6 +2362,1035 @@ export const Instance_LabelsEntry: MessageFns<Instance_LabelsEntry> = {
     const message = createBaseInstance_LabelsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseModuleRef(): ModuleRef {
+  return { name: "", version: "", digest: "" };
+}
+
+export const ModuleRef: MessageFns<ModuleRef> = {
+  encode(message: ModuleRef, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    if (message.digest !== "") {
+      writer.uint32(26).string(message.digest);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ModuleRef {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseModuleRef();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ModuleRef {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+    };
+  },
+
+  toJSON(message: ModuleRef): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ModuleRef>): ModuleRef {
+    return ModuleRef.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ModuleRef>): ModuleRef {
+    const message = createBaseModuleRef();
+    message.name = object.name ?? "";
+    message.version = object.version ?? "";
+    message.digest = object.digest ?? "";
+    return message;
+  },
+};
+
+function createBaseReleaseRef(): ReleaseRef {
+  return { service: "", version: "", digest: "", modules: [], configRevision: 0 };
+}
+
+export const ReleaseRef: MessageFns<ReleaseRef> = {
+  encode(message: ReleaseRef, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.service !== "") {
+      writer.uint32(10).string(message.service);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    if (message.digest !== "") {
+      writer.uint32(26).string(message.digest);
+    }
+    for (const v of message.modules) {
+      ModuleRef.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.configRevision !== 0) {
+      writer.uint32(40).int64(message.configRevision);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReleaseRef {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReleaseRef();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.modules.push(ModuleRef.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.configRevision = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ReleaseRef {
+    return {
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+      modules: globalThis.Array.isArray(object?.modules) ? object.modules.map((e: any) => ModuleRef.fromJSON(e)) : [],
+      configRevision: isSet(object.configRevision)
+        ? globalThis.Number(object.configRevision)
+        : isSet(object.config_revision)
+        ? globalThis.Number(object.config_revision)
+        : 0,
+    };
+  },
+
+  toJSON(message: ReleaseRef): unknown {
+    const obj: any = {};
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    if (message.modules?.length) {
+      obj.modules = message.modules.map((e) => ModuleRef.toJSON(e));
+    }
+    if (message.configRevision !== 0) {
+      obj.configRevision = Math.round(message.configRevision);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReleaseRef>): ReleaseRef {
+    return ReleaseRef.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReleaseRef>): ReleaseRef {
+    const message = createBaseReleaseRef();
+    message.service = object.service ?? "";
+    message.version = object.version ?? "";
+    message.digest = object.digest ?? "";
+    message.modules = object.modules?.map((e) => ModuleRef.fromPartial(e)) || [];
+    message.configRevision = object.configRevision ?? 0;
+    return message;
+  },
+};
+
+function createBaseDeployStepReport(): DeployStepReport {
+  return {
+    step: DeployStep.UNSPECIFIED,
+    undo: false,
+    outcome: StepOutcome.UNSPECIFIED,
+    started: undefined,
+    took: undefined,
+    message: "",
+    exitCode: undefined,
+    output: "",
+  };
+}
+
+export const DeployStepReport: MessageFns<DeployStepReport> = {
+  encode(message: DeployStepReport, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.step !== DeployStep.UNSPECIFIED) {
+      writer.uint32(8).int32(deployStepToNumber(message.step));
+    }
+    if (message.undo !== false) {
+      writer.uint32(16).bool(message.undo);
+    }
+    if (message.outcome !== StepOutcome.UNSPECIFIED) {
+      writer.uint32(24).int32(stepOutcomeToNumber(message.outcome));
+    }
+    if (message.started !== undefined) {
+      Timestamp.encode(toTimestamp(message.started), writer.uint32(34).fork()).join();
+    }
+    if (message.took !== undefined) {
+      Duration.encode(message.took, writer.uint32(42).fork()).join();
+    }
+    if (message.message !== "") {
+      writer.uint32(50).string(message.message);
+    }
+    if (message.exitCode !== undefined) {
+      writer.uint32(56).int32(message.exitCode);
+    }
+    if (message.output !== "") {
+      writer.uint32(66).string(message.output);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeployStepReport {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeployStepReport();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.step = deployStepFromJSON(reader.int32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.undo = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.outcome = stepOutcomeFromJSON(reader.int32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.started = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.took = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.exitCode = reader.int32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.output = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DeployStepReport {
+    return {
+      step: isSet(object.step) ? deployStepFromJSON(object.step) : DeployStep.UNSPECIFIED,
+      undo: isSet(object.undo) ? globalThis.Boolean(object.undo) : false,
+      outcome: isSet(object.outcome) ? stepOutcomeFromJSON(object.outcome) : StepOutcome.UNSPECIFIED,
+      started: isSet(object.started) ? fromJsonTimestamp(object.started) : undefined,
+      took: isSet(object.took) ? Duration.fromJSON(object.took) : undefined,
+      message: isSet(object.message) ? globalThis.String(object.message) : "",
+      exitCode: isSet(object.exitCode)
+        ? globalThis.Number(object.exitCode)
+        : isSet(object.exit_code)
+        ? globalThis.Number(object.exit_code)
+        : undefined,
+      output: isSet(object.output) ? globalThis.String(object.output) : "",
+    };
+  },
+
+  toJSON(message: DeployStepReport): unknown {
+    const obj: any = {};
+    if (message.step !== DeployStep.UNSPECIFIED) {
+      obj.step = deployStepToJSON(message.step);
+    }
+    if (message.undo !== false) {
+      obj.undo = message.undo;
+    }
+    if (message.outcome !== StepOutcome.UNSPECIFIED) {
+      obj.outcome = stepOutcomeToJSON(message.outcome);
+    }
+    if (message.started !== undefined) {
+      obj.started = message.started.toISOString();
+    }
+    if (message.took !== undefined) {
+      obj.took = Duration.toJSON(message.took);
+    }
+    if (message.message !== "") {
+      obj.message = message.message;
+    }
+    if (message.exitCode !== undefined) {
+      obj.exitCode = Math.round(message.exitCode);
+    }
+    if (message.output !== "") {
+      obj.output = message.output;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DeployStepReport>): DeployStepReport {
+    return DeployStepReport.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DeployStepReport>): DeployStepReport {
+    const message = createBaseDeployStepReport();
+    message.step = object.step ?? DeployStep.UNSPECIFIED;
+    message.undo = object.undo ?? false;
+    message.outcome = object.outcome ?? StepOutcome.UNSPECIFIED;
+    message.started = object.started ?? undefined;
+    message.took = (object.took !== undefined && object.took !== null) ? Duration.fromPartial(object.took) : undefined;
+    message.message = object.message ?? "";
+    message.exitCode = object.exitCode ?? undefined;
+    message.output = object.output ?? "";
+    return message;
+  },
+};
+
+function createBaseDeployReport(): DeployReport {
+  return {
+    from: undefined,
+    to: undefined,
+    steps: [],
+    current: undefined,
+    rolledBack: false,
+    verified: [],
+    backup: "",
+    downtime: undefined,
+  };
+}
+
+export const DeployReport: MessageFns<DeployReport> = {
+  encode(message: DeployReport, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.from !== undefined) {
+      ReleaseRef.encode(message.from, writer.uint32(10).fork()).join();
+    }
+    if (message.to !== undefined) {
+      ReleaseRef.encode(message.to, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.steps) {
+      DeployStepReport.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.current !== undefined) {
+      ReleaseRef.encode(message.current, writer.uint32(34).fork()).join();
+    }
+    if (message.rolledBack !== false) {
+      writer.uint32(40).bool(message.rolledBack);
+    }
+    for (const v of message.verified) {
+      writer.uint32(50).string(v!);
+    }
+    if (message.backup !== "") {
+      writer.uint32(58).string(message.backup);
+    }
+    if (message.downtime !== undefined) {
+      Duration.encode(message.downtime, writer.uint32(66).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeployReport {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeployReport();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.from = ReleaseRef.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.to = ReleaseRef.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.steps.push(DeployStepReport.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.current = ReleaseRef.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.rolledBack = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.verified.push(reader.string());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.backup = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.downtime = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DeployReport {
+    return {
+      from: isSet(object.from) ? ReleaseRef.fromJSON(object.from) : undefined,
+      to: isSet(object.to) ? ReleaseRef.fromJSON(object.to) : undefined,
+      steps: globalThis.Array.isArray(object?.steps) ? object.steps.map((e: any) => DeployStepReport.fromJSON(e)) : [],
+      current: isSet(object.current) ? ReleaseRef.fromJSON(object.current) : undefined,
+      rolledBack: isSet(object.rolledBack)
+        ? globalThis.Boolean(object.rolledBack)
+        : isSet(object.rolled_back)
+        ? globalThis.Boolean(object.rolled_back)
+        : false,
+      verified: globalThis.Array.isArray(object?.verified) ? object.verified.map((e: any) => globalThis.String(e)) : [],
+      backup: isSet(object.backup) ? globalThis.String(object.backup) : "",
+      downtime: isSet(object.downtime) ? Duration.fromJSON(object.downtime) : undefined,
+    };
+  },
+
+  toJSON(message: DeployReport): unknown {
+    const obj: any = {};
+    if (message.from !== undefined) {
+      obj.from = ReleaseRef.toJSON(message.from);
+    }
+    if (message.to !== undefined) {
+      obj.to = ReleaseRef.toJSON(message.to);
+    }
+    if (message.steps?.length) {
+      obj.steps = message.steps.map((e) => DeployStepReport.toJSON(e));
+    }
+    if (message.current !== undefined) {
+      obj.current = ReleaseRef.toJSON(message.current);
+    }
+    if (message.rolledBack !== false) {
+      obj.rolledBack = message.rolledBack;
+    }
+    if (message.verified?.length) {
+      obj.verified = message.verified;
+    }
+    if (message.backup !== "") {
+      obj.backup = message.backup;
+    }
+    if (message.downtime !== undefined) {
+      obj.downtime = Duration.toJSON(message.downtime);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DeployReport>): DeployReport {
+    return DeployReport.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DeployReport>): DeployReport {
+    const message = createBaseDeployReport();
+    message.from = (object.from !== undefined && object.from !== null)
+      ? ReleaseRef.fromPartial(object.from)
+      : undefined;
+    message.to = (object.to !== undefined && object.to !== null) ? ReleaseRef.fromPartial(object.to) : undefined;
+    message.steps = object.steps?.map((e) => DeployStepReport.fromPartial(e)) || [];
+    message.current = (object.current !== undefined && object.current !== null)
+      ? ReleaseRef.fromPartial(object.current)
+      : undefined;
+    message.rolledBack = object.rolledBack ?? false;
+    message.verified = object.verified?.map((e) => e) || [];
+    message.backup = object.backup ?? "";
+    message.downtime = (object.downtime !== undefined && object.downtime !== null)
+      ? Duration.fromPartial(object.downtime)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseBackup(): Backup {
+  return {
+    id: "",
+    machine: "",
+    machineName: "",
+    service: "",
+    version: "",
+    trigger: BackupTrigger.UNSPECIFIED,
+    status: BackupStatus.UNSPECIFIED,
+    started: undefined,
+    took: undefined,
+    bytes: 0,
+    contentBytes: 0,
+    files: 0,
+    digest: "",
+    problems: [],
+    verified: undefined,
+    verifyProblem: "",
+    copies: [],
+    command: "",
+    copyProblem: "",
+  };
+}
+
+export const Backup: MessageFns<Backup> = {
+  encode(message: Backup, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.machine !== "") {
+      writer.uint32(18).string(message.machine);
+    }
+    if (message.machineName !== "") {
+      writer.uint32(26).string(message.machineName);
+    }
+    if (message.service !== "") {
+      writer.uint32(34).string(message.service);
+    }
+    if (message.version !== "") {
+      writer.uint32(42).string(message.version);
+    }
+    if (message.trigger !== BackupTrigger.UNSPECIFIED) {
+      writer.uint32(48).int32(backupTriggerToNumber(message.trigger));
+    }
+    if (message.status !== BackupStatus.UNSPECIFIED) {
+      writer.uint32(56).int32(backupStatusToNumber(message.status));
+    }
+    if (message.started !== undefined) {
+      Timestamp.encode(toTimestamp(message.started), writer.uint32(66).fork()).join();
+    }
+    if (message.took !== undefined) {
+      Duration.encode(message.took, writer.uint32(74).fork()).join();
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(80).int64(message.bytes);
+    }
+    if (message.contentBytes !== 0) {
+      writer.uint32(88).int64(message.contentBytes);
+    }
+    if (message.files !== 0) {
+      writer.uint32(96).int32(message.files);
+    }
+    if (message.digest !== "") {
+      writer.uint32(106).string(message.digest);
+    }
+    for (const v of message.problems) {
+      writer.uint32(114).string(v!);
+    }
+    if (message.verified !== undefined) {
+      Timestamp.encode(toTimestamp(message.verified), writer.uint32(122).fork()).join();
+    }
+    if (message.verifyProblem !== "") {
+      writer.uint32(130).string(message.verifyProblem);
+    }
+    for (const v of message.copies) {
+      writer.uint32(138).string(v!);
+    }
+    if (message.command !== "") {
+      writer.uint32(146).string(message.command);
+    }
+    if (message.copyProblem !== "") {
+      writer.uint32(154).string(message.copyProblem);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Backup {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBackup();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.machine = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.machineName = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.trigger = backupTriggerFromJSON(reader.int32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.status = backupStatusFromJSON(reader.int32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.started = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.took = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.bytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.contentBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.files = reader.int32();
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.problems.push(reader.string());
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.verified = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.verifyProblem = reader.string();
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.copies.push(reader.string());
+            continue;
+          }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.command = reader.string();
+            continue;
+          }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.copyProblem = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Backup {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      machine: isSet(object.machine) ? globalThis.String(object.machine) : "",
+      machineName: isSet(object.machineName)
+        ? globalThis.String(object.machineName)
+        : isSet(object.machine_name)
+        ? globalThis.String(object.machine_name)
+        : "",
+      service: isSet(object.service) ? globalThis.String(object.service) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+      trigger: isSet(object.trigger) ? backupTriggerFromJSON(object.trigger) : BackupTrigger.UNSPECIFIED,
+      status: isSet(object.status) ? backupStatusFromJSON(object.status) : BackupStatus.UNSPECIFIED,
+      started: isSet(object.started) ? fromJsonTimestamp(object.started) : undefined,
+      took: isSet(object.took) ? Duration.fromJSON(object.took) : undefined,
+      bytes: isSet(object.bytes) ? globalThis.Number(object.bytes) : 0,
+      contentBytes: isSet(object.contentBytes)
+        ? globalThis.Number(object.contentBytes)
+        : isSet(object.content_bytes)
+        ? globalThis.Number(object.content_bytes)
+        : 0,
+      files: isSet(object.files) ? globalThis.Number(object.files) : 0,
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+      problems: globalThis.Array.isArray(object?.problems)
+        ? object.problems.map((e: any) => globalThis.String(e))
+        : [],
+      verified: isSet(object.verified) ? fromJsonTimestamp(object.verified) : undefined,
+      verifyProblem: isSet(object.verifyProblem)
+        ? globalThis.String(object.verifyProblem)
+        : isSet(object.verify_problem)
+        ? globalThis.String(object.verify_problem)
+        : "",
+      copies: globalThis.Array.isArray(object?.copies)
+        ? object.copies.map((e: any) => globalThis.String(e))
+        : [],
+      command: isSet(object.command) ? globalThis.String(object.command) : "",
+      copyProblem: isSet(object.copyProblem)
+        ? globalThis.String(object.copyProblem)
+        : isSet(object.copy_problem)
+        ? globalThis.String(object.copy_problem)
+        : "",
+    };
+  },
+
+  toJSON(message: Backup): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.machine !== "") {
+      obj.machine = message.machine;
+    }
+    if (message.machineName !== "") {
+      obj.machineName = message.machineName;
+    }
+    if (message.service !== "") {
+      obj.service = message.service;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    if (message.trigger !== BackupTrigger.UNSPECIFIED) {
+      obj.trigger = backupTriggerToJSON(message.trigger);
+    }
+    if (message.status !== BackupStatus.UNSPECIFIED) {
+      obj.status = backupStatusToJSON(message.status);
+    }
+    if (message.started !== undefined) {
+      obj.started = message.started.toISOString();
+    }
+    if (message.took !== undefined) {
+      obj.took = Duration.toJSON(message.took);
+    }
+    if (message.bytes !== 0) {
+      obj.bytes = Math.round(message.bytes);
+    }
+    if (message.contentBytes !== 0) {
+      obj.contentBytes = Math.round(message.contentBytes);
+    }
+    if (message.files !== 0) {
+      obj.files = Math.round(message.files);
+    }
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    if (message.problems?.length) {
+      obj.problems = message.problems;
+    }
+    if (message.verified !== undefined) {
+      obj.verified = message.verified.toISOString();
+    }
+    if (message.verifyProblem !== "") {
+      obj.verifyProblem = message.verifyProblem;
+    }
+    if (message.copies?.length) {
+      obj.copies = message.copies;
+    }
+    if (message.command !== "") {
+      obj.command = message.command;
+    }
+    if (message.copyProblem !== "") {
+      obj.copyProblem = message.copyProblem;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Backup>): Backup {
+    return Backup.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Backup>): Backup {
+    const message = createBaseBackup();
+    message.id = object.id ?? "";
+    message.machine = object.machine ?? "";
+    message.machineName = object.machineName ?? "";
+    message.service = object.service ?? "";
+    message.version = object.version ?? "";
+    message.trigger = object.trigger ?? BackupTrigger.UNSPECIFIED;
+    message.status = object.status ?? BackupStatus.UNSPECIFIED;
+    message.started = object.started ?? undefined;
+    message.took = (object.took !== undefined && object.took !== null) ? Duration.fromPartial(object.took) : undefined;
+    message.bytes = object.bytes ?? 0;
+    message.contentBytes = object.contentBytes ?? 0;
+    message.files = object.files ?? 0;
+    message.digest = object.digest ?? "";
+    message.problems = object.problems?.map((e) => e) || [];
+    message.verified = object.verified ?? undefined;
+    message.verifyProblem = object.verifyProblem ?? "";
+    message.copies = object.copies?.map((e) => e) || [];
+    message.command = object.command ?? "";
+    message.copyProblem = object.copyProblem ?? "";
     return message;
   },
 };

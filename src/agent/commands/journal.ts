@@ -46,13 +46,20 @@ export class CommandJournal {
     this.#documents = new Documents<Stored>(store, 'command/');
   }
 
-  /** Reads the journal and ends what was cut off. @throws as Store.get and write */
-  static async open(store: Store, nowMs: number): Promise<CommandJournal> {
+  /**
+   * Reads the journal and ends what was cut off, but for what can be gone on with: that stays STARTED.
+   * @throws as Store.get and write
+   */
+  static async open(
+    store: Store,
+    nowMs: number,
+    goesOn: (status: CommandStatus) => boolean = () => false,
+  ): Promise<CommandJournal> {
     const journal = new CommandJournal(store);
     for (const { id, value } of await journal.#documents.all()) {
       const status = statusOf(id, value);
       if (value.acknowledged) journal.#acknowledged.set(id, status);
-      else if (status.outcome === 'STARTED') {
+      else if (status.outcome === 'STARTED' && !goesOn(status)) {
         await journal.write({ ...status, outcome: 'UNKNOWN', message: DIED, endedMs: nowMs });
       } else journal.#unacknowledged.set(id, status);
     }

@@ -5,9 +5,11 @@ import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
 import type { Slots } from '../../kit/slots.js';
 import { KeyedMutex } from '../../kit/tasks.js';
-import { NO_RESULT } from '../../model/command-result.js';
+import { NO_RESULT, type CommandResult } from '../../model/command-result.js';
 import type { CommandKind } from '../../model/instance.js';
+import type { BackupOrder } from '../../model/backup.js';
 import type { LogSearch, SearchReport } from '../../model/log-search.js';
+import type { DeployOrder, RollbackOrder } from '../../model/release.js';
 import { type CommandJournal, type CommandStatus, COMMANDS_UNACKNOWLEDGED_MAX } from './journal.js';
 import { Lifecycle, type CommandEnd, type LifecycleControl } from './lifecycle.js';
 
@@ -19,6 +21,12 @@ export interface CommandOrder {
   readonly service: string;
   /** With SEARCH. @throws invalid for one that cannot be made */
   readonly search?: () => LogSearch;
+  /** With DEPLOY. @throws invalid */
+  readonly deploy?: () => DeployOrder;
+  /** With ROLLBACK. @throws invalid */
+  readonly rollback?: () => RollbackOrder;
+  /** With VERIFY_BACKUP and RESTORE. @throws invalid */
+  readonly backup?: () => BackupOrder;
   /** Counted from arrival: not started within it, it is expired. */
   readonly expiresInMs: number;
 }
@@ -38,10 +46,25 @@ export interface CommandSearches {
   run(order: SearchOrder, signal: AbortSignal): Promise<SearchReport>;
 }
 
+/** Says how far a command is. */
+export type Tell = (sofar: CommandResult) => void;
+
+/** Carries out commands that take long: deploys, backups. */
+export interface Performer {
+  /** What it throws makes the command FAILED with its message. */
+  perform(order: CommandOrder, tell: Tell): Promise<CommandEnd>;
+  /** Whether it can go on with a command that an earlier process of the agent had begun; else that one's outcome is UNKNOWN. */
+  holds(command: string): boolean;
+  /** Goes on with it, to its end. */
+  resume(command: string, tell: Tell): Promise<CommandEnd>;
+}
+
 export interface CommandRunnerOptions {
   readonly journal: CommandJournal;
   readonly control: LifecycleControl;
   readonly searches: CommandSearches;
+  /** By what they carry out; of other kinds this agent is too old to know. */
+  readonly performers: Readonly<Partial<Record<CommandKind, Performer>>>;
   /** Of the center's searches that run at once on this machine. */
   readonly searchSlots: Slots;
   readonly clock: Clock;
@@ -51,6 +74,7 @@ export interface CommandRunnerOptions {
 
 /** Characters kept of what a command said. */
 const MESSAGE_CHARACTERS_MAX = 2000;
+const TOO_OLD = 'this agent is too old to know this action: upgrade it';
 const WRITE_RETRY = { initialMs: 100, maxMs: 5000, multiplier: 2 } as const;
 
 /**
@@ -81,6 +105,20 @@ export class CommandRunner {
   onUpdate(listener: (status: CommandStatus) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** Goes on with what the journal left STARTED: call once, when services are ready. */
+  resume(): void {
+    for (const status of this.#options.journal.pending()) {
+      const performer = status.action && this.#options.performers[status.action];
+      if (status.outcome !== 'STARTED' || !performer) continue;
+      this.#running.set(status.command, status);
+      this.#track(
+        this.#inTurn(status, async () => {
+          await this.#end(status, await this.#performed(status, (tell) => performer.resume(status.command, tell)));
+        }),
+      );
+    }
   }
 
   /** Every command whose outcome the center has not acknowledged. */
@@ -142,12 +180,12 @@ export class CommandRunner {
   }
 
   async #execute(order: CommandOrder, deadlineMs: number): Promise<void> {
-    await this.#turn(order, async () => {
+    await this.#inTurn(order, async () => {
       const waiting = this.#waiting.get(order.command);
       if (!waiting) return;
       this.#leaveWaiting(waiting);
       if (order.action === undefined) {
-        await this.#end(waiting, failed('this agent is too old to know this action: upgrade it'));
+        await this.#end(waiting, failed(TOO_OLD));
       } else if (this.#options.clock.monotonic() >= deadlineMs) {
         const message = 'its time ran out before it could start on the machine';
         await this.#end(waiting, { outcome: 'EXPIRED', message, result: NO_RESULT });
@@ -158,12 +196,17 @@ export class CommandRunner {
   }
 
   /** In the order of arrival per service, except that a stop does not wait for a start under way: it is how a hopeless start is ended. */
-  async #turn({ service, action }: CommandOrder, work: () => Promise<void>): Promise<void> {
+  async #inTurn(
+    { service, action }: Pick<CommandOrder, 'service' | 'action'>,
+    work: () => Promise<void>,
+  ): Promise<void> {
     if (action === 'SEARCH') {
       const giveBack = await this.#options.searchSlots.take();
       await work().finally(giveBack);
       return;
     }
+    // What reads a service's files keeps nobody from acting on it.
+    if (action === 'BACKUP' || action === 'VERIFY_BACKUP') return this.#turns.run(`${service}/backup`, work);
     const stops = `${service}/stop`;
     if (action === 'STOP') return this.#turns.run(stops, work);
     return this.#turns.run(service, async () => {
@@ -185,8 +228,48 @@ export class CommandRunner {
     }
     this.#running.set(started.command, started);
     this.#tell(started);
-    const { service } = order;
-    await this.#end(started, await (action === 'SEARCH' ? this.#search(order) : this.#lifecycle.run(action, service)));
+    await this.#end(started, await this.#carryOut(started, action, order));
+  }
+
+  #carryOut(started: CommandStatus, action: CommandKind, order: CommandOrder): Promise<CommandEnd> {
+    switch (action) {
+      case 'SEARCH':
+        return this.#search(order);
+      case 'START':
+      case 'STOP':
+      case 'RESTART':
+        return this.#lifecycle.run(action, order.service);
+      case 'DEPLOY':
+      case 'ROLLBACK':
+      case 'BACKUP':
+      case 'VERIFY_BACKUP':
+      case 'RESTORE':
+        return this.#perform(started, action, order);
+    }
+  }
+
+  #perform(started: CommandStatus, action: CommandKind, order: CommandOrder): Promise<CommandEnd> {
+    const performer = this.#options.performers[action];
+    return performer
+      ? this.#performed(started, (tell) => performer.perform(order, tell))
+      : Promise.resolve(failed(TOO_OLD));
+  }
+
+  /** Never rejects. */
+  async #performed(started: CommandStatus, work: (tell: Tell) => Promise<CommandEnd>): Promise<CommandEnd> {
+    const { command } = started;
+    try {
+      return await work((result) => {
+        const sofar = { ...started, result };
+        // Told while it runs, never after its end.
+        if (!this.#running.has(command)) return;
+        this.#running.set(command, sofar);
+        this.#tell(sofar);
+      });
+    } catch (error) {
+      if (!isCode(error)) this.#options.logger.error('a command failed in an unexpected way', { command, error });
+      return failed(messageOf(error));
+    }
   }
 
   async #search({ command, service, search: wanted }: CommandOrder): Promise<CommandEnd> {

@@ -1,7 +1,9 @@
 import type { CommandOrder } from '../../../generated/muster/v1/center.js';
 import type { Logger } from '../../kit/logger.js';
+import { fromWireBackupOrder } from '../../wire/backup.js';
 import { fromWireCommandKind } from '../../wire/instance.js';
 import { fromWireSearch } from '../../wire/log-search.js';
+import { fromWireDeployOrder, fromWireRollbackOrder } from '../../wire/release.js';
 import { fromDuration } from '../../wire/time.js';
 import type { CommandRunner } from '../commands/runner.js';
 import type { Assignments } from './assignments.js';
@@ -67,6 +69,9 @@ export class Orders {
       action: fromWireCommandKind(order.action),
       service: order.service,
       search: () => fromWireSearch(order.search),
+      deploy: () => fromWireDeployOrder(order.deploy),
+      rollback: () => fromWireRollbackOrder(order.rollback),
+      backup: () => fromWireBackupOrder(order.backup),
       expiresInMs: fromDuration(order.expiresIn) ?? EXPIRES_DEFAULT_MS,
     });
   }

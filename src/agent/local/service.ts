@@ -84,11 +84,18 @@ function agentHandlers(options: LocalServiceOptions): Handlers<typeof AgentServi
       const { certificate, ca, privateKey, expiresMs } = await certificates.get(api.get(principal, '').service);
       return { certificate, ca, privateKey: privateKey.reveal(), expires: toDate(expiresMs) };
     },
+    rollBackService: () => Promise.reject(unserved()),
+    backUpService: () => Promise.reject(unserved()),
+    listLocalBackups: () => Promise.reject(unserved()),
     getQueues: async () => {
       const { queues: known, stale } = await queues.get();
       return { queues: known.map(toWireQueue), stale };
     },
   };
+}
+
+function unserved(): MusterError {
+  return new MusterError('unimplemented', 'this agent does not serve this yet: upgrade it');
 }
 
 async function describeAgent(facts: FactsSource): Promise<GetAgentResponse> {

@@ -128,6 +128,9 @@ export function commandFrame(order: CommandOrder): DownFrame {
     expiresIn: toDuration(order.expiresInMs),
     tail: undefined,
     search: order.search && toWireSearch(order.search),
+    deploy: undefined,
+    rollback: undefined,
+    backup: undefined,
   };
   return { $case: 'command', value };
 }
@@ -140,6 +143,9 @@ export function tailFrame(order: TailOrder): DownFrame {
     expiresIn: undefined,
     tail: { lines: order.lines, follow: order.follow, position: order.position, file: order.file },
     search: undefined,
+    deploy: undefined,
+    rollback: undefined,
+    backup: undefined,
   };
   return { $case: 'command', value };
 }

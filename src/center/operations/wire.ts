@@ -84,6 +84,10 @@ export function toWireOperation({ record, state, counts }: OperationView, holder
     counts: toWireCounts(counts),
     retryOf: record.retryOf ?? '',
     search: record.search && toWireSearch(record.search),
+    deploy: undefined,
+    backup: undefined,
+    rollbackOf: '',
+    rolledBackBy: '',
   };
 }
 
@@ -109,6 +113,9 @@ export function toWirePlanned({ candidate, why, canary, problem }: PlannedTarget
     canary,
     state: candidate.state === undefined ? 'SERVICE_STATE_UNSPECIFIED' : toWireState(candidate.state),
     problem: problem ?? '',
+    from: undefined,
+    to: undefined,
+    changes: [],
   };
 }
 

@@ -81,6 +81,9 @@ describe('sessions', () => {
       pageToken: '',
       service: '',
       selector: '',
+      module: '',
+      moduleVersion: '',
+      version: '',
     });
     assert.deepEqual(
       instances.map(({ service }) => service),
@@ -183,6 +186,9 @@ describe('sessions', () => {
         pageToken: '',
         service: '',
         selector: '',
+        module: '',
+        moduleVersion: '',
+        version: '',
       });
       return instances.length === 0;
     });

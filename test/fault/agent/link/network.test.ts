@@ -44,6 +44,9 @@ test('a command that was sent into a dying connection runs once, and its outcome
       expiresIn: { seconds: 30, nanos: 0 },
       tail: undefined,
       search: undefined,
+      deploy: undefined,
+      rollback: undefined,
+      backup: undefined,
     },
   } as const;
   await first.send(order);

@@ -37,6 +37,9 @@ function order(command: string, service = 'orders'): Parameters<Awaited<ReturnTy
       expiresIn: { seconds: 30, nanos: 0 },
       tail: undefined,
       search: undefined,
+      deploy: undefined,
+      rollback: undefined,
+      backup: undefined,
     },
   };
 }
@@ -147,6 +150,9 @@ test('a command runs once however often it is sent, is in the next hello, and is
       expiresIn: undefined,
       tail: undefined,
       search: undefined,
+      deploy: undefined,
+      rollback: undefined,
+      backup: undefined,
     },
   });
   const tooOld = await second.awaited(
@@ -438,6 +444,9 @@ test('a log is sent in a call of its own and ends with its reader', async (t) =>
       expiresIn: undefined,
       tail: { lines: 5, follow: false, position: '', file: '' },
       search: undefined,
+      deploy: undefined,
+      rollback: undefined,
+      backup: undefined,
     },
   });
   await until('the line', () => center.uploads.some(({ lines }) => lines[0]?.text === 'one line'));
@@ -482,6 +491,9 @@ test('a log that cannot be read is answered with why, and one that is cancelled 
         expiresIn: undefined,
         tail: { lines: 5, follow: true, position: '', file: '' },
         search: undefined,
+        deploy: undefined,
+        rollback: undefined,
+        backup: undefined,
       },
     });
   await tail('t-1', 'web');

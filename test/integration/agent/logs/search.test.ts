@@ -116,6 +116,9 @@ async function searchSite(t: TestContext, search: SearchLogs, options: FakeCente
         service: 'orders',
         expiresIn: undefined,
         tail: undefined,
+        deploy: undefined,
+        rollback: undefined,
+        backup: undefined,
         search: LogSearch.fromPartial(wanted),
       },
     });

@@ -124,6 +124,7 @@ async function agent(store: Store, clock = new ManualClock()) {
   const journal = await CommandJournal.open(store, clock.now());
   const searches = new Searching();
   const runner = new CommandRunner({
+    performers: {},
     journal,
     control,
     searches,
