@@ -1,5 +1,6 @@
-import type { InstanceReport } from '../model/instance.js';
+import type { DeployedRelease, InstanceReport } from '../model/instance.js';
 import type { Manifest } from '../model/manifest.js';
+import type { DeployStep } from '../model/release.js';
 import type { Channel } from '../rpc/client.js';
 
 /** What the parts of the agent ask of each other; main.ts joins them. */
@@ -51,4 +52,58 @@ export interface ServiceControl {
   lastOutput(service: string): Promise<readonly string[]>;
   /** Manifest files on the machine that cannot be used. */
   broken(): readonly { readonly file: string; readonly errors: readonly string[] }[];
+}
+
+/** What a service is run from. */
+export interface ServiceSource {
+  readonly manifest: Manifest;
+  readonly manifestText: string;
+  /** Absolute; the release directory, or the folder of a local manifest, or ''. */
+  readonly folder: string;
+  /** Undefined: a manifest of the machine itself or an assignment. */
+  readonly release: DeployedRelease | undefined;
+}
+
+/** A service held by a deploy: start, stop and restart by others are refused (conflict, saying who holds it) until it is let go. */
+export interface Hold {
+  /** Undefined: the machine has no such service (now). */
+  source(): ServiceSource | undefined;
+  report(): InstanceReport | undefined;
+  /** Whether it is wanted to run; true for one that is not there yet. */
+  readonly wanted: boolean;
+  /** Shown in the report as `deploying` (mutes alerts); undefined clears it. */
+  step(step: DeployStep | undefined): void;
+  /** Ends it; what is wanted stays. Nothing there: fine. */
+  stop(): Promise<void>;
+  /** Durable: from now on the service is run from this; undefined: not on this machine any more. Must be stopped. Starts nothing. systemd: installs/puts back the unit file, daemon-reload. */
+  become(source: ServiceSource | undefined): Promise<void>;
+  /** Resolves when RUNNING. @throws precondition */
+  start(): Promise<InstanceReport>;
+  /** Durable: the release it runs from is verified. */
+  verified(): Promise<void>;
+  /** Runs a program as the service's user with its environment, in `directory`, as `source` says. Output: the last 4 KiB. */
+  run(
+    source: ServiceSource,
+    program: { argv: readonly string[]; directory: string; timeoutMs: number },
+  ): Promise<{ code: number | undefined; output: string; timedOut: boolean }>;
+  lastOutput(): Promise<readonly string[]>;
+  letGo(): void;
+}
+
+export interface DeployableServices {
+  /** Waits until services are ready. @throws conflict while another holds it */
+  hold(service: string, why: string): Promise<Hold>;
+  /** Which user a source's service runs as, for who owns what is unpacked; undefined: the agent itself. */
+  userOf(source: ServiceSource): Promise<{ uid: number; gid: number } | undefined>;
+}
+
+/** Config snapshots kept with releases. */
+export interface ConfigPins {
+  /** Keeps the present snapshot with the release, durable; its revision, 0: none. */
+  keep(service: string, digest: string): Promise<number>;
+  /** Puts back the one kept with the release and pins it; its revision, 0: none was kept. */
+  restore(service: string, digest: string): Promise<number>;
+  /** A deploy: whatever the center says last holds again. */
+  unpin(service: string): Promise<void>;
+  forget(service: string, digest: string): Promise<void>;
 }
