@@ -51,6 +51,8 @@ export interface BackupOrder {
   /** Only these, as the backup names them; none: all. */
   readonly paths: readonly string[];
   readonly aside: boolean;
+  /** To its place: a service that runs is stopped for the switch and started again; otherwise that is refused. */
+  readonly stop?: boolean | undefined;
 }
 
 /** Of the problems of one backup. */

@@ -66,8 +66,8 @@ export function fromWireBackup(wire: WireBackup): Backup {
   };
 }
 
-export function toWireBackupOrder({ backup, paths, aside }: BackupOrder): WireBackupOrder {
-  return { backup, paths: [...paths], aside };
+export function toWireBackupOrder({ backup, paths, aside, stop = false }: BackupOrder): WireBackupOrder {
+  return { backup, paths: [...paths], aside, stop };
 }
 
 export function fromWireBackupOrder(wire: WireBackupOrder | undefined): BackupOrder {
@@ -75,5 +75,6 @@ export function fromWireBackupOrder(wire: WireBackupOrder | undefined): BackupOr
     backup: clipped(wire?.backup ?? ''),
     paths: (wire?.paths ?? []).slice(0, PATHS_MAX),
     aside: wire?.aside ?? false,
+    stop: wire?.stop ?? false,
   };
 }

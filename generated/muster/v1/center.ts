@@ -689,6 +689,11 @@ export interface BackupOrder {
   paths: string[];
   /** With ACTION_RESTORE: into a new directory beside the service's own instead of to its place. The result's message names it. */
   aside: boolean;
+  /**
+   * With ACTION_RESTORE to its place: a service that runs is stopped for the switch and started again. Without it such a restore is refused
+   * while the service runs.
+   */
+  stop: boolean;
 }
 
 export interface TailOrder {
@@ -4927,7 +4932,7 @@ export const RollbackOrder: MessageFns<RollbackOrder> = {
 };
 
 function createBaseBackupOrder(): BackupOrder {
-  return { backup: "", paths: [], aside: false };
+  return { backup: "", paths: [], aside: false, stop: false };
 }
 
 export const BackupOrder: MessageFns<BackupOrder> = {
@@ -4940,6 +4945,9 @@ export const BackupOrder: MessageFns<BackupOrder> = {
     }
     if (message.aside !== false) {
       writer.uint32(24).bool(message.aside);
+    }
+    if (message.stop !== false) {
+      writer.uint32(32).bool(message.stop);
     }
     return writer;
   },
@@ -4981,6 +4989,14 @@ export const BackupOrder: MessageFns<BackupOrder> = {
             message.aside = reader.bool();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.stop = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4998,6 +5014,7 @@ export const BackupOrder: MessageFns<BackupOrder> = {
       backup: isSet(object.backup) ? globalThis.String(object.backup) : "",
       paths: globalThis.Array.isArray(object?.paths) ? object.paths.map((e: any) => globalThis.String(e)) : [],
       aside: isSet(object.aside) ? globalThis.Boolean(object.aside) : false,
+      stop: isSet(object.stop) ? globalThis.Boolean(object.stop) : false,
     };
   },
 
@@ -5012,6 +5029,9 @@ export const BackupOrder: MessageFns<BackupOrder> = {
     if (message.aside !== false) {
       obj.aside = message.aside;
     }
+    if (message.stop !== false) {
+      obj.stop = message.stop;
+    }
     return obj;
   },
 
@@ -5023,6 +5043,7 @@ export const BackupOrder: MessageFns<BackupOrder> = {
     message.backup = object.backup ?? "";
     message.paths = object.paths?.map((e) => e) || [];
     message.aside = object.aside ?? false;
+    message.stop = object.stop ?? false;
     return message;
   },
 };
