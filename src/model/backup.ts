@@ -6,6 +6,10 @@ export type BackupStatus = (typeof BACKUP_STATUSES)[number];
 export const BACKUP_TRIGGERS = ['SCHEDULE', 'DEPLOY', 'MANUAL'] as const;
 export type BackupTrigger = (typeof BACKUP_TRIGGERS)[number];
 
+/** Where copies of a backup can go. */
+export const BACKUP_COPIES = ['center', 's3'] as const;
+export type BackupCopy = (typeof BACKUP_COPIES)[number];
+
 /** A backup of a service, as its machine knows it. */
 export interface Backup {
   /** Unique on its machine; begins with the time it was made. */

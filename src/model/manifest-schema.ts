@@ -2,7 +2,9 @@ import { z } from 'zod';
 import { parseDuration, parseSize } from '../kit/durations.js';
 import { NAME_PATTERN } from '../kit/ids.js';
 import { didYouMean } from '../kit/suggest.js';
+import { BACKUP_COPIES } from './backup.js';
 import { DRIVERS } from './instance.js';
+import { aboutBackup } from './manifest-backup.js';
 import { NOTIFY_SIGNALS, RESTART_POLICIES, STOP_SIGNALS } from './manifest-types.js';
 import type { Issue } from './manifest-text.js';
 
@@ -81,11 +83,29 @@ const env = z.record(
   { error: 'expected a mapping of variable names to text' },
 );
 
+const kept = wholeNumber(0, 10_000).optional();
 const backup = section({
-  paths: list(pathInside, 'paths').min(1, { error: 'expected at least one path' }),
-  exclude: list(text(NO_NUL, 'a pattern'), 'patterns').optional(),
-  schedule: text(/^(?:[0-9A-Za-z*,/?#-]+ ){4}[0-9A-Za-z*,/?#-]+$/, 'five cron fields such as "0 3 * * *"').optional(),
-  keep: section({ last: wholeNumber(0, 10_000).optional(), daily: wholeNumber(0, 10_000).optional() }).optional(),
+  paths: list(pathInside, 'paths')
+    .min(1, { error: 'expected at least one path' })
+    .describe("What is backed up: files and directories, relative to the service's shared directory"),
+  exclude: list(text(NO_NUL, 'a pattern'), 'patterns')
+    .optional()
+    .describe('Left out: names or paths, * within one level, ** over several'),
+  schedule: text(/^\S+(?: +\S+){4}$/, 'five cron fields such as "0 3 * * *"')
+    .optional()
+    .describe('Cron: minute hour day month weekday. Without one: only when asked for, and before deploys'),
+  time_zone: text(/^[A-Za-z0-9+_/-]{1,64}$/, 'a time zone such as Europe/Berlin')
+    .optional()
+    .describe('Of schedule, verify, and the days of keep; UTC unless said'),
+  keep: section({ last: kept, daily: kept, weekly: kept, monthly: kept })
+    .optional()
+    .describe('How many: the last ones, and the last one of each of so many days, weeks, months'),
+  verify: text(/^\S+(?: +\S+){4}$/, 'five cron fields such as "0 5 * * 0"')
+    .optional()
+    .describe('When the latest backup is read back by itself: cron; every Sunday at 5 where there is a schedule'),
+  copy: list(oneOf(BACKUP_COPIES), 'places')
+    .optional()
+    .describe('Where copies go: the center, and the S3 bucket of the machine'),
 });
 
 /** A manifest as written. */
@@ -124,7 +144,14 @@ export const manifestSchema = section({
   verify: section({ exec: argv, timeout: duration.optional() }).optional(),
   backup: backup.optional(),
   modules: z.record(name, version, { error: 'expected a mapping of module names to versions' }).optional(),
-  hooks: section({ install: argv.optional() }).optional(),
+  hooks: section({
+    install: argv.optional().describe('Runs in a new release directory, before the service is stopped'),
+    timeout: duration.optional().describe('How long a hook may take; 10m unless said'),
+  }).optional(),
+  releases: section({
+    keep: wholeNumber(1, 1000).optional().describe('Releases that stay on the machine, the present one counted'),
+    max_size: size.optional().describe('Bytes of them all, unpacked; the present and the last good one stay anyway'),
+  }).optional(),
   config: section({ schema: pathInside.optional(), notify: oneOf(NOTIFY_SIGNALS).optional() }).optional(),
 }).describe('A service, as Muster runs it');
 
@@ -142,6 +169,7 @@ export function checkShape(value: unknown): ShapeResult {
     ...aboutPing(parsed.data),
     ...aboutRest(parsed.data),
     ...aboutLimits(parsed.data),
+    ...aboutBackup(parsed.data.backup),
   ];
   return issues.length > 0 ? { ok: false, issues } : { ok: true, raw: parsed.data };
 }

@@ -1,3 +1,4 @@
+import type { BackupCopy } from './backup.js';
 import type { Driver } from './instance.js';
 
 /** What a service is, from its `muster.yaml`: plain values, durations in milliseconds, sizes in bytes, defaults filled in. */
@@ -40,7 +41,13 @@ export interface Manifest {
   readonly backup: ManifestBackup | undefined;
   /** Version by module name. */
   readonly modules: Readonly<Record<string, string>>;
-  readonly hooks: { readonly install: readonly string[] | undefined };
+  readonly hooks: {
+    /** Runs in a new release directory before the service is stopped. */
+    readonly install: readonly string[] | undefined;
+    readonly timeoutMs: number;
+  };
+  /** What of its releases stays on the machine, so that it can be rolled back to. */
+  readonly releases: { readonly keep: number; readonly maxSizeBytes: number };
   readonly config: { readonly schema: string | undefined; readonly notify: NotifySignal | undefined } | undefined;
 }
 
@@ -51,12 +58,26 @@ export interface ManifestPort {
   readonly host: string;
 }
 
+/** What of a service is backed up, when, and what is kept. */
 export interface ManifestBackup {
+  /** Relative to the service's shared directory; as written, without a slash at the end. */
   readonly paths: readonly string[];
   readonly exclude: readonly string[];
-  /** Five cron fields; undefined: only when asked for. */
+  /** Five cron fields; undefined: only when asked for, and before deploys. */
   readonly schedule: string | undefined;
-  readonly keep: { readonly last: number; readonly daily: number };
+  readonly timeZone: string;
+  readonly keep: BackupKeep;
+  /** Five cron fields: when the latest one is read back; undefined: only when asked for. */
+  readonly verify: string | undefined;
+  readonly copy: readonly BackupCopy[];
+}
+
+/** The last so many, and the last one of each of so many days, weeks and months. */
+export interface BackupKeep {
+  readonly last: number;
+  readonly daily: number;
+  readonly weekly: number;
+  readonly monthly: number;
 }
 
 /** How to ask a service how it is. */

@@ -1,4 +1,5 @@
 import { parseDuration, parseSize } from '../kit/durations.js';
+import { fillBackup } from './manifest-backup.js';
 import type { Manifest, ManifestPort, Ping, PingKind } from './manifest-types.js';
 import type { RawManifest } from './manifest-schema.js';
 
@@ -45,13 +46,14 @@ function lifecycle({ start, restart, stop }: RawManifest): Pick<Manifest, 'start
   };
 }
 
-function upkeep(raw: RawManifest): Pick<Manifest, 'logs' | 'verify' | 'backup' | 'hooks' | 'config'> {
+function upkeep(raw: RawManifest): Pick<Manifest, 'logs' | 'verify' | 'backup' | 'hooks' | 'releases' | 'config'> {
   const { verify } = raw;
   return {
     logs: fillLogs(raw.logs),
     verify: verify && { exec: verify.exec, timeoutMs: ms(verify.timeout, '60s') },
     backup: raw.backup && fillBackup(raw.backup),
-    hooks: { install: raw.hooks?.install },
+    hooks: { install: raw.hooks?.install, timeoutMs: ms(raw.hooks?.timeout, '10m') },
+    releases: fillReleases(raw.releases),
     config: raw.config && { schema: raw.config.schema, notify: raw.config.notify },
   };
 }
@@ -82,13 +84,8 @@ function address(wanted: string | number | undefined, ports: readonly ManifestPo
   return { host: found?.host ?? HOST, port: found?.port ?? 0 };
 }
 
-function fillBackup(raw: NonNullable<RawManifest['backup']>): NonNullable<Manifest['backup']> {
-  return {
-    paths: raw.paths,
-    exclude: raw.exclude ?? [],
-    schedule: raw.schedule,
-    keep: { last: raw.keep?.last ?? 7, daily: raw.keep?.daily ?? 14 },
-  };
+function fillReleases(raw: RawManifest['releases']): Manifest['releases'] {
+  return { keep: raw?.keep ?? 5, maxSizeBytes: parseSize(raw?.max_size ?? '5GB') };
 }
 
 function fillLogs(raw: RawManifest['logs']): Manifest['logs'] {

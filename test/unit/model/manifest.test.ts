@@ -66,9 +66,18 @@ describe('a manifest', () => {
       stop: { signal: 'SIGTERM', graceMs: 10_000 },
       logs: { files: ['*.log'], maxSizeBytes: 50_000_000, keep: 10, maxAgeMs: 1_209_600_000 },
       verify: { exec: ['./verify.sh'], timeoutMs: 60_000 },
-      backup: { paths: ['data/'], exclude: ['*.tmp'], schedule: '0 3 * * *', keep: { last: 7, daily: 14 } },
+      backup: {
+        paths: ['data'],
+        exclude: ['*.tmp'],
+        schedule: '0 3 * * *',
+        timeZone: 'UTC',
+        keep: { last: 7, daily: 14, weekly: 0, monthly: 0 },
+        verify: '0 5 * * 0',
+        copy: [],
+      },
       modules: { 'shared-lib': '2.3.1' },
-      hooks: { install: ['npm', 'ci', '--omit=dev'] },
+      hooks: { install: ['npm', 'ci', '--omit=dev'], timeoutMs: 600_000 },
+      releases: { keep: 5, maxSizeBytes: 5_000_000_000 },
       config: { schema: 'config.schema.json', notify: 'SIGHUP' },
     });
   });
