@@ -47,7 +47,7 @@ function assertOneTarget(options: GlobalOptions): void {
   if (isLocal(options)) {
     throw new MusterError(
       'invalid',
-      'this command asks the center; with --local or --agent-socket there are services, start, stop, restart, logs and call',
+      'this command asks the center; with --local or --agent-socket there are services, start, stop, restart, rollback, backup now, backup ls, logs and call',
       usage,
     );
   }

@@ -7,7 +7,8 @@ import {
 import { sleep } from '../../kit/clock.js';
 import type { Io } from '../io.js';
 import type { Listener } from './following.js';
-import { messageText, outcomeText, paceText, titleOf } from './text.js';
+import { messageText, paceText, placeText, titleOf } from './text.js';
+import { stepText } from './deploy-text.js';
 import { hasEnded, type OperationView } from './view.js';
 import { clockTime, type Output } from '../output.js';
 import { counted } from '../queue-text.js';
@@ -66,6 +67,9 @@ function awayText(sinceMs: number, nowMs: number): string {
 
 const BACK = 'the center is back';
 
+/** On more machines than this the steps of each are not told one by one. */
+const STEPS_TOLD_MACHINES_MAX = 20;
+
 /** For output that is no terminal: one line for each change of a target's outcome. */
 export function linesProgress(io: Io, output: Output, view: OperationView): Progress {
   const holds = new Holds(io);
@@ -86,10 +90,11 @@ export function linesProgress(io: Io, output: Output, view: OperationView): Prog
       const hold = holds.next(view.operation);
       if (hold !== undefined) await say(hold);
       for (const target of targets) {
-        if (target.outcome === 'OUTCOME_PENDING') continue;
+        if (target.outcome === 'OUTCOME_PENDING' || (view.total > STEPS_TOLD_MACHINES_MAX && stepText(target)))
+          continue;
         const message = messageText(target, io.clock.now()).split('\n')[0] ?? '';
         await say(
-          `${target.machineName}  ${outcomeText(target, io.clock.now())}${target.canary ? ' (canary)' : ''}${message === '' ? '' : `  ${message}`}`,
+          `${target.machineName}  ${placeText(target, io.clock.now())}${target.canary ? ' (canary)' : ''}${message === '' ? '' : `  ${message}`}`,
         );
       }
     },

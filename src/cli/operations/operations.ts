@@ -1,6 +1,7 @@
-import type { Command } from 'commander';
+import type { Command as CliCommand } from 'commander';
 import {
   Command as WireCommand,
+  type Command,
   ListOperationsResponse,
   Operation,
   type CenterService,
@@ -10,12 +11,13 @@ import type { Client } from '../../rpc/types.js';
 import { countArgument } from '../arguments.js';
 import { withCenter } from '../connection.js';
 import type { GlobalOptions, Io } from '../io.js';
+import { deploySteps, deployTable, hasSteps } from './deploy-report.js';
 import { runOperation, showToEnd } from './running.js';
 import {
   countsText,
   messageText,
-  outcomeText,
   outputLines,
+  placeText,
   progressText,
   stateOf,
   strategyText,
@@ -28,6 +30,11 @@ import { clockTime, enumWord, Output } from '../output.js';
 import { allPages } from '../paging.js';
 
 type Center = Client<typeof CenterService>;
+
+/** `restart`, `deploy 1.4.2`. */
+function actionText({ action, deploy }: Operation): string {
+  return `${enumWord('ACTION', action).toLowerCase().replace('_', ' ')} ${deploy?.version ?? ''}`.trimEnd();
+}
 
 interface ListOptions extends GlobalOptions {
   readonly service?: string;
@@ -49,7 +56,7 @@ async function list(io: Io, options: ListOptions): Promise<void> {
   const now = io.clock.now();
   await output.table(answer.operations, [
     { heading: 'ID', text: ({ id }) => id },
-    { heading: 'ACTION', text: ({ action }) => enumWord('ACTION', action).toLowerCase() },
+    { heading: 'ACTION', text: actionText },
     { heading: 'SERVICE', text: ({ service }) => service },
     { heading: 'ON', text: ({ selector }) => selector },
     { heading: 'STATE', text: (operation) => stateOf(operation) },
@@ -67,7 +74,7 @@ async function list(io: Io, options: ListOptions): Promise<void> {
 }
 
 function headLines(operation: Operation, nowMs: number): string[] {
-  const { createdBy, createdFrom, reason, retryOf, search } = operation;
+  const { createdBy, createdFrom, reason, retryOf, search, rollbackOf, rolledBackBy } = operation;
   const line = (name: string, text: string): string[] => (text === '' ? [] : [`${name.padEnd(9)} ${text}`]);
   const at = (name: string, date: Date | undefined): string[] => line(name, date ? clockTime(date, nowMs) : '');
   return [
@@ -79,6 +86,8 @@ function headLines(operation: Operation, nowMs: number): string[] {
     ...line('by', `${createdBy}${createdFrom === '' ? '' : ` from ${createdFrom}`}`),
     ...line('reason', reason),
     ...line('retry of', retryOf),
+    ...line('undoes', rollbackOf),
+    ...line('undone by', rolledBackBy),
     ...at('created', operation.created),
     ...at('started', operation.started),
     ...(hasEnded(operation) ? [] : at('bakes to', operation.bakeUntil)),
@@ -86,7 +95,27 @@ function headLines(operation: Operation, nowMs: number): string[] {
   ];
 }
 
-async function show(io: Io, options: GlobalOptions, typed: string): Promise<void> {
+/** Targets whose steps are shown unasked. */
+const STEPS_SHOWN_TARGETS_MAX = 3;
+
+interface ShowOptions extends GlobalOptions {
+  readonly steps?: boolean;
+}
+
+/** Each step of a deploy on few machines, or on all where that is asked for; else on those where it did not succeed. */
+async function showSteps(io: Io, output: Output, targets: readonly Command[], all: boolean): Promise<void> {
+  await deployTable(io, output, targets);
+  const some = targets.filter(({ outcome }) => outcome !== 'OUTCOME_SUCCEEDED');
+  const shown = all || targets.length <= STEPS_SHOWN_TARGETS_MAX ? targets : some;
+  const now = io.clock.now();
+  for (const target of shown.filter(({ deploy }) => deploy !== undefined)) {
+    await output.line(`\n${target.machineName}  ${placeText(target, now)}  ${target.message}`.trimEnd());
+    await deploySteps(output, [target], '  ');
+  }
+  if (shown.length < targets.length) await output.note('The steps of every machine: --steps.');
+}
+
+async function show(io: Io, options: ShowOptions, typed: string): Promise<void> {
   const output = new Output(io, options);
   const { operation, targets } = await withCenter(io, options, async (center) => {
     const found = await findOperation(center, typed);
@@ -104,9 +133,13 @@ async function show(io: Io, options: GlobalOptions, typed: string): Promise<void
   for (const line of headLines(operation, now)) await output.line(line);
   if (targets.length === 0) return;
   await output.line(`targets   ${targets.length}: ${countsText(countTargets(targets))}\n`);
+  if (hasSteps(operation)) {
+    await showSteps(io, output, targets, options.steps === true);
+    return;
+  }
   await output.table(targets, [
     { heading: 'MACHINE', text: ({ machineName, canary }) => `${machineName}${canary ? ' (canary)' : ''}` },
-    { heading: 'OUTCOME', text: (target) => outcomeText(target, now) },
+    { heading: 'OUTCOME', text: (target) => placeText(target, now) },
     { heading: 'ORDERED', text: ({ delivered }) => clockTime(delivered, now) },
     { heading: 'STARTED', text: ({ started }) => clockTime(started, now) },
     { heading: 'TOOK', text: (target) => tookText(target), right: true },
@@ -175,37 +208,38 @@ async function retry(io: Io, options: RetryOptions, typed: string): Promise<void
 
 const LISTED = 50;
 
-export function register(program: Command, io: Io): void {
+export function register(program: CliCommand, io: Io): void {
   const ops = program
     .command('ops [id]')
     .description('operations over machines: the newest, or one of them; ids may be shortened')
     .option('--service <name>', 'only those on this service')
     .option('--open', 'only those that have not ended')
+    .option('--steps', 'of a deploy: every step on every machine')
     .option('-n, --limit <count>', 'so many', countArgument, LISTED)
-    .action((id: string | undefined, _options, command: Command) => {
-      const options: ListOptions = command.optsWithGlobals();
+    .action((id: string | undefined, _options, command: CliCommand) => {
+      const options: ListOptions & ShowOptions = command.optsWithGlobals();
       return id === undefined ? list(io, options) : show(io, options, id);
     });
   ops
     .command('watch <id>')
     .description('follow it until it has ended (exit status 0 only when it succeeded)')
-    .action((id: string, _options, command: Command) => watch(io, command.optsWithGlobals(), id));
+    .action((id: string, _options, command: CliCommand) => watch(io, command.optsWithGlobals(), id));
   ops
     .command('pause <id>')
     .description('order no more targets until it is resumed; what is under way runs to its end')
-    .action((id: string, _options, command: Command) =>
+    .action((id: string, _options, command: CliCommand) =>
       steer(io, command.optsWithGlobals(), id, (center, found) => center.pauseOperation({ id: found })),
     );
   ops
     .command('resume <id>')
     .description('go on with a paused one')
-    .action((id: string, _options, command: Command) =>
+    .action((id: string, _options, command: CliCommand) =>
       steer(io, command.optsWithGlobals(), id, (center, found) => center.resumeOperation({ id: found })),
     );
   ops
     .command('cancel <id>')
     .description('order no more targets for good; what has started runs to its end')
-    .action((id: string, _options, command: Command) =>
+    .action((id: string, _options, command: CliCommand) =>
       steer(io, command.optsWithGlobals(), id, (center, found) => center.cancelOperation({ id: found })),
     );
   ops
@@ -215,5 +249,5 @@ export function register(program: Command, io: Io): void {
     .option('--wait', 'go behind operations on the service that are under way, instead of being refused')
     .option('--include-cancelled', 'the targets that were never reached too')
     .option('--detach', 'do not wait for the end: print the id and leave')
-    .action((id: string, _options, command: Command) => retry(io, command.optsWithGlobals(), id));
+    .action((id: string, _options, command: CliCommand) => retry(io, command.optsWithGlobals(), id));
 }

@@ -1,6 +1,7 @@
 import { Command as WireCommand, Operation, type Command } from '../../../generated/muster/v1/center.js';
 import { formatDuration } from '../../kit/durations.js';
 import type { Io } from '../io.js';
+import { deploySteps, deployTable, hasSteps } from './deploy-report.js';
 import type { FollowEnd } from './following.js';
 import { countsText, messageText, outcomeText, outputLines, stateOf, titleOf, tookText } from './text.js';
 import { hasEnded, isSettled, type OperationView } from './view.js';
@@ -56,7 +57,8 @@ async function troubles(io: Io, output: Output, targets: readonly Command[]): Pr
     await output.line(
       `  ${target.machineName}  ${outcomeText(target, now)}${took === '' ? '' : ` after ${took}`}${message === '' ? '' : `  ${message}`}`,
     );
-    for (const line of outputLines(target)) await output.line(`    | ${line}`);
+    if (target.deploy === undefined) for (const line of outputLines(target)) await output.line(`    | ${line}`);
+    await deploySteps(output, [target], '    ');
   }
   if (targets.length > TROUBLES_SHOWN) await output.line(`  and ${targets.length - TROUBLES_SHOWN} more`);
 }
@@ -66,11 +68,13 @@ async function ended(io: Io, output: Output, view: OperationView): Promise<void>
   const [only] = targets;
   if (only !== undefined && view.total === 1) {
     await output.line(targetLine(only, io.clock.now()));
-    for (const line of outputLines(only)) await output.line(`  | ${line}`);
+    if (only.deploy === undefined) for (const line of outputLines(only)) await output.line(`  | ${line}`);
+    await deploySteps(output, [only], '  ');
   } else {
     const message = operation.message === '' ? '' : `: ${operation.message}`;
     await output.line(`${titleOf(operation)}  ${stateOf(operation)}${tookOf(operation)}${message}`);
     if (view.total > 0) await output.line(`  ${counted(view.total, 'target')}: ${countsText(counts)}`);
+    if (hasSteps(operation)) await deployTable(io, output, targets);
     await troubles(
       io,
       output,
@@ -94,14 +98,18 @@ async function unfinished(output: Output, view: OperationView, end: FollowEnd): 
   await output.note(`"muster ops watch ${id}" shows how it goes on, "muster ops cancel ${id}" ends it.`);
 }
 
-/** Says how it ended, or what is known. True: the operation succeeded. */
-export async function reportEnd(io: Io, output: Output, view: OperationView, end: FollowEnd): Promise<boolean> {
-  const { operation, targets } = view;
-  await output.document({
+/** What following an operation came to, for programs. */
+export function endDocument({ operation, targets }: OperationView, end: FollowEnd): object {
+  return {
     operation: Operation.toJSON(operation),
     targets: targets.map((target) => WireCommand.toJSON(target)),
     contactLost: end === 'lost',
-  });
+  };
+}
+
+/** Says how it ended, or what is known. True: the operation succeeded. */
+export async function reportEnd(io: Io, output: Output, view: OperationView, end: FollowEnd): Promise<boolean> {
+  const { operation } = view;
   if (hasEnded(operation)) await ended(io, output, view);
   else await unfinished(output, view, end);
   return operation.state === 'OPERATION_STATE_SUCCEEDED';

@@ -3,7 +3,7 @@ import { sleep } from '../../kit/clock.js';
 import { inertLine } from '../inert.js';
 import type { Io } from '../io.js';
 import { holdText, type Progress } from './lines.js';
-import { countsText, elapsedText, messageText, outcomeText, stateOf, titleOf, tookText } from './text.js';
+import { countsText, elapsedText, messageText, placeText, stateOf, titleOf, tookText } from './text.js';
 import type { OperationView } from './view.js';
 import { clockTime, coloured, write } from '../output.js';
 import { counted } from '../queue-text.js';
@@ -57,7 +57,7 @@ function targetRows(shown: readonly Command[], { nowMs, columns }: FrameOptions)
   const names = shown.map(({ machineName, canary }) =>
     cut(inertLine(`${machineName}${canary ? ' *' : ''}`), NAME_SHOWN_MAX),
   );
-  const outcomes = shown.map((target) => outcomeText(target, nowMs));
+  const outcomes = shown.map((target) => placeText(target, nowMs));
   const times = shown.map((target) => runningText(target, nowMs));
   const width = (texts: readonly string[]): number => Math.max(0, ...texts.map((text) => text.length));
   const widths = { name: width(names), outcome: width(outcomes), time: width(times) };

@@ -2,6 +2,8 @@ import { Strategy, type Command, type Operation, type OperationCounts } from '..
 import { formatDuration, formatSize } from '../../kit/durations.js';
 import { fromDuration } from '../../wire/time.js';
 import { clockTime, enumWord } from '../output.js';
+import { counted } from '../queue-text.js';
+import { deploySummary, stepText } from './deploy-text.js';
 
 /** Operations, targets and commands in words. */
 
@@ -11,15 +13,31 @@ export function outcomeText(command: Pick<Command, 'outcome' | 'unknownSince'>, 
   return command.unknownSince === undefined ? word : `${word} since ${clockTime(command.unknownSince, nowMs)}`;
 }
 
+/** The step that a target of a deploy is at, else its outcome. */
+export function placeText(command: Pick<Command, 'outcome' | 'unknownSince' | 'deploy'>, nowMs: number): string {
+  return stepText(command) ?? outcomeText(command, nowMs);
+}
+
 export function stateOf(operation: Operation): string {
   return enumWord('OPERATION_STATE', operation.state);
 }
 
-/** `restart of orders`. */
-export function titleOf({ action, service }: Pick<Operation, 'action' | 'service'>): string {
+/** What an operation is called where its action's word is not enough. */
+const TITLES: Readonly<Record<string, (service: string) => string>> = {
+  search: (service) => `search of the logs of ${service}`,
+  verify_backup: (service) => `verify of a backup of ${service}`,
+  restore: (service) => `restore of a backup of ${service}`,
+};
+
+/** `restart of orders`, `deploy of orders 1.4.2`, `rollback of orders to 1.4.1`. */
+export function titleOf({ action, service, deploy }: TitledOperation): string {
   const word = enumWord('ACTION', action).toLowerCase();
-  return word === 'search' ? `search of the logs of ${service}` : `${word} of ${service}`;
+  const version = deploy?.version ?? '';
+  if (version !== '') return `${word} of ${service}${word === 'rollback' ? ' to' : ''} ${version}`;
+  return TITLES[word]?.(service) ?? `${word} of ${service}`;
 }
+
+type TitledOperation = Pick<Operation, 'action' | 'service'> & { readonly deploy?: Operation['deploy'] };
 
 /** Outcomes that people have to look at, in the order they are told of. */
 const TROUBLES = ['failed', 'unknown', 'expired', 'cancelled'] as const;
@@ -75,11 +93,25 @@ function codeText({ exitCode, message }: Command): string {
   return told ? '' : `exit code ${exitCode}`;
 }
 
+function backupText({ backup, outcome }: Command): string {
+  if (backup === undefined || outcome !== 'OUTCOME_SUCCEEDED') return '';
+  const { id, bytes, files, status } = backup;
+  const word = status === 'BACKUP_STATUS_OK' ? '' : `, ${enumWord('BACKUP_STATUS', status)}`;
+  return `${id}, ${counted(files, 'file')}, ${formatSize(bytes)}${word}`;
+}
+
 /** What is said of a target beside its outcome; may have several lines. */
 export function messageText(target: Command, nowMs: number): string {
   // What a search says of itself when it ended well, its figures say too.
   const message = target.search !== undefined && target.outcome === 'OUTCOME_SUCCEEDED' ? '' : target.message;
-  const parts = [waitText(target, nowMs), searchText(target), codeText(target), message];
+  const parts = [
+    waitText(target, nowMs),
+    searchText(target),
+    backupText(target),
+    deploySummary(target),
+    codeText(target),
+    message,
+  ];
   return parts.filter((part) => part !== '').join(': ');
 }
 

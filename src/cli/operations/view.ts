@@ -7,6 +7,7 @@ import {
 } from '../../../generated/muster/v1/center.js';
 import { isFinal, type Outcome } from '../../model/instance.js';
 import { fromWireOutcome } from '../../wire/instance.js';
+import { stepText } from './deploy-text.js';
 
 const ENDED: readonly OperationState[] = [
   'OPERATION_STATE_SUCCEEDED',
@@ -82,10 +83,13 @@ export class OperationView {
     return hasEnded(this.#operation) && known.length >= this.total && known.every((target) => isSettled(target));
   }
 
-  /** Takes in what a watch says. Returns the targets that are new or whose outcome is another one than before. */
+  /** Takes in what a watch says. Returns the targets that are new or whose outcome, or step of a deploy, is another one than before. */
   apply({ operation, targets }: Pick<WatchOperationResponse, 'operation' | 'targets'>): Command[] {
     if (operation !== undefined) this.#operation = operation;
-    const changed = targets.filter((target) => this.#targets.get(target.id)?.outcome !== target.outcome);
+    const changed = targets.filter((target) => {
+      const before = this.#targets.get(target.id);
+      return before?.outcome !== target.outcome || stepText(before) !== stepText(target);
+    });
     for (const target of targets) this.#targets.set(target.id, target);
     return changed;
   }

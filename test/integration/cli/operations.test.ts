@@ -122,6 +122,8 @@ describe('start, stop and restart', () => {
       },
       reason: 'new keys',
       wait: true,
+      deploy: undefined,
+      backup: undefined,
     });
     const lines = io.written().trimEnd().split('\n');
     assert.match(lines[0] ?? '', /restart of orders on 3 machines as o-7f3kq0x9w2c4hd8t/);

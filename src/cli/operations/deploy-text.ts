@@ -1,0 +1,102 @@
+import type { Command } from '../../../generated/muster/v1/center.js';
+import type { DeployReport, DeployStepReport, ReleaseRef } from '../../../generated/muster/v1/types.js';
+import { formatDuration } from '../../kit/durations.js';
+import { fromDuration } from '../../wire/time.js';
+import { enumWord } from '../output.js';
+
+/** What a deploy or a rollback does on one machine, in words. */
+
+/** `VERIFY`; of what puts back what was before, `undo START`. */
+function stepName({ step, undo }: DeployStepReport): string {
+  return `${undo ? 'undo ' : ''}${enumWord('DEPLOY_STEP', step)}`;
+}
+
+function runningStep(report: DeployReport | undefined): DeployStepReport | undefined {
+  return report?.steps.findLast(({ outcome }) => outcome === 'STEP_OUTCOME_RUNNING');
+}
+
+/** The step that a target is at; undefined unless it is at one. */
+export function stepText({ outcome, deploy }: Pick<Command, 'outcome' | 'deploy'>): string | undefined {
+  const running = outcome === 'OUTCOME_STARTED' ? runningStep(deploy) : undefined;
+  return running && stepName(running);
+}
+
+/** `1.4.2`; what is no release at all, `none`. */
+export function versionText(release: ReleaseRef | undefined): string {
+  return release?.version ?? 'none';
+}
+
+/** `shared-lib 2.3.1, ui 1.0.0`. */
+export function modulesText(modules: ReleaseRef['modules']): string {
+  return modules.map(({ name, version }) => `${name} ${version}`).join(', ');
+}
+
+/** `240ms`; empty where it is not known. */
+export function downtimeText({ downtime }: DeployReport): string {
+  const ms = fromDuration(downtime);
+  return ms === undefined ? '' : formatDuration(ms);
+}
+
+/** `1.4.1 -> 1.4.2`, `none -> 1.4.2`, `1.4.2 again`. */
+export function changeText(from: ReleaseRef | undefined, to: ReleaseRef | undefined): string {
+  if (to === undefined) return from === undefined ? '' : `${from.version} -> none`;
+  return from?.digest === to.digest ? `${to.version} again` : `${versionText(from)} -> ${to.version}`;
+}
+
+function nowText({ current, rolledBack }: DeployReport): string {
+  if (rolledBack)
+    return current === undefined ? 'what was there before was put back' : `${current.version} was put back`;
+  return current === undefined ? '' : `it runs from ${current.version}`;
+}
+
+/** What is said of a target on one line, beside its outcome and the message of its agent. */
+export function deploySummary({ outcome, deploy }: Pick<Command, 'outcome' | 'deploy'>): string {
+  if (deploy === undefined) return '';
+  if (outcome === 'OUTCOME_STARTED') return runningStep(deploy)?.message ?? '';
+  if (outcome !== 'OUTCOME_SUCCEEDED') return nowText(deploy);
+  const downtime = downtimeText(deploy);
+  return `${changeText(deploy.from, deploy.current)}${downtime === '' ? '' : `, down ${downtime}`}`;
+}
+
+const STEP_WIDTH = 'undo INSTALL'.length;
+const TOOK_WIDTH = 7;
+
+function stepMessage({ outcome, message, exitCode }: DeployStepReport): string {
+  const told = exitCode === undefined || exitCode === 0 || message.includes(`code ${exitCode}`);
+  const word = outcome === 'STEP_OUTCOME_DONE' ? '' : enumWord('STEP_OUTCOME', outcome).toLowerCase();
+  return [word, told ? '' : `exit code ${exitCode}`, message].filter((part) => part !== '').join(': ');
+}
+
+/** Lines of the output of a failed step that are shown. */
+const OUTPUT_LINES_SHOWN = 10;
+
+function outputOf({ output }: DeployStepReport): string[] {
+  const lines = output.trimEnd() === '' ? [] : output.trimEnd().split('\n');
+  const cut = lines.length - OUTPUT_LINES_SHOWN;
+  return [...(cut > 0 ? [`(${cut} lines before)`] : []), ...lines.slice(-OUTPUT_LINES_SHOWN)].map(
+    (line) => `  | ${line}`,
+  );
+}
+
+function stepLines(step: DeployStepReport): string[] {
+  const tookMs = fromDuration(step.took);
+  const took = (tookMs === undefined ? '' : formatDuration(tookMs)).padStart(TOOK_WIDTH);
+  const message = stepMessage(step).replaceAll('\n', '\n    ');
+  return [`${stepName(step).padEnd(STEP_WIDTH)}${took}  ${message}`.trimEnd(), ...outputOf(step)];
+}
+
+/** What was done on one machine, step by step, and what that led to; to be indented. */
+export function deployLines(deploy: DeployReport): string[] {
+  const { from, to, current, verified, backup, steps } = deploy;
+  const line = (name: string, text: string): string[] => (text === '' ? [] : [`${name.padEnd(STEP_WIDTH)}  ${text}`]);
+  const same = current?.digest === to?.digest;
+  return [
+    ...steps.flatMap(stepLines),
+    ...line('change', changeText(from, to)),
+    ...line('now', same ? '' : nowText(deploy)),
+    ...line('modules', modulesText(current?.modules ?? [])),
+    ...line('verified', verified.join(', ')),
+    ...line('downtime', downtimeText(deploy)),
+    ...line('backup', backup),
+  ];
+}
