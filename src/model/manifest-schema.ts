@@ -36,7 +36,13 @@ const list = <T extends z.ZodType>(item: T, of: string): z.ZodArray<T> =>
 const NO_NUL = /^[^\0]*$/;
 const duration = text(/^(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+$/, 'a duration such as 250ms, 10s or 14d');
 const size = text(/^\d+(?:\.\d+)?\s*(?:B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?$/, 'a size such as 50MB or 64KiB');
-const name = text(NAME_PATTERN, 'lower-case letters, digits and dashes, at most 63');
+
+/** Versions of releases and modules. */
+export const VERSION_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$/;
+export const VERSION_EXPECTED = 'a version such as "1.4.2" (in quotes where it looks like a number)';
+export const NAME_EXPECTED = 'lower-case letters, digits and dashes, at most 63';
+const version = text(VERSION_PATTERN, VERSION_EXPECTED);
+const name = text(NAME_PATTERN, NAME_EXPECTED);
 const argv = z
   .array(text(NO_NUL, 'text; put numbers in quotes'), {
     error: 'expected a list: the program and each of its arguments',
@@ -44,10 +50,6 @@ const argv = z
   .min(1, { error: 'expected at least the program' });
 const portNumber = wholeNumber(1, 65_535);
 const portOrName = z.union([portNumber, name], { error: 'expected the name of one of the ports, or a port number' });
-const version = text(
-  /^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$/,
-  'a version such as "1.4.2" (in quotes where it looks like a number)',
-);
 /** Relative, and staying inside: no leading slash, no `..`, no empty parts. */
 const INSIDE = /^(?!\/)(?!(?:.*\/)?\.\.(?:\/|$))[^\0]+$/;
 const pathInside = text(INSIDE, 'a relative path without ".."');

@@ -38,8 +38,12 @@ export function checkManifest(text: string, source: ManifestSource = {}): Manife
 export function parseManifest(text: string, source: ManifestSource = {}): Manifest {
   const result = checkManifest(text, source);
   if (result.ok) return result.manifest;
-  const { mistakes } = result;
-  throw new MusterError('invalid', firstOf(mistakes), {
+  throw invalidManifest(result.mistakes);
+}
+
+/** The failure for a text with these mistakes: as parseManifest throws it. */
+export function invalidManifest(mistakes: readonly Mistake[]): MusterError {
+  return new MusterError('invalid', firstOf(mistakes), {
     reason: 'MANIFEST_INVALID',
     fields: mistakes.slice(0, FIELDS_MAX).map(({ field, text: description }) => ({ field, description })),
   });

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { keyId } from '../../archive/signature.js';
 import type { Clock } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
 import { didYouMean } from '../../kit/suggest.js';
@@ -17,11 +17,6 @@ export interface SigningKeyRecord {
 const PUBLIC_KEY_BYTES = 32;
 /** Keys of a site, revoked ones too: those are kept for good, so that what they signed stays refused. */
 export const SIGNING_KEYS_MAX = 1000;
-
-/** The first 16 hexadecimal digits of the key's SHA-256. */
-function keyIdOf(publicKey: Uint8Array): string {
-  return createHash('sha256').update(publicKey).digest('hex').slice(0, 16);
-}
 
 /** Whose keys sign releases. */
 export class SigningKeys {
@@ -42,15 +37,16 @@ export class SigningKeys {
    * Makes the key that operator's. The same again answers with what is there. Resolves once durable.
    * @throws invalid for what is no key; exists when it is another operator's; precondition when it was revoked; exhausted at SIGNING_KEYS_MAX
    */
-  async enroll(operator: string, publicKey: Uint8Array): Promise<SigningKeyRecord> {
-    if (publicKey.length !== PUBLIC_KEY_BYTES) {
+  async enroll(operator: string, publicKey: string): Promise<SigningKeyRecord> {
+    const bytes = Buffer.from(publicKey, 'base64').length;
+    if (bytes !== PUBLIC_KEY_BYTES) {
       throw new MusterError(
         'invalid',
-        `a public key has ${PUBLIC_KEY_BYTES} bytes, this one has ${publicKey.length}: send the raw Ed25519 key`,
+        `a public key has ${PUBLIC_KEY_BYTES} bytes, this one has ${bytes}: send the raw Ed25519 key`,
         { reason: 'PUBLIC_KEY', fields: [{ field: 'public_key', description: 'a raw Ed25519 key of 32 bytes' }] },
       );
     }
-    const id = keyIdOf(publicKey);
+    const id = keyId(publicKey);
     const stored = await this.#table.save(id, (current) => {
       if (current) return assertOwn(current, operator);
       if (this.#table.size >= SIGNING_KEYS_MAX) {
@@ -59,7 +55,7 @@ export class SigningKeys {
       }
       return {
         id,
-        publicKey: Buffer.from(publicKey).toString('base64'),
+        publicKey,
         operator,
         enrolledMs: this.#clock.now(),
       };
@@ -78,20 +74,20 @@ export class SigningKeys {
 
   /** The enrolled key, revoked or not. */
   find(publicKey: string): SigningKeyRecord | undefined {
-    return this.#table.get(keyIdOf(Buffer.from(publicKey, 'base64')));
+    return this.#table.get(keyId(publicKey));
   }
 
   /**
-   * The enrolled key, which may be used.
-   * @throws denied when nobody enrolled it; precondition when it was revoked
+   * The enrolled key, with which new releases may be signed.
+   * @throws denied with reason SIGNATURE when nobody enrolled it, or it was revoked
    */
   requireGood(publicKey: string): SigningKeyRecord {
     const key = this.find(publicKey);
     if (!key) {
-      const message = `it is signed with a key that is not enrolled here (${keyIdOf(Buffer.from(publicKey, 'base64'))}): enroll the key, then push again`;
+      const message = `it is signed with a key that is not enrolled here (${keyId(publicKey)}): enroll the key, then push again`;
       throw new MusterError('denied', message, { reason: 'SIGNATURE' });
     }
-    if (key.revoked) throw revokedKey(key);
+    if (key.revoked) throw new MusterError('denied', revokedKey(key).message, { reason: 'SIGNATURE' });
     return key;
   }
 
@@ -109,7 +105,7 @@ export function revokedKey({ id, operator, revoked }: SigningKeyRecord): MusterE
   const by = revoked ? ` by ${revoked.by}` : '';
   return new MusterError(
     'precondition',
-    `the signing key ${id} of operator ${operator} was revoked${by}: push it again under a new version, signed with another key`,
+    `the signing key ${id} of operator ${operator} was revoked${by}: sign with another key`,
     { reason: 'KEY_REVOKED', metadata: { key: id } },
   );
 }
