@@ -23,6 +23,8 @@ export const GROUPS: Readonly<Record<string, () => Promise<Group>>> = {
   stop: () => import('./actions.js'),
   restart: () => import('./actions.js'),
   commands: () => import('./actions.js'),
+  release: () => import('./releases/release.js'),
+  module: () => import('./releases/module.js'),
   deploy: () => import('./deploys/deploy.js'),
   rollback: () => import('./deploys/deploy.js'),
   ops: () => import('./operations/operations.js'),
