@@ -50,6 +50,14 @@ module.exports = {
     layer('store', ['kit']),
     layer('model', ['kit']),
     layer('wire', ['kit', 'model']),
+    layer('archive', ['kit', 'model']),
+    {
+      name: 'archives-are-read-in-one-place',
+      comment: 'What strangers pack is read by src/archive alone, which refuses what is dangerous: use it.',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '^src/archive/' },
+      to: { path: 'node_modules/tar/' },
+    },
     layer('enrolment', ['kit', 'rpc', 'model']),
     {
       name: 'wire-only-at-the-edges',

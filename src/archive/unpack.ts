@@ -1,5 +1,9 @@
-import { MusterError } from '../kit/errors.js';
-import type { ArchiveLimits } from './limits.js';
+import { mkdir, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { errnoOf, MusterError } from '../kit/errors.js';
+import { explainFullDisk, syncDirectory } from '../kit/files.js';
+import { runJob, type Job } from './jobs.js';
+import { RELEASE_LIMITS, type ArchiveLimits } from './limits.js';
 
 export interface Unpacked {
   readonly files: number;
@@ -18,6 +22,30 @@ export interface UnpackOptions {
  * directories 0755. Resolves once all of it is durable; on failure there is no such directory.
  * @throws invalid naming the entry and what is wrong, exists when `into` is there, exhausted on a full disk, the signal's reason
  */
-export function unpackArchive(_path: string, _into: string, _options: UnpackOptions = {}): Promise<Unpacked> {
-  return Promise.reject(new MusterError('unimplemented', 'archives cannot be unpacked yet'));
+export async function unpackArchive(path: string, into: string, options: UnpackOptions = {}): Promise<Unpacked> {
+  const { limits = RELEASE_LIMITS, signal, owner } = options;
+  return (await intoNew(into, { kind: 'unpack', path, into, limits, owner }, signal)) as Unpacked;
+}
+
+/** Runs a job that fills the new directory `into`. */
+export async function intoNew(into: string, job: Job, signal: AbortSignal | undefined): Promise<unknown> {
+  signal?.throwIfAborted();
+  await makeNew(into);
+  try {
+    const done = await runJob(job, signal);
+    await syncDirectory(dirname(into));
+    return done;
+  } catch (error) {
+    await rm(into, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+async function makeNew(into: string): Promise<void> {
+  try {
+    await mkdir(into, { mode: 0o700 });
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST') throw explainFullDisk(error, into);
+    throw new MusterError('exists', `${into} is there: archives are unpacked into new directories`, { cause: error });
+  }
 }
