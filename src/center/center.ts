@@ -28,11 +28,15 @@ import { targetFleet } from './operations/fleet.js';
 import { Operations } from './operations/operations.js';
 import { clipUploaded, LogSearches } from './operations/service.js';
 import { Queues } from './queues/queues.js';
+import type { Archives } from './releases/archives.js';
+import { openShelf, type Shelf } from './releases/shelf.js';
 import { openTables, type Tables } from './tables.js';
 
 export interface CenterOptions<C extends ConfigSource = ConfigSource> {
   readonly store: Store;
   readonly authority: Authority;
+  /** Of releases and modules. */
+  readonly archives: Archives;
   readonly clock: Clock;
   readonly logger: Logger;
   /** HOST:PORT under which machines reach this center. */
@@ -96,6 +100,7 @@ interface Behind {
   readonly catalog: Catalog;
   readonly commands: Commands;
   readonly operations: Operations;
+  readonly shelf: Shelf;
   readonly searches: LogSearches;
   readonly outputs: LogOutputs;
   readonly tails: LogTails;
@@ -136,9 +141,11 @@ export async function openCenter<C extends ConfigSource>(options: CenterOptions<
       (signal) => machines.run(signal),
       (signal) => behind.commands.watchOver(signal),
       (signal) => behind.operations.run(signal),
+      (signal) => behind.shelf.run(signal),
       (signal) => behind.alerts.run(behind.dirty.watch(signal), signal),
     ],
     resume: async () => {
+      behind.shelf.publishing.reconcile();
       await behind.commands.resume();
       await behind.operations.resume();
       await behind.catalog.resume();
@@ -152,7 +159,7 @@ export async function openCenter<C extends ConfigSource>(options: CenterOptions<
 }
 
 function openBehind(
-  { clock, logger }: CenterOptions,
+  { archives, clock, logger }: CenterOptions,
   { tables, machines, instances }: Core,
   { gateway, config, directory }: { gateway: Gateway; config: ConfigSource; directory: Directory },
 ): Behind {
@@ -160,6 +167,16 @@ function openBehind(
   const outputs = new LogOutputs();
   const graceMs = (): number => silenceLimit(gateway.intervalMs);
   const facts = new Facts({ machines, instances, catalog, clock, graceMs });
+  const shelf = openShelf({
+    ...tables,
+    archives,
+    instances,
+    serviceNames: () => directory.serviceNames(),
+    machineName: (machine) => machines.get(machine)?.record.name ?? machine,
+    inUse: () => [],
+    clock,
+    logger,
+  });
   const commands = new Commands({
     table: tables.commands,
     courier: gateway,
@@ -186,6 +203,7 @@ function openBehind(
     catalog,
     commands,
     operations,
+    shelf,
     searches: new LogSearches({ operations, outputs, clip: clipUploaded }),
     outputs,
     tails: new LogTails({ courier: gateway, clock, outputs }),

@@ -1,5 +1,5 @@
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { systemClock, type Clock } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
 import { explainFullDisk, makeDirectory } from '../kit/files.js';
@@ -19,6 +19,7 @@ import { joinLine } from './access/service.js';
 import { openCenter, type Center } from './center.js';
 import { Configs } from './config/configs.js';
 import { Counters } from './counters/counters.js';
+import { Archives } from './releases/archives.js';
 import { centerImplementations } from './service.js';
 
 export interface CenterMainOptions {
@@ -92,11 +93,13 @@ async function serve(options: CenterMainOptions, store: Store, clock: Clock): Pr
   const authority = await Authority.open(join(options.data, 'ca'), clock, { mayMake: store.revision === 0 });
   const lifetime = leafLifetimeMs === undefined ? {} : { lifetimeMs: leafLifetimeMs };
   const leaf = await CenterLeaf.make({ authority, clock, logger, ...lifetime });
+  const archives = await Archives.open({ directory: join(resolve(options.data), 'artifacts'), clock, logger });
   const listening: Listening = { server: undefined, network: undefined };
   const center = await openCenter({
     ...options,
     store,
     authority,
+    archives,
     clock,
     advertise: () => advertised(options, listening.network?.port ?? 0),
     config: (fleet) => Configs.open(store, { clock, fleet }),

@@ -10,7 +10,7 @@ import { fleetHandlers, type FleetParts } from './fleet/service.js';
 import { gatewayHandlers } from './gateway/service.js';
 import { operationHandlers, type OperationParts } from './operations/service.js';
 import { outputHandlers, type UploadedBatch } from './output/service.js';
-import { releaseHandlers } from './releases/service.js';
+import { releaseHandlers, type ReleaseParts } from './releases/service.js';
 import { Outputs } from './output/outputs.js';
 import { Tails } from './output/tails.js';
 import { queueHandlers, type QueueParts } from './queues/service.js';
@@ -37,7 +37,8 @@ export type CenterParts = AccessParts &
   CommandParts &
   StatusParts &
   QueueParts &
-  OperationParts & {
+  OperationParts &
+  ReleaseParts & {
     readonly catalog: Catalog;
     readonly gateway: Gateway;
     readonly outputs: LogOutputs;
@@ -59,7 +60,7 @@ export function centerHandlers(parts: CenterParts): Handlers<typeof CenterServic
     ...operationHandlers(parts),
     ...outputHandlers(parts),
     ...statusHandlers(parts),
-    ...releaseHandlers(),
+    ...releaseHandlers(parts),
     ...backupHandlers(),
   };
 }
@@ -74,8 +75,12 @@ export interface ServedParts {
 /** Agents send lines and hits in batches of at most 256 KiB of text. */
 const UPLOAD_BOUNDS = { bytesMax: 1024 * 1024, fieldsMax: 2048 };
 
+/** Archives come in pieces of at most 1 MiB. */
+const ARTIFACT_BOUNDS = { bytesMax: 1024 * 1024 + 1024, fieldsMax: 16 };
+
 const BOUNDED_CENTER = {
   ...CenterService,
+  uploadArtifact: boundedRequests(CenterService.uploadArtifact, ARTIFACT_BOUNDS),
   uploadOutput: boundedRequests(CenterService.uploadOutput, UPLOAD_BOUNDS),
 };
 

@@ -12,6 +12,8 @@ import type { InstanceRecord } from './fleet/instances.js';
 import type { MachineRecord } from './fleet/machines.js';
 import type { OperationRecord } from './operations/operation.js';
 import type { QueueRecord } from './queues/queues.js';
+import type { ModuleRecord, ReleaseRecord } from './releases/release.js';
+import type { SigningKeyRecord } from './releases/signing-keys.js';
 import { Table } from './table.js';
 
 /** The center's documents, by kind. */
@@ -28,6 +30,9 @@ export interface Tables {
   readonly tokens: Table<TokenRecord>;
   readonly revoked: Table<Revocation>;
   readonly queues: Table<QueueRecord>;
+  readonly releases: Table<ReleaseRecord>;
+  readonly modules: Table<ModuleRecord>;
+  readonly signingKeys: Table<SigningKeyRecord>;
 }
 
 /** Reads all of them. @throws data_loss, internal when a document cannot be read */
@@ -46,5 +51,8 @@ export async function openTables(store: Store, clock: Clock, logger: Logger): Pr
     tokens: await open<TokenRecord>('token/'),
     revoked: await open<Revocation>('revoked/'),
     queues: await open<QueueRecord>('queue/'),
+    releases: await open<ReleaseRecord>('release/'),
+    modules: await open<ModuleRecord>('module/'),
+    signingKeys: await open<SigningKeyRecord>('signing-key/'),
   };
 }

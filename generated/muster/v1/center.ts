@@ -1423,7 +1423,10 @@ export interface Release {
   /** Machines that run from it, and machines that hold it to go back to. */
   machines: number;
   machinesHolding: number;
+  /** The operator whose key signed it. */
   signedBy: string;
+  /** Why it cannot be deployed, for example that its archive is damaged on the center's disk; empty: it can. */
+  problem: string;
 }
 
 export interface ListReleasesRequest {
@@ -1472,7 +1475,10 @@ export interface Module {
   unpackedBytes: number;
   /** Releases that pin it, as `SERVICE VERSION`. */
   pinnedBy: string[];
+  /** The operator whose key signed it. */
   signedBy: string;
+  /** As of a Release. */
+  problem: string;
 }
 
 export interface ListModulesRequest {
@@ -14850,6 +14856,7 @@ function createBaseRelease(): Release {
     machines: 0,
     machinesHolding: 0,
     signedBy: "",
+    problem: "",
   };
 }
 
@@ -14893,6 +14900,9 @@ export const Release: MessageFns<Release> = {
     }
     if (message.signedBy !== "") {
       writer.uint32(106).string(message.signedBy);
+    }
+    if (message.problem !== "") {
+      writer.uint32(114).string(message.problem);
     }
     return writer;
   },
@@ -15014,6 +15024,14 @@ export const Release: MessageFns<Release> = {
             message.signedBy = reader.string();
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.problem = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -15057,6 +15075,7 @@ export const Release: MessageFns<Release> = {
         : isSet(object.signed_by)
         ? globalThis.String(object.signed_by)
         : "",
+      problem: isSet(object.problem) ? globalThis.String(object.problem) : "",
     };
   },
 
@@ -15101,6 +15120,9 @@ export const Release: MessageFns<Release> = {
     if (message.signedBy !== "") {
       obj.signedBy = message.signedBy;
     }
+    if (message.problem !== "") {
+      obj.problem = message.problem;
+    }
     return obj;
   },
 
@@ -15124,6 +15146,7 @@ export const Release: MessageFns<Release> = {
     message.machines = object.machines ?? 0;
     message.machinesHolding = object.machinesHolding ?? 0;
     message.signedBy = object.signedBy ?? "";
+    message.problem = object.problem ?? "";
     return message;
   },
 };
@@ -15683,6 +15706,7 @@ function createBaseModule(): Module {
     unpackedBytes: 0,
     pinnedBy: [],
     signedBy: "",
+    problem: "",
   };
 }
 
@@ -15717,6 +15741,9 @@ export const Module: MessageFns<Module> = {
     }
     if (message.signedBy !== "") {
       writer.uint32(82).string(message.signedBy);
+    }
+    if (message.problem !== "") {
+      writer.uint32(90).string(message.problem);
     }
     return writer;
   },
@@ -15814,6 +15841,14 @@ export const Module: MessageFns<Module> = {
             message.signedBy = reader.string();
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.problem = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -15854,6 +15889,7 @@ export const Module: MessageFns<Module> = {
         : isSet(object.signed_by)
         ? globalThis.String(object.signed_by)
         : "",
+      problem: isSet(object.problem) ? globalThis.String(object.problem) : "",
     };
   },
 
@@ -15889,6 +15925,9 @@ export const Module: MessageFns<Module> = {
     if (message.signedBy !== "") {
       obj.signedBy = message.signedBy;
     }
+    if (message.problem !== "") {
+      obj.problem = message.problem;
+    }
     return obj;
   },
 
@@ -15909,6 +15948,7 @@ export const Module: MessageFns<Module> = {
     message.unpackedBytes = object.unpackedBytes ?? 0;
     message.pinnedBy = object.pinnedBy?.map((e) => e) || [];
     message.signedBy = object.signedBy ?? "";
+    message.problem = object.problem ?? "";
     return message;
   },
 };
@@ -18212,8 +18252,9 @@ export const CenterService = {
     responseDeserialize: (value: Buffer): GetUploadResponse => GetUploadResponse.decode(value),
   },
   /**
-   * The bytes of an archive from `offset` on. Answers with how much is on disk now. Errors: OUT_OF_RANGE when the offset is not what GetUpload says;
-   * DATA_LOSS when the whole is not what its digest says: begin again; RESOURCE_EXHAUSTED when the disk or the limit is full.
+   * The bytes of an archive from `offset` on. Answers with how much is on disk now. Bytes that are there already
+   * are skipped. One upload of an archive at a time: a second one waits. Errors: ABORTED with reason OFFSET when the offset is beyond what GetUpload
+   * says; DATA_LOSS when the whole is not what its digest says: begin again; RESOURCE_EXHAUSTED when the disk or a limit is full.
    */
   uploadArtifact: {
     path: "/muster.v1.Center/UploadArtifact" as const,
@@ -18310,7 +18351,10 @@ export const CenterService = {
       Buffer.from(RemoveModuleResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): RemoveModuleResponse => RemoveModuleResponse.decode(value),
   },
-  /** For agents: the bytes of an archive from `offset` on. */
+  /**
+   * For agents: the bytes of an archive from `offset` on. Errors: NOT_FOUND with reason ARTIFACT_UNKNOWN when no release or module is made of it;
+   * FAILED_PRECONDITION with reason KEY_REVOKED; DATA_LOSS when it is damaged on the center's disk.
+   */
   fetchArtifact: {
     path: "/muster.v1.Center/FetchArtifact" as const,
     requestStream: false as const,
@@ -18507,8 +18551,9 @@ export interface CenterServer extends UntypedServiceImplementation {
   /** How much of an archive the center has, so that an upload goes on where it broke off. */
   getUpload: handleUnaryCall<GetUploadRequest, GetUploadResponse>;
   /**
-   * The bytes of an archive from `offset` on. Answers with how much is on disk now. Errors: OUT_OF_RANGE when the offset is not what GetUpload says;
-   * DATA_LOSS when the whole is not what its digest says: begin again; RESOURCE_EXHAUSTED when the disk or the limit is full.
+   * The bytes of an archive from `offset` on. Answers with how much is on disk now. Bytes that are there already
+   * are skipped. One upload of an archive at a time: a second one waits. Errors: ABORTED with reason OFFSET when the offset is beyond what GetUpload
+   * says; DATA_LOSS when the whole is not what its digest says: begin again; RESOURCE_EXHAUSTED when the disk or a limit is full.
    */
   uploadArtifact: handleClientStreamingCall<UploadArtifactRequest, UploadArtifactResponse>;
   /**
@@ -18528,7 +18573,10 @@ export interface CenterServer extends UntypedServiceImplementation {
   getModule: handleUnaryCall<GetModuleRequest, Module>;
   /** Errors: FAILED_PRECONDITION when releases pin it, naming some. */
   removeModule: handleUnaryCall<RemoveModuleRequest, RemoveModuleResponse>;
-  /** For agents: the bytes of an archive from `offset` on. */
+  /**
+   * For agents: the bytes of an archive from `offset` on. Errors: NOT_FOUND with reason ARTIFACT_UNKNOWN when no release or module is made of it;
+   * FAILED_PRECONDITION with reason KEY_REVOKED; DATA_LOSS when it is damaged on the center's disk.
+   */
   fetchArtifact: handleServerStreamingCall<FetchArtifactRequest, FetchArtifactResponse>;
   /** For agents: their backups as they are on their machine, after each change and when a session begins. */
   reportBackups: handleUnaryCall<ReportBackupsRequest, ReportBackupsResponse>;
@@ -19241,8 +19289,9 @@ export interface CenterClient extends Client {
     callback: (error: ServiceError | null, response: GetUploadResponse) => void,
   ): ClientUnaryCall;
   /**
-   * The bytes of an archive from `offset` on. Answers with how much is on disk now. Errors: OUT_OF_RANGE when the offset is not what GetUpload says;
-   * DATA_LOSS when the whole is not what its digest says: begin again; RESOURCE_EXHAUSTED when the disk or the limit is full.
+   * The bytes of an archive from `offset` on. Answers with how much is on disk now. Bytes that are there already
+   * are skipped. One upload of an archive at a time: a second one waits. Errors: ABORTED with reason OFFSET when the offset is beyond what GetUpload
+   * says; DATA_LOSS when the whole is not what its digest says: begin again; RESOURCE_EXHAUSTED when the disk or a limit is full.
    */
   uploadArtifact(
     callback: (error: ServiceError | null, response: UploadArtifactResponse) => void,
@@ -19389,7 +19438,10 @@ export interface CenterClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RemoveModuleResponse) => void,
   ): ClientUnaryCall;
-  /** For agents: the bytes of an archive from `offset` on. */
+  /**
+   * For agents: the bytes of an archive from `offset` on. Errors: NOT_FOUND with reason ARTIFACT_UNKNOWN when no release or module is made of it;
+   * FAILED_PRECONDITION with reason KEY_REVOKED; DATA_LOSS when it is damaged on the center's disk.
+   */
   fetchArtifact(
     request: FetchArtifactRequest,
     options?: Partial<CallOptions>,

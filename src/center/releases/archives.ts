@@ -103,7 +103,7 @@ export class Archives {
   /** Why the archive cannot be sent, for people; undefined: as far as is known, it can. */
   problemWith({ digest, sizeBytes }: Artifact): string | undefined {
     const found = this.sizeOf(digest);
-    const again = `Push it again from ${digest.slice(0, 12)}'s source: the same archive takes its place`;
+    const again = `Push the same archive again (${digest.slice(0, 12)}): it takes its place`;
     if (found === undefined) return `its archive is not on the center's disk any more. ${again}`;
     if (found !== sizeBytes)
       return `its archive has ${found} bytes on the center's disk instead of ${sizeBytes}. ${again}`;
@@ -153,15 +153,14 @@ export class Archives {
    * @throws not_found when it is not here; invalid for an offset behind its end; data_loss when it is damaged
    */
   async *read(digest: string, offset: number): AsyncGenerator<Uint8Array> {
-    const sizeBytes = this.sizeOf(digest);
-    if (sizeBytes === undefined) throw notHere(digest);
-    if (!(offset >= 0 && offset <= sizeBytes)) {
+    const sizeBytes = this.sizeOf(digest) ?? 0;
+    if (sizeBytes > 0 && !(offset >= 0 && offset <= sizeBytes)) {
       throw new MusterError('invalid', `the archive has ${sizeBytes} bytes: ask for an offset from 0 to that`, {
         reason: 'OFFSET',
       });
     }
-    await this.#assertSound(digest, sizeBytes);
-    const handle = await open(this.pathOf(digest), 'r');
+    await this.#assertSound(digest);
+    const handle = await open(this.#pathOf(digest), 'r');
     try {
       for (let at = offset; at < sizeBytes;) {
         const piece = Buffer.allocUnsafe(Math.min(FETCH_CHUNK_BYTES, sizeBytes - at));
@@ -175,8 +174,10 @@ export class Archives {
     }
   }
 
-  pathOf(digest: string): string {
-    return this.#file(digest, WHOLE);
+  /** Makes sure that a whole archive is what its digest says; the path of its file. @throws not_found; data_loss */
+  async check(digest: string): Promise<string> {
+    await this.#assertSound(digest);
+    return this.#pathOf(digest);
   }
 
   /** Removes a whole archive; one that is not there is fine. Who reads it goes on reading. */
@@ -184,7 +185,7 @@ export class Archives {
     await this.#turns.run(digest, async () => {
       this.#whole.delete(digest);
       this.#soundness.forget(digest);
-      await rm(this.pathOf(digest), { force: true });
+      await rm(this.#pathOf(digest), { force: true });
     });
   }
 
@@ -196,6 +197,10 @@ export class Archives {
     );
     for (const [digest] of stale) await this.#turns.run(digest, () => this.#dropPart(digest));
     return stale.length;
+  }
+
+  #pathOf(digest: string): string {
+    return this.#file(digest, WHOLE);
   }
 
   #file(digest: string, ending: string): string {
@@ -268,7 +273,7 @@ export class Archives {
         { reason: 'DIGEST_MISMATCH' },
       );
     }
-    const path = this.pathOf(digest);
+    const path = this.#pathOf(digest);
     await rename(part, path);
     await syncDirectory(dirname(path));
     await syncDirectory(this.#options.directory);
@@ -282,9 +287,11 @@ export class Archives {
     await rm(this.#file(digest, PART), { force: true });
   }
 
-  async #assertSound(digest: string, sizeBytes: number): Promise<void> {
+  async #assertSound(digest: string): Promise<void> {
+    const sizeBytes = this.sizeOf(digest);
+    if (sizeBytes === undefined) throw notHere(digest);
     try {
-      await this.#soundness.check(digest, { path: this.pathOf(digest), sizeBytes });
+      await this.#soundness.check(digest, { path: this.#pathOf(digest), sizeBytes });
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') {
         this.#whole.delete(digest);

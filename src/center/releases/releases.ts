@@ -51,17 +51,20 @@ export class Releases {
   require(service: string, version: string): ReleaseRecord {
     const found = this.find(service, version);
     if (found) return found;
+    this.requireService(service);
     const versions = this.list(service).map((one) => one.version);
-    if (versions.length === 0) {
-      const known = new Set([...this.#options.releases.values().map((one) => one.service)]);
-      const named = known.has(service) || this.#options.serviceNames().includes(service);
-      if (!named) throw unknownService(service, [...new Set([...known, ...this.#options.serviceNames()])]);
-      const message = `service "${service}" has no releases yet: push one with "muster release push"`;
-      throw new MusterError('not_found', message, { reason: 'RELEASE_UNKNOWN' });
-    }
-    throw new MusterError('not_found', `service "${service}" has no release "${version}".${hint(version, versions)}`, {
-      reason: 'RELEASE_UNKNOWN',
-    });
+    const message =
+      versions.length === 0
+        ? `service "${service}" has no releases yet: push one with "muster release push"`
+        : `service "${service}" has no release "${version}".${hint(version, versions)}`;
+    throw new MusterError('not_found', message, { reason: 'RELEASE_UNKNOWN' });
+  }
+
+  /** A service without releases is fine. @throws not_found naming the nearest service */
+  requireService(service: string): void {
+    const pushed = this.#options.releases.values().map((one) => one.service);
+    const known = new Set([...pushed, ...this.#options.serviceNames()]);
+    if (!known.has(service)) throw unknownService(service, [...known]);
   }
 
   /** @throws not_found naming the nearest version or module */
@@ -71,17 +74,54 @@ export class Releases {
     throw new MusterError('not_found', this.missingModule(name, version), { reason: 'MODULE_UNKNOWN' });
   }
 
-  /** What to say of a module that is not here: one sentence of what is wrong, one of what to do. */
+  /** @throws not_found naming the nearest module */
+  requireModuleName(name: string): void {
+    if (this.listModules(name).length > 0) return;
+    throw new MusterError('not_found', this.missingModule(name, ''), { reason: 'MODULE_UNKNOWN' });
+  }
+
+  /** Names of modules. */
+  moduleNames(): string[] {
+    return [...new Set(this.#options.modules.values().map((one) => one.name))];
+  }
+
+  /** What to say of a module that is not here: what is wrong and what to do. */
   missingModule(name: string, version: string): string {
     const versions = this.listModules(name).map((one) => one.version);
     if (versions.length > 0) return `module "${name}" has no version "${version}" here.${hint(version, versions)}`;
-    const known = new Set(this.#options.modules.values().map((one) => one.name));
-    const near = nearest(name, known);
+    const near = nearest(name, this.moduleNames());
     const next = near === undefined ? 'Push it with "muster module push"' : `Did you mean "${near}"?`;
     return `there is no module "${name}". ${next}`;
   }
 
-  /** Names that releases and modules go by: what a release is, told by its archive's digest or its version. */
+  /** The releases that pin the module, the newest first. */
+  pinnedBy(name: string, version: string): ReleaseRecord[] {
+    return this.list().filter(({ modules }) => modules.some((pin) => pin.name === name && pin.version === version));
+  }
+
+  /** Whether the archive is that of a release or a module. */
+  needs(digest: string): boolean {
+    const all = [...this.#options.releases.values(), ...this.#options.modules.values()];
+    return all.some(({ artifact }) => artifact.digest === digest);
+  }
+
+  /**
+   * An archive that a release or a module is made of, and that may be sent.
+   * @throws not_found when nothing is made of it; precondition with reason KEY_REVOKED; data_loss with reason ARTIFACT_LOST
+   */
+  requireArtifact(digest: string): Artifact {
+    const all = [...this.#options.releases.values(), ...this.#options.modules.values()];
+    const users = all.filter(({ artifact }) => artifact.digest === digest).map(({ artifact }) => artifact);
+    const good = users.find(({ signature }) => this.#options.keys.find(signature.publicKey)?.revoked === undefined);
+    const artifact = good ?? users[0];
+    if (!artifact) {
+      const message = `no release or module here is made of the archive ${digest}: deploy a release that is`;
+      throw new MusterError('not_found', message, { reason: 'ARTIFACT_UNKNOWN' });
+    }
+    this.#assertSendable(`the archive ${digest.slice(0, 12)}`, artifact);
+    return artifact;
+  }
+
   refOf({ service, version, artifact, modules }: ReleaseRecord): ReleaseRef {
     return { service, version, digest: artifact.digest, modules, configRevision: 0 };
   }

@@ -82,6 +82,10 @@ export class SigningKeys {
    * @throws denied with reason SIGNATURE when nobody enrolled it, or it was revoked
    */
   requireGood(publicKey: string): SigningKeyRecord {
+    if (publicKey === '') {
+      const message = 'it is not signed: sign it with a key that is enrolled here, then push again';
+      throw new MusterError('denied', message, { reason: 'SIGNATURE' });
+    }
     const key = this.find(publicKey);
     if (!key) {
       const message = `it is signed with a key that is not enrolled here (${keyId(publicKey)}): enroll the key, then push again`;
