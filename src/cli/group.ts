@@ -27,6 +27,7 @@ export const GROUPS: Readonly<Record<string, () => Promise<Group>>> = {
   module: () => import('./releases/module.js'),
   deploy: () => import('./deploys/deploy.js'),
   rollback: () => import('./deploys/deploy.js'),
+  backup: () => import('./backups/backup.js'),
   ops: () => import('./operations/operations.js'),
   logs: () => import('./logs/logs.js'),
   alerts: () => import('./alerts.js'),

@@ -3,6 +3,7 @@ import { ListInstancesRequest, type CenterService } from '../../generated/muster
 import type { Instance } from '../../generated/muster/v1/types.js';
 import { MusterError } from '../kit/errors.js';
 import { didYouMean } from '../kit/suggest.js';
+import { modulesText } from './operations/deploy-text.js';
 import { ago, clockTime, enumWord, type Column } from './output.js';
 import { allPages } from './paging.js';
 
@@ -72,12 +73,65 @@ function reasonText(instance: Instance): string {
   return failing === undefined ? '' : `${failing.name}: ${failing.output.split('\n')[0] ?? ''}`;
 }
 
+/** The step of a deploy that the instance is at, else its state. */
+function placeText(instance: Instance, nowMs: number): string {
+  const step = instance.unknownSince === undefined ? deployingText(instance) : '';
+  return step === '' ? stateText(instance, nowMs) : `${stateText(instance, nowMs)} (${step})`;
+}
+
+/** `deploying: VERIFY`; empty while it is not deployed. */
+function deployingText({ deploying }: Instance): string {
+  return deploying === 'DEPLOY_STEP_UNSPECIFIED' ? '' : `deploying: ${enumWord('DEPLOY_STEP', deploying)}`;
+}
+
+/** `r7`; what the service has not said it applied too. */
+function configText({ configRevision, configApplied }: Instance): string {
+  if (configRevision === 0) return '-';
+  return configApplied > 0 && configApplied !== configRevision
+    ? `r${configRevision} (r${configApplied} applied)`
+    : `r${configRevision}`;
+}
+
+/** One service, machine by machine. */
+export function placeColumns(nowMs: number): Column<Instance>[] {
+  return [
+    { heading: 'MACHINE', text: (instance) => instance.machineName },
+    { heading: 'VERSION', text: (instance) => instance.version },
+    { heading: 'MODULES', text: ({ release }) => modulesText(release?.modules ?? []) },
+    { heading: 'CONFIG', text: configText, right: true },
+    { heading: 'STATE', text: (instance) => placeText(instance, nowMs) },
+    { heading: 'HEALTH', text: (instance) => healthText(instance) },
+    { heading: 'FOR', text: (instance) => ago(instance.unknownSince ?? instance.since, nowMs), right: true },
+    { heading: 'DEPLOYED', text: deployedText(nowMs) },
+    { heading: 'WHY', text: (instance) => reasonText(instance) },
+  ];
+}
+
+function deployedText(nowMs: number): (instance: Instance) => string {
+  return ({ release, deployed, verified }) =>
+    release === undefined ? 'never' : `${clockTime(deployed, nowMs)}${verified ? '' : ' (not verified)'}`;
+}
+
+/** What it runs from and what it can go back to, a line each; nothing where it was never deployed. */
+export function releaseLines(instance: Instance, nowMs: number): string[] {
+  const { release, heldReleases } = instance;
+  if (release === undefined) return [];
+  const step = deployingText(instance);
+  const verified = instance.verified ? 'verified' : 'not verified';
+  return [
+    `release  ${release.version} (sha256 ${release.digest.slice(0, 12)}), deployed ${clockTime(instance.deployed, nowMs)}, ${verified}`,
+    `modules  ${modulesText(release.modules) || 'none'}`,
+    `held     ${heldReleases.map(({ version }) => version).join(', ') || 'nothing to go back to'}`,
+    ...(step === '' ? [] : [step.replace(': ', ' at ')]),
+  ];
+}
+
 export function instanceColumns(nowMs: number): Column<Instance>[] {
   return [
     { heading: 'SERVICE', text: (instance) => instance.service },
     { heading: 'MACHINE', text: (instance) => instance.machineName },
     { heading: 'VERSION', text: (instance) => instance.version },
-    { heading: 'STATE', text: (instance) => stateText(instance, nowMs) },
+    { heading: 'STATE', text: (instance) => placeText(instance, nowMs) },
     { heading: 'HEALTH', text: (instance) => healthText(instance) },
     { heading: 'FOR', text: (instance) => ago(instance.unknownSince ?? instance.since, nowMs), right: true },
     { heading: 'PID', text: (instance) => (instance.pid > 0 ? String(instance.pid) : '-'), right: true },

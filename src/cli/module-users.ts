@@ -28,8 +28,13 @@ interface UsersOptions extends GlobalOptions {
   readonly on?: string;
 }
 
-/** Every instance whose release pins the module. */
-export async function showUsers(io: Io, options: UsersOptions, { name, version }: ModuleWanted): Promise<void> {
+/** Every instance whose release pins the module, of one service or of all. */
+export async function showUsers(
+  io: Io,
+  options: UsersOptions,
+  { name, version }: ModuleWanted,
+  service = '',
+): Promise<void> {
   const output = new Output(io, options);
   const instances = await withCenter(io, options, (center) =>
     allPages(
@@ -37,6 +42,7 @@ export async function showUsers(io: Io, options: UsersOptions, { name, version }
         center.listInstances({
           ...ListInstancesRequest.create(),
           ...page,
+          service,
           selector: options.on ?? '',
           module: name,
           moduleVersion: version,

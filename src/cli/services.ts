@@ -9,12 +9,23 @@ import type { Client } from '../rpc/types.js';
 import { selectorArgument } from './arguments.js';
 import { withAgent, withCenter } from './connection.js';
 import { isLocal } from './context.js';
-import { findInstances, healthText, instanceColumns, listInstances, stateText } from './instances.js';
+import {
+  findInstances,
+  healthText,
+  instanceColumns,
+  listInstances,
+  placeColumns,
+  releaseLines,
+  stateText,
+} from './instances.js';
 import type { GlobalOptions, Io } from './io.js';
+import { moduleWanted, showUsers, type ModuleWanted } from './module-users.js';
 import { ago, clockTime, enumWord, Output } from './output.js';
 
 interface ListOptions extends GlobalOptions {
   readonly on?: string;
+  readonly module?: ModuleWanted;
+  readonly detail?: boolean;
 }
 
 async function listLocal(io: Io, options: ListOptions, service: string | undefined): Promise<void> {
@@ -25,7 +36,7 @@ async function listLocal(io: Io, options: ListOptions, service: string | undefin
       : { instances: [await agent.getLocalService({ service })], broken: [] },
   );
   await output.document(ListLocalServicesResponse.toJSON(answer));
-  await showInstances(io, output, answer.instances, service !== undefined);
+  await showInstances(io, output, answer.instances, { service, detail: true });
   for (const broken of answer.broken) {
     await output.note(`${broken.file} cannot be used:`);
     for (const error of broken.errors) await output.note(`  ${error}`);
@@ -33,21 +44,39 @@ async function listLocal(io: Io, options: ListOptions, service: string | undefin
 }
 
 async function list(io: Io, options: ListOptions, service: string | undefined): Promise<void> {
+  if (options.module !== undefined) return showUsers(io, options, options.module, service);
   if (isLocal(options)) return listLocal(io, options, service);
   const output = new Output(io, options);
   const instances = await withCenter(io, options, (center) =>
     service === undefined ? listInstances(center, { on: options.on }) : findInstances(center, service, options.on),
   );
   await output.document(ListInstancesResponse.toJSON({ instances, nextPageToken: '' }));
-  await showInstances(io, output, instances, service !== undefined);
+  await showInstances(io, output, instances, { service, detail: options.detail === true });
 }
 
-async function showInstances(io: Io, output: Output, instances: readonly Instance[], detail: boolean): Promise<void> {
+interface Showing {
+  /** Undefined: all of them. */
+  readonly service: string | undefined;
+  /** Everything that is known of each. */
+  readonly detail: boolean;
+}
+
+async function showInstances(
+  io: Io,
+  output: Output,
+  instances: readonly Instance[],
+  { service, detail }: Showing,
+): Promise<void> {
   const now = io.clock.now();
-  if (!detail) {
+  if (service === undefined) {
     await output.table(instances, instanceColumns(now));
     if (instances.length === 0)
       await output.note('No services yet: "muster services add FILE" assigns one to machines.');
+    return;
+  }
+  if (!detail && instances.length > 1) {
+    await output.table(instances, placeColumns(now));
+    await output.note('Everything that is known of each: --detail, or --on machine=NAME.');
     return;
   }
   for (const instance of instances) await showOne(output, instance, now);
@@ -55,6 +84,7 @@ async function showInstances(io: Io, output: Output, instances: readonly Instanc
 
 async function showOne(output: Output, instance: Instance, nowMs: number): Promise<void> {
   await output.line(`${instance.service} ${instance.version} on ${instance.machineName || 'this machine'}`);
+  for (const line of releaseLines(instance, nowMs)) await output.line(`  ${line}`);
   await output.line(
     `  state    ${stateText(instance, nowMs)} for ${ago(instance.since, nowMs)}${instance.reason === '' ? '' : `: ${instance.reason}`}`,
   );
@@ -63,7 +93,7 @@ async function showOne(output: Output, instance: Instance, nowMs: number): Promi
     `  process  ${instance.pid > 0 ? `pid ${instance.pid}, since ${clockTime(instance.started, nowMs)}` : 'none'}, ${instance.restarts} restarts, ${endText(instance)}`,
   );
   await output.line(
-    `  wanted   ${instance.wanted ? 'running' : 'stopped'}, driver ${enumWord('DRIVER', instance.driver).toLowerCase()}, ${instance.generation === 0 ? 'declared on the machine' : `assigned by the center, generation ${instance.generation}`}`,
+    `  wanted   ${instance.wanted ? 'running' : 'stopped'}, driver ${enumWord('DRIVER', instance.driver).toLowerCase()}, ${originText(instance)}`,
   );
   await output.line(
     `  config   ${instance.configRevision === 0 ? 'none' : `revision ${instance.configRevision} on the machine, ${instance.configApplied} applied`}`,
@@ -74,6 +104,12 @@ async function showOne(output: Output, instance: Instance, nowMs: number): Promi
       `  check    ${check.name} (${check.kind}) ${enumWord('HEALTH', check.health)} for ${ago(check.since, nowMs)}: ${check.output.trim().split('\n')[0] ?? ''}`,
     );
   }
+}
+
+/** Who said that the machine shall have it. */
+function originText({ release, generation }: Instance): string {
+  if (release !== undefined) return 'deployed';
+  return generation === 0 ? 'declared on the machine' : `assigned by the center, generation ${generation}`;
 }
 
 function endText(instance: Instance): string {
@@ -164,8 +200,10 @@ async function manifest(io: Io, options: GlobalOptions, service: string): Promis
 export function register(program: Command, io: Io): void {
   const services = program
     .command('services [name]')
-    .description('every instance of every service, or one service in detail')
+    .description('every instance of every service, or one service on its machines')
     .option('--on <selector>', 'only on machines that match, for example role=web', selectorArgument)
+    .option('--module <name>', 'only those that run with a module, as NAME or NAME@VERSION', moduleWanted)
+    .option('--detail', 'everything that is known of a service on each machine')
     .action((name: string | undefined, _options, command: Command) => list(io, command.optsWithGlobals(), name));
   services
     .command('ls')

@@ -1,10 +1,12 @@
 import type { Command } from 'commander';
-import { GetStatusResponse } from '../../generated/muster/v1/center.js';
+import { BackupPlan, GetStatusResponse } from '../../generated/muster/v1/center.js';
 import { QueueServer } from '../../generated/muster/v1/types.js';
 import { alertColumns } from './alerts.js';
+import { latePlans, listPlans } from './backups/late.js';
 import { withCenter } from './connection.js';
 import { Failed, type GlobalOptions, type Io } from './io.js';
 import { ago, clockTime, Output } from './output.js';
+import { counted } from './queue-text.js';
 
 /** What is not as it should be, or cannot be known; empty when all is well. Alerts are listed by themselves. */
 export function shortfalls(status: GetStatusResponse): string[] {
@@ -29,20 +31,27 @@ export function silentQueues(queues: readonly QueueServer[], nowMs: number): str
     .map(({ name, lastSeen }) => `queue ${name} was last heard of ${ago(lastSeen, nowMs)} ago`);
 }
 
+function lateBackups({ length }: readonly BackupPlan[]): string[] {
+  return length === 0 ? [] : [`${counted(length, 'backup')} late ("muster backup plans" says which)`];
+}
+
 /** One screen: is everything well? Exit status 1 when something is not, or cannot be known. */
 async function status(io: Io, options: GlobalOptions): Promise<void> {
   const output = new Output(io, options);
-  const { answer, queues } = await withCenter(io, options, async (center) => ({
+  const { answer, queues, plans } = await withCenter(io, options, async (center) => ({
     answer: await center.getStatus({}),
     queues: (await center.listQueues({})).queues,
+    plans: await listPlans(center),
   }));
+  const late = latePlans(plans);
   await output.document({
     ...(GetStatusResponse.toJSON(answer) as object),
     queues: queues.map((queue) => QueueServer.toJSON(queue)),
+    lateBackups: late.map((plan) => BackupPlan.toJSON(plan)),
   });
   const now = io.clock.now();
   const silent = silentQueues(queues, now);
-  const shortfall = [...shortfalls(answer), ...silent];
+  const shortfall = [...shortfalls(answer), ...silent, ...lateBackups(late)];
   const well = answer.alerts.length === 0 && shortfall.length === 0;
   await output.line(`site       ${answer.site}`);
   await output.line(
@@ -54,6 +63,7 @@ async function status(io: Io, options: GlobalOptions): Promise<void> {
   );
   if (queues.length > 0)
     await output.line(`queues     ${queues.length - silent.length} of ${queues.length} heard of lately`);
+  if (plans.length > 0) await output.line(`backups    ${plans.length - late.length} of ${plans.length} made in time`);
   await output.line(`alerts     ${answer.alerts.length === 0 ? 'none' : String(answer.alerts.length)}`);
   await output.line(`verdict    ${well ? 'all is well' : ['not well', ...shortfall].join('; ')}`);
   if (well) return;
