@@ -47,6 +47,8 @@ import { KnownQueues } from './queues/queues.js';
 import { InventoryKeeper } from './resources/inventory.js';
 import { ResourceSampler } from './resources/sampler.js';
 import { createDrivers } from './services/drivers.js';
+import type { EnvironmentOf } from './services/process-driver.js';
+import { Programs } from './services/programs.js';
 import { Releases } from './services/releases.js';
 import { Services } from './services/services.js';
 import { closedOnTheWay } from './sockets/reachable.js';
@@ -172,18 +174,15 @@ async function openIdentity(
 
 function openServices(base: Base, options: RunAgentOptions, sockets: ServiceSockets): Services {
   const { data, clock, random, logger, bootId } = base;
+  const { defaultUser = DEFAULT_USER } = options;
+  const environmentOf: EnvironmentOf = async (owner) => ({ MUSTER_AGENT: await sockets.ensure(owner) });
   return new Services({
     ...base,
     dataDirectory: data,
     manifestsDirectory: resolve(options.services ?? join(data, 'manifests')),
     checks: new Probing({ clock, random }),
-    drivers: createDrivers({
-      bootId,
-      clock,
-      logger,
-      defaultUser: options.defaultUser ?? DEFAULT_USER,
-      environmentOf: async (owner) => ({ MUSTER_AGENT: await sockets.ensure(owner) }),
-    }),
+    drivers: createDrivers({ bootId, clock, logger, defaultUser, environmentOf }),
+    programs: new Programs({ clock, defaultUser, environmentOf }),
   });
 }
 

@@ -22,10 +22,10 @@ export interface ServicesChange {
   readonly report: InstanceReport | undefined;
 }
 
-/** The machine's services, as the link and the local API see them. One mutation per service at a time. */
-/** Why a removed service has not ended yet, as often as that changes; undefined once it has. */
+/** Why what was asked is not so yet, as often as that changes; undefined once it is. */
 export type Heard = (problem: string | undefined) => void;
 
+/** The machine's services, as the link and the local API see them. One mutation per service at a time. */
 export interface ServiceControl {
   list(): readonly InstanceReport[];
   /** @throws not_found naming the nearest service */
@@ -37,11 +37,14 @@ export interface ServiceControl {
   /** Resolves when it has ended. */
   stop(service: string): Promise<InstanceReport>;
   restart(service: string): Promise<InstanceReport>;
-  /** Takes over a manifest assigned by the center: durable, then converging in the background. @throws invalid */
-  assign(assignment: { manifest: Manifest; manifestText: string; generation: number }): Promise<void>;
+  /**
+   * Takes over a manifest assigned by the center: durable, then converging in the background. `heard` is told undefined when it is what the
+   * service is run by, else why it is not, each time that changes. One that is held already is answered again.
+   */
+  assign(assignment: { manifest: Manifest; manifestText: string; generation: number }, heard: Heard): Promise<void>;
   /**
    * Stops a service and forgets it; its data and logs stay. Unknown services are fine. Resolves when that is durable; the end comes in
-   * the background, and `heard` is told of each problem and of the end.
+   * the background, and `heard` is told of each problem and of the end. One that is run from a release goes on: only its assignment ends.
    */
   unassign(service: string, generation: number, heard: Heard): Promise<void>;
   /** Generation held per assigned service. */
@@ -62,6 +65,11 @@ export interface ServiceSource {
   readonly folder: string;
   /** Undefined: a manifest of the machine itself or an assignment. */
   readonly release: DeployedRelease | undefined;
+  /**
+   * Text of the release's unit file as it is in its archive. Left out: it is read from the release directory, where that and the file belong to
+   * the agent and nobody else may write there.
+   */
+  readonly unitFile?: string | undefined;
 }
 
 /** A service held by a deploy: start, stop and restart by others are refused (conflict, saying who holds it) until it is let go. */

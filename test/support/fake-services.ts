@@ -87,7 +87,12 @@ export class FakeServices implements ServiceControl {
     return this.#act('restart', service, 'RUNNING');
   }
 
-  assign({ manifest, generation }: { manifest: Manifest; manifestText: string; generation: number }): Promise<void> {
+  assign(
+    { manifest, generation }: { manifest: Manifest; manifestText: string; generation: number },
+    heard: Heard,
+  ): Promise<void> {
+    heard(undefined);
+    if (generation <= (this.#generations.get(manifest.name) ?? 0)) return Promise.resolve();
     this.calls.push(`assign ${manifest.name} ${generation}`);
     this.#generations.set(manifest.name, generation);
     this.set(manifest.name, { generation, version: manifest.version });

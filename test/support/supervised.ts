@@ -6,6 +6,8 @@ import type { TestContext } from 'node:test';
 import type { ChecksFactory } from '../../src/agent/probes/checks.js';
 import { readBootId } from '../../src/kit/proc.js';
 import { createDrivers } from '../../src/agent/services/drivers.js';
+import type { EnvironmentOf } from '../../src/agent/services/process-driver.js';
+import { Programs } from '../../src/agent/services/programs.js';
 import { Services } from '../../src/agent/services/services.js';
 import { systemClock } from '../../src/kit/clock.js';
 import { createLogger } from '../../src/kit/logger.js';
@@ -43,6 +45,8 @@ export interface Places {
 
 export function makeServices(places: Places, store: Store, bootId: string, systemctl?: readonly string[]): Services {
   const logger = createLogger('silent');
+  const environmentOf: EnvironmentOf = ({ service }) => ({ MUSTER_AGENT: `/nowhere/${service}.sock` });
+  const defaultUser = 'nobody';
   return new Services({
     dataDirectory: places.data,
     manifestsDirectory: places.manifests,
@@ -56,10 +60,12 @@ export function makeServices(places: Places, store: Store, bootId: string, syste
       clock: systemClock,
       logger,
       bootId,
-      defaultUser: 'nobody',
-      environmentOf: ({ service }) => ({ MUSTER_AGENT: `/nowhere/${service}.sock` }),
+      defaultUser,
+      environmentOf,
       ...(systemctl ? { systemctl } : {}),
     }),
+    programs: new Programs({ clock: systemClock, defaultUser, environmentOf }),
+    units: { directory: join(places.data, 'units'), systemctl },
   });
 }
 

@@ -2,7 +2,7 @@ import type { Applied, Assignment } from '../../../generated/muster/v1/center.js
 import { isCode, messageOf } from '../../kit/errors.js';
 import type { Logger } from '../../kit/logger.js';
 import { parseManifest } from '../../model/manifest.js';
-import type { ServiceControl } from '../ports.js';
+import type { Heard, ServiceControl } from '../ports.js';
 
 /** Takes note that a service's configuration should be at this revision; fetching happens in the background. */
 export interface ConfigRefresh {
@@ -10,7 +10,7 @@ export interface ConfigRefresh {
 }
 
 export interface AssignmentsOptions {
-  readonly control: Pick<ServiceControl, 'assign' | 'unassign' | 'generations'>;
+  readonly control: Pick<ServiceControl, 'assign' | 'unassign'>;
   readonly config: ConfigRefresh;
   readonly logger: Logger;
 }
@@ -33,27 +33,27 @@ export class Assignments {
     const answer = (phase: Applied['phase'], error = ''): void => {
       tell({ service, generation, phase, error });
     };
+    const heard: Heard = (problem) => {
+      if (problem === undefined) answer('PHASE_APPLIED');
+      else answer('PHASE_FAILED', problem);
+    };
     try {
       if (removed) {
         answer('PHASE_APPLYING');
-        await control.unassign(service, generation, (problem) => {
-          if (problem === undefined) answer('PHASE_APPLIED');
-          else answer('PHASE_FAILED', problem);
-        });
+        await control.unassign(service, generation, heard);
         return;
       }
       config.refresh(service, { revision: configRevision, hash: configHash });
       if (manifest === '') return;
-      if ((control.generations().get(service) ?? 0) < generation) await this.#take(assignment);
-      answer('PHASE_APPLIED');
+      await control.assign(this.#read(assignment), heard);
     } catch (error) {
       if (!isCode(error)) logger.error('an assignment failed in an unexpected way', { service, generation, error });
       answer('PHASE_FAILED', messageOf(error));
     }
   }
 
-  async #take({ service, generation, manifest: manifestText }: Assignment): Promise<void> {
-    const manifest = parseManifest(manifestText, { file: `${service} from the center` });
-    await this.#options.control.assign({ manifest, manifestText, generation });
+  /** @throws invalid */
+  #read({ service, generation, manifest: manifestText }: Assignment): Parameters<ServiceControl['assign']>[0] {
+    return { manifest: parseManifest(manifestText, { file: `${service} from the center` }), manifestText, generation };
   }
 }

@@ -117,7 +117,7 @@ function withNote(text: string, note: string): string {
 }
 
 /** The last CHECK_OUTPUT_BYTES_MAX bytes of what a program wrote; what comes before is dropped as it comes. */
-class Tail {
+export class Tail {
   #bytes: Buffer = Buffer.alloc(0);
 
   readonly take = (chunk: Buffer): void => {

@@ -40,6 +40,8 @@ export interface Subject {
   readonly sharedDirectory: string;
   /** Absolute. */
   readonly workingDirectory: string;
+  /** Absolute; set while it is run from a release. */
+  readonly releaseDirectory?: string;
 }
 
 /** Environment and user of a service. */

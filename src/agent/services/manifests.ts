@@ -2,7 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { messageOf } from '../../kit/errors.js';
 import { checkManifest } from '../../model/manifest.js';
-import type { Definition } from './supervisor.js';
+import type { Definition } from './sources.js';
 
 /** The services directory: `NAME.yaml`, or `NAME/muster.yaml` for a service with a folder of its own; .yml and .json too. */
 

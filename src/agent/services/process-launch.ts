@@ -6,6 +6,7 @@ import { errnoOf, messageOf } from '../../kit/errors.js';
 import { LaunchRefused, type Subject } from './driver.js';
 import { SYSTEM_ENVIRONMENT } from '../system/external.js';
 import type { ServiceUser } from './users.js';
+import { modulesDirectory } from './workplace.js';
 
 /** Turning a manifest into a process. */
 
@@ -48,6 +49,7 @@ export function serviceEnvironment(launch: Omit<Launch, 'outputFd' | 'program'>)
     MUSTER_LOG_DIR: subject.logDirectory,
     MUSTER_SHARED_DIR: subject.sharedDirectory,
     MUSTER_RELEASE: manifest.version,
+    ...(subject.releaseDirectory === undefined ? {} : { MUSTER_MODULES: modulesDirectory(subject.releaseDirectory) }),
     ...identity,
   };
 }
@@ -91,21 +93,41 @@ async function findOnPath(
 }
 
 /**
- * The absolute path of a command: as said, relative to the working directory when it has a slash, else by PATH.
+ * The absolute path of a service's command: as said, relative to the working directory when it has a slash, else by PATH.
  * @throws LaunchRefused
  */
 export async function findProgram(
   { manifest, workingDirectory }: Subject,
   user: Pick<ServiceUser, 'uid' | 'groups'>,
 ): Promise<string> {
-  const command = manifest.command[0] ?? '';
   const path = manifest.env['PATH'] ?? agentPath();
+  const named = '"command"';
+  return findCommand({ command: manifest.command[0] ?? '', directory: workingDirectory, path, named }, user);
+}
+
+export interface CommandPlace {
+  readonly command: string;
+  /** Absolute; where it is looked for when it has a slash. */
+  readonly directory: string;
+  readonly path: string;
+  /** What of a manifest names it. */
+  readonly named: string;
+}
+
+/**
+ * As findProgram, for any command.
+ * @throws LaunchRefused
+ */
+export async function findCommand(
+  { command, directory, path, named }: CommandPlace,
+  user: Pick<ServiceUser, 'uid' | 'groups'>,
+): Promise<string> {
   if (command.includes('/')) {
-    const program = isAbsolute(command) ? command : resolve(workingDirectory, command);
+    const program = isAbsolute(command) ? command : resolve(directory, command);
     if (await isProgram(program)) return program;
     const why = await stat(program).then(
       () => 'is not a program: make it executable',
-      () => 'does not exist: correct "command" in its manifest, or put the program there',
+      () => `does not exist: correct ${named} in its manifest, or put the program there`,
     );
     throw new LaunchRefused(`the command ${program} ${why}`, false);
   }
@@ -170,7 +192,7 @@ function trySpawn(run: () => ChildProcess): ChildProcess {
   }
 }
 
-function cannotRun(program: string, user: ServiceUser, error: unknown): LaunchRefused {
+export function cannotRun(program: string, user: ServiceUser, error: unknown): LaunchRefused {
   const code = errnoOf(error);
   if (code === 'ENOENT') {
     return new LaunchRefused(
@@ -196,7 +218,9 @@ const SETPRIV = '/usr/bin/setpriv';
  * How root becomes the service's user. Node drops all supplementary groups when it sets a user, so a user who has some is become
  * by setpriv, which then is replaced by the program: the pid stays.
  */
-async function becoming(user: ServiceUser): Promise<{ prefix: string[]; options: { uid?: number; gid?: number } }> {
+export async function becoming(
+  user: ServiceUser,
+): Promise<{ prefix: string[]; options: { uid?: number; gid?: number } }> {
   const others = user.groups.filter((group) => group !== user.gid);
   if (others.length === 0 || !(await isProgram(SETPRIV)))
     return { prefix: [], options: { uid: user.uid, gid: user.gid } };

@@ -1,6 +1,6 @@
 import { KeyedMutex } from '../../kit/tasks.js';
 import { Documents } from '../../store/documents.js';
-import type { ServiceState } from '../../model/instance.js';
+import type { DeployedRelease, ServiceState } from '../../model/instance.js';
 import type { Store } from '../../store/port.js';
 import type { Exit } from './driver.js';
 import type { Tries } from './state.js';
@@ -10,18 +10,31 @@ export interface InstanceRecord {
   readonly wanted: boolean;
   /** The manifest it was last run by, to be able to stop it when its manifest is gone. */
   readonly manifestText: string;
-  /** Absolute directory of a manifest file in a folder of its own; empty otherwise. */
+  /** Absolute directory of its release, or of a manifest file in a folder of its own; empty otherwise. */
   readonly folder: string;
-  /** Path of its manifest below the services directory, by which a file that is broken is still known as its own. */
+  /**
+   * Path of its manifest below the services directory, by which a file that is broken is still known as its own. Of a deployed service: of
+   * the manifest it was run by before.
+   */
   readonly file?: string;
-  /** Set for a service assigned by the center; `removed`: it took that back, and the service has not ended yet. */
-  readonly assigned?: { readonly generation: number; readonly removed?: true };
+  /** Set while it is run from a release; only a deploy changes that. */
+  readonly release?: DeployedRelease;
+  /** Set for a service assigned by the center. */
+  readonly assigned?: AssignedRecord;
   /** It ended, was given up or was stopped by others, and is not to be started again by itself during this boot. */
   readonly rest?: { readonly state: 'EXITED' | 'STOPPED' | 'FATAL'; readonly reason: string; readonly bootId: string };
   /** As of the last change of its state. */
   readonly life?: LifeRecord;
   /** The last start by the process driver. */
   readonly start?: StartRecord;
+}
+
+export interface AssignedRecord {
+  readonly generation: number;
+  /** The center took it back, and the service has not ended yet. */
+  readonly removed?: true;
+  /** The manifest of the assignment, where the service is not run by it: it is run from a release, or was held by a deploy as this came. */
+  readonly manifestText?: string;
 }
 
 /** What the next agent of the same boot goes on from. Times are wall-clock milliseconds. */
@@ -70,6 +83,61 @@ export function withManifest(
   if (same && record.file === file) return record;
   const kept = !same && record.rest?.state === 'FATAL' ? withoutRest(record) : record;
   return { ...kept, manifestText, folder, file };
+}
+
+/** The record of one that is run from a release from now on, or, without one, by what it was run by before. */
+export function withSource(
+  record: InstanceRecord | undefined,
+  { manifestText, folder, release }: Pick<InstanceRecord, 'manifestText' | 'folder'> & SourceRelease,
+): InstanceRecord {
+  if (!record) return { wanted: true, manifestText, folder, ...(release ? { release } : {}) };
+  const { release: before, assigned, ...others } = withoutRest(record);
+  return {
+    ...others,
+    manifestText,
+    folder,
+    ...(release ? { release } : {}),
+    ...(assigned
+      ? {
+          assigned: assignedBeside(assigned, {
+            was: before ? '' : record.manifestText,
+            is: release ? '' : manifestText,
+          }),
+        }
+      : {}),
+  };
+}
+
+interface SourceRelease {
+  readonly release: DeployedRelease | undefined;
+}
+
+/** What an assignment said is kept while a release is run in its place. `was` and `is`: what is run by no release, before and now. */
+function assignedBeside(
+  assigned: AssignedRecord,
+  { was, is }: { readonly was: string; readonly is: string },
+): AssignedRecord {
+  const { manifestText = was, ...rest } = assigned;
+  return manifestText === '' || manifestText === is ? rest : { ...rest, manifestText };
+}
+
+/** The record without what a deploy made of it: run by its assignment; undefined where it has none. */
+export function withoutRelease(record: InstanceRecord | undefined): InstanceRecord | undefined {
+  const text = record?.assigned?.removed === true ? undefined : record?.assigned?.manifestText;
+  if (!record || text === undefined) return undefined;
+  return byAssignment(withoutRest(record));
+}
+
+function withoutReleaseItself(record: InstanceRecord): InstanceRecord {
+  const { release, ...others } = record;
+  return release ? others : record;
+}
+
+/** The record of one that is run by what the center assigned last. */
+export function byAssignment(record: InstanceRecord): InstanceRecord {
+  if (record.assigned?.manifestText === undefined) return record;
+  const { manifestText, ...assigned } = record.assigned;
+  return { ...withoutReleaseItself(record), manifestText, folder: '', assigned };
 }
 
 /** The record after a change of its state. */

@@ -1,21 +1,27 @@
 import { sleep, type Clock } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
-import { makeDirectory } from '../../kit/files.js';
 import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
 import { didYouMean } from '../../kit/suggest.js';
 import { KeyedMutex } from '../../kit/tasks.js';
 import type { Driver, InstanceReport } from '../../model/instance.js';
-import { checkManifest, type Manifest } from '../../model/manifest.js';
+import type { Manifest } from '../../model/manifest.js';
+import type { ReleaseRef } from '../../model/release.js';
 import type { Store } from '../../store/port.js';
-import type { Heard, ServiceControl, ServicesChange } from '../ports.js';
+import type { DeployableServices, Heard, Hold, ServiceControl, ServiceSource, ServicesChange } from '../ports.js';
 import type { ChecksFactory, ReportedHealth } from '../probes/checks.js';
-import type { ServiceDriver, Subject } from './driver.js';
-import { ManifestDirectory, usualFiles, type BrokenFile, type Scan } from './manifests.js';
+import { AssignedServices, type Assignment } from './assigned.js';
+import { DeclaredServices } from './declared.js';
+import { Deployments } from './deployments.js';
+import type { ServiceDriver } from './driver.js';
+import { Holds } from './holds.js';
+import type { BrokenFile, Scan } from './manifests.js';
+import type { Programs } from './programs.js';
 import { InstanceRecords, withManifest, type InstanceRecord } from './records.js';
 import { Retirements } from './retirements.js';
-import { Supervisor, type Definition } from './supervisor.js';
-import { logDirectory, sharedDirectory } from './workplace.js';
+import { definitionOf, isAssigned, subjectOf, type Definition } from './sources.js';
+import { Supervisor } from './supervisor.js';
+import { UnitFiles, type UnitFilesOptions } from './unit-files.js';
 
 export interface ServicesOptions {
   /** Absolute. */
@@ -30,25 +36,35 @@ export interface ServicesOptions {
   readonly checks: ChecksFactory;
   /** Makes the drivers, once the records are there for them. */
   readonly drivers: (records: InstanceRecords) => Readonly<Record<Driver, ServiceDriver>>;
+  /** Hooks and verify scripts of releases. */
+  readonly programs: Programs;
+  /** How unit files of releases are installed. */
+  readonly units?: Pick<UnitFilesOptions, 'directory' | 'systemctl'>;
+  /** Releases on the machine that a service can be rolled back to, the newest first; not the one it runs from. */
+  readonly heldReleases?: (service: string) => readonly ReleaseRef[];
+  /** Whether a deploy that an earlier agent began is gone on with: what does not run is then left to it, and is not started before. */
+  readonly isDeploying?: (service: string) => boolean;
 }
 
 const SCAN_EVERY_MS = 1000;
 
 /**
- * The services of the machine: those declared in the services directory and those the center assigned, one Supervisor each.
+ * The services of the machine: those declared in the services directory, those the center assigned and those that were deployed, one Supervisor
+ * each.
  * `run` is its task; before `ready` it knows no service.
  */
-export class Services implements ServiceControl {
+export class Services implements ServiceControl, DeployableServices {
   readonly #options: ServicesOptions;
   readonly #records: InstanceRecords;
-  readonly #directory: ManifestDirectory;
   readonly #supervisors = new Map<string, Supervisor>();
   readonly #retirements: Retirements;
   readonly #listeners = new Set<(change: ServicesChange) => void>();
   readonly #mutations = new KeyedMutex();
   #drivers: Readonly<Record<Driver, ServiceDriver>> | undefined;
-  #broken: readonly BrokenFile[] = [];
-  #missing = new Set<string>();
+  readonly #holds = new Holds();
+  readonly #declared: DeclaredServices;
+  readonly #assigned: AssignedServices;
+  readonly #deployments: Deployments;
   #stopped = false;
   readonly #ready: { readonly promise: Promise<void>; readonly resolve: () => void };
 
@@ -56,12 +72,53 @@ export class Services implements ServiceControl {
     this.#options = options;
     this.#records = new InstanceRecords(options.store);
     this.#retirements = new Retirements({ logger: options.logger, forget: (supervisor) => this.#forget(supervisor) });
-    this.#directory = new ManifestDirectory(options.manifestsDirectory);
     let resolve = (): void => undefined;
     const promise = new Promise<void>((done) => {
       resolve = done;
     });
     this.#ready = { promise, resolve };
+    const parts = {
+      ready: promise,
+      records: this.#records,
+      holds: this.#holds,
+      retirements: this.#retirements,
+      mutations: this.#mutations,
+      logger: options.logger,
+      supervisors: this.#supervisors,
+      put: (definition: Definition) => this.#put(definition),
+      retire: (supervisor: Supervisor) => {
+        this.#retire(supervisor);
+      },
+    };
+    this.#declared = new DeclaredServices({ ...parts, directory: options.manifestsDirectory });
+    this.#assigned = new AssignedServices(parts);
+    this.#deployments = this.#makeDeployments();
+  }
+
+  #makeDeployments(): Deployments {
+    const { dataDirectory, programs, units } = this.#options;
+    return new Deployments({
+      dataDirectory,
+      ready: this.#ready.promise,
+      records: this.#records,
+      holds: this.#holds,
+      programs,
+      units: new UnitFiles({ ...this.#options, ...units }),
+      mutations: this.#mutations,
+      supervisors: {
+        get: (service) => this.#supervisors.get(service),
+        usable: (service) => this.#usable(service),
+        report: (supervisor) => this.#report(supervisor),
+        make: (definition) => this.#add(definition, { start: false }),
+        forget: (supervisor) => this.#forget(supervisor),
+        changed: (service) => {
+          this.#changed(service);
+        },
+        letGo: (service) => {
+          this.#settle(service);
+        },
+      },
+    });
   }
 
   /** Resolves when all manifests are loaded and what ran before is adopted. */
@@ -73,7 +130,7 @@ export class Services implements ServiceControl {
   async run(signal: AbortSignal): Promise<void> {
     const { clock, logger } = this.#options;
     await this.#records.load();
-    await this.#openDirectory();
+    await this.#declared.open();
     this.#drivers = this.#options.drivers(this.#records);
     try {
       await this.#begin();
@@ -94,12 +151,12 @@ export class Services implements ServiceControl {
 
   list(): readonly InstanceReport[] {
     return [...this.#supervisors.values()]
-      .map((supervisor) => supervisor.report())
+      .map((supervisor) => this.#report(supervisor))
       .sort((a, b) => (a.service < b.service ? -1 : 1));
   }
 
   get(service: string): InstanceReport {
-    return this.#supervisor(service).report();
+    return this.#report(this.#supervisor(service));
   }
 
   /** The manifest a service is run by. @throws not_found naming the nearest service */
@@ -126,46 +183,24 @@ export class Services implements ServiceControl {
     return this.#act(service, (supervisor) => supervisor.restart());
   }
 
-  async assign(assignment: { manifest: Manifest; manifestText: string; generation: number }): Promise<void> {
-    await this.#ready.promise;
-    const { manifest, manifestText, generation } = assignment;
-    await this.#mutations.run(manifest.name, async () => {
-      await this.#retirements.cleared(manifest.name);
-      const held = this.#records.get(manifest.name)?.assigned?.generation ?? 0;
-      if (generation <= held) return;
-      await this.#records.update(manifest.name, (record) => ({
-        ...withManifest(record, { manifestText, folder: '' }),
-        assigned: { generation },
-      }));
-      await this.#put({ manifest, manifestText, folder: '', generation });
-    });
+  assign(assignment: Assignment, heard: Heard): Promise<void> {
+    return this.#assigned.assign(assignment, heard);
   }
 
-  async unassign(service: string, generation: number, heard: Heard): Promise<void> {
-    await this.#ready.promise;
-    await this.#mutations.run(service, async () => {
-      const assigned = this.#records.get(service)?.assigned;
-      if (!assigned || assigned.generation > generation) {
-        heard(undefined);
-        return;
-      }
-      const supervisor = this.#supervisors.get(service);
-      if (!supervisor) {
-        await this.#records.update(service, () => undefined);
-        heard(undefined);
-        return;
-      }
-      // Held until it has ended: the center asks again, and so does the next agent.
-      await this.#records.amend(service, (record) => ({ ...record, assigned: { ...assigned, removed: true } }));
-      this.#retire(supervisor);
-      this.#retirements.hear(service, heard);
-    });
+  unassign(service: string, generation: number, heard: Heard): Promise<void> {
+    return this.#assigned.unassign(service, generation, heard);
   }
 
   generations(): ReadonlyMap<string, number> {
-    const held = new Map<string, number>();
-    for (const [service, { assigned }] of this.#records.all()) if (assigned) held.set(service, assigned.generation);
-    return held;
+    return this.#assigned.generations();
+  }
+
+  hold(service: string, why: string): Promise<Hold> {
+    return this.#deployments.hold(service, why);
+  }
+
+  userOf(source: ServiceSource): Promise<{ uid: number; gid: number } | undefined> {
+    return this.#deployments.userOf(source);
   }
 
   reportHealth(service: string, health: ReportedHealth, output: string): number {
@@ -177,7 +212,7 @@ export class Services implements ServiceControl {
   }
 
   broken(): readonly BrokenFile[] {
-    return this.#broken;
+    return this.#declared.broken;
   }
 
   /** Stops all, for an agent that is not to leave anything behind; what is wanted stays as it is. Call it before the signal of run aborts. */
@@ -192,8 +227,20 @@ export class Services implements ServiceControl {
 
   async #act(service: string, action: (supervisor: Supervisor) => Promise<void>): Promise<InstanceReport> {
     const supervisor = this.#supervisor(service);
+    this.#holds.check(service);
     await action(supervisor);
-    return supervisor.report();
+    return this.#report(supervisor);
+  }
+
+  #report(supervisor: Supervisor): InstanceReport {
+    const { service } = supervisor;
+    const deploying = this.#holds.stepOf(service);
+    const heldReleases = this.#options.heldReleases?.(service) ?? [];
+    return {
+      ...supervisor.report(),
+      ...(heldReleases.length > 0 ? { heldReleases } : {}),
+      ...(deploying === undefined ? {} : { deploying }),
+    };
   }
 
   #supervisor(service: string): Supervisor {
@@ -209,101 +256,71 @@ export class Services implements ServiceControl {
     );
   }
 
-  /** A directory that is gone while services came from it is not made anew: an empty one would say that they are to end. */
-  async #openDirectory(): Promise<void> {
-    const own = [...this.#records.all()].filter(([, { assigned }]) => !assigned);
-    for (const [service, { file = '' }] of own) {
-      for (const path of file === '' ? usualFiles(service) : [file]) this.#directory.remember(path, service);
-    }
-    if (own.length === 0) await makeDirectory(this.#options.manifestsDirectory, 0o755);
-  }
-
   async #begin(): Promise<void> {
-    const scan = await this.#directory.scan();
-    const assigned = new Map<string, Definition>();
+    const scan = await this.#declared.scan();
+    const given = new Map<string, Definition>();
     const orphans: Definition[] = [];
     for (const [service, record] of this.#records.all()) {
       const definition = definitionOf(service, record);
       if (!definition)
         this.#options.logger.error('the stored manifest of a service cannot be read any more', { service });
-      else if (goesOn(service, record, scan)) assigned.set(service, definition);
+      else if (goesOn(service, record, scan)) given.set(service, definition);
       else if (!scan?.definitions.has(service)) orphans.push(definition);
     }
-    const wanted = new Map([...(scan?.definitions ?? []), ...assigned]);
-    this.#sayBroken(scan);
+    const wanted = new Map([...(scan?.definitions ?? []), ...given]);
     await Promise.all([
-      ...[...wanted.values()].map((definition) => this.#put(definition)),
+      ...[...wanted.values()].map((definition) => this.#put(definition, { start: !this.#isDeploying(definition) })),
       ...orphans.map((definition) => this.#removeOrphan(definition)),
     ]);
   }
 
   async #rescan(): Promise<void> {
     this.#retirements.retry();
-    const scan = await this.#directory.scan();
-    if (this.#stopped) return;
-    this.#sayBroken(scan);
-    if (!scan) return;
-    for (const definition of scan.definitions.values()) {
-      const { name } = definition.manifest;
-      const current = this.#supervisors.get(name)?.definition;
-      if (this.#retirements.has(name)) continue;
-      if (current && (current.generation > 0 || sameText(current, definition))) continue;
-      await this.#mutations.run(name, () => this.#put(definition));
-    }
-    this.#retireMissing(scan);
+    const scan = await this.#declared.scan();
+    if (scan && !this.#stopped) await this.#declared.follow(scan);
   }
 
-  /** A manifest is gone when two looks in a row do not find it: editors replace files by removing them. */
-  #retireMissing(scan: Scan): void {
-    const missing = [...this.#supervisors.values()]
-      .filter(({ definition }) => definition.generation === 0)
-      .map(({ service }) => service)
-      .filter((service) => !scan.definitions.has(service) && !scan.kept.has(service));
-    for (const service of missing) {
-      const supervisor = this.#supervisors.get(service);
-      if (supervisor && this.#missing.has(service)) this.#retire(supervisor);
-    }
-    this.#missing = new Set(missing);
-  }
-
-  #sayBroken(scan: Scan | undefined): void {
-    const clashes = [...(scan?.definitions.values() ?? [])]
-      .filter(({ manifest }) => isAssigned(this.#records.get(manifest.name)))
-      .map(({ manifest }) => ({
-        file: manifest.name,
-        errors: [
-          `service ${manifest.name} is assigned by the center: its manifest on this machine is not used, remove it`,
-        ],
-      }));
-    const broken = [...(scan?.broken ?? [this.#unreadable()]), ...clashes];
-    const said = new Set(this.#broken.map(({ file, errors }) => file + errors.join('\n')));
-    for (const { file, errors } of broken) {
-      if (!said.has(file + errors.join('\n'))) this.#options.logger.warn('a manifest cannot be used', { file, errors });
-    }
-    this.#broken = broken;
-  }
-
-  #unreadable(): BrokenFile {
-    const file = this.#options.manifestsDirectory;
-    const text = `the services directory cannot be read, and its services go on as they were: mount it or make it again (${this.#directory.problem})`;
-    return { file, errors: [text] };
-  }
-
-  /** Makes the service what its definition says. */
-  async #put(definition: Definition): Promise<void> {
+  /** Makes the service what its definition says. `start`: it is started where it is wanted and did not run before. */
+  async #put(definition: Definition, { start = true }: { readonly start?: boolean } = {}): Promise<void> {
     const { name } = definition.manifest;
     await this.#retirements.cleared(name);
     await this.#records.update(name, (record) => withManifest(record, definition));
     if (this.#stopped) return;
     const current = this.#supervisors.get(name);
-    if (current) {
-      current.update(definition);
-      return;
-    }
+    if (current) current.update(definition);
+    else await this.#add(definition, { start });
+  }
+
+  async #add(definition: Definition, { start }: { readonly start: boolean }): Promise<Supervisor> {
+    const { name } = definition.manifest;
     const supervisor = this.#supervise(definition);
     this.#supervisors.set(name, supervisor);
-    await supervisor.adopt();
+    await supervisor.adopt({ start });
     this.#changed(name);
+    return supervisor;
+  }
+
+  #isDeploying({ manifest }: Definition): boolean {
+    return this.#options.isDeploying?.(manifest.name) ?? false;
+  }
+
+  /** @throws precondition for one that was removed and has not ended yet; cancelled when the agent stops */
+  async #usable(service: string): Promise<void> {
+    if (this.#stopped) throw new MusterError('cancelled', 'the agent is stopping');
+    await this.#retirements.cleared(service);
+  }
+
+  /** A deploy has let it go. */
+  #settle(service: string): void {
+    const settled = this.#mutations.run(service, async () => {
+      if (this.#stopped) return;
+      await this.#assigned.settle(service);
+      if (this.#supervisors.has(service)) this.#changed(service);
+      else this.#tell({ service, report: undefined });
+    });
+    settled.catch((error: unknown) => {
+      this.#options.logger.error('what was put off during a deploy could not be done', { service, error });
+    });
   }
 
   #supervise(definition: Definition): Supervisor {
@@ -318,22 +335,11 @@ export class Services implements ServiceControl {
       checks,
       records: this.#records,
       drivers: this.#drivers,
-      subjectOf: (of) => this.#subjectOf(of),
+      subjectOf: (of) => subjectOf(this.#options.dataDirectory, of),
       onChange: () => {
         this.#changed(name);
       },
     });
-  }
-
-  #subjectOf({ manifest, folder }: Definition): Subject {
-    const { dataDirectory } = this.#options;
-    const shared = sharedDirectory(dataDirectory, manifest.name);
-    return {
-      manifest,
-      logDirectory: logDirectory(dataDirectory, manifest.name),
-      sharedDirectory: shared,
-      workingDirectory: manifest.directory ?? (folder === '' ? shared : folder),
-    };
   }
 
   /** Stops it in the background, then forgets it. */
@@ -350,7 +356,7 @@ export class Services implements ServiceControl {
     await this.#records.update(service, () => undefined);
     supervisor.detach();
     this.#supervisors.delete(service);
-    this.#missing.delete(service);
+    this.#declared.forget(service);
     this.#tell({ service, report: undefined });
   }
 
@@ -366,7 +372,7 @@ export class Services implements ServiceControl {
 
   #changed(service: string): void {
     const supervisor = this.#supervisors.get(service);
-    if (supervisor) this.#tell({ service, report: supervisor.report() });
+    if (supervisor) this.#tell({ service, report: this.#report(supervisor) });
   }
 
   #tell(change: ServicesChange): void {
@@ -376,26 +382,6 @@ export class Services implements ServiceControl {
 
 /** Whether what an earlier agent ran is still wanted, without a manifest that can be read now. */
 function goesOn(service: string, record: InstanceRecord, scan: Scan | undefined): boolean {
+  if (record.release) return true;
   return record.assigned ? isAssigned(record) : !scan || scan.kept.has(service);
-}
-
-/** Whether the center wants it here. */
-function isAssigned(record: InstanceRecord | undefined): boolean {
-  return record?.assigned !== undefined && record.assigned.removed !== true;
-}
-
-function definitionOf(service: string, record: InstanceRecord): Definition | undefined {
-  const result = checkManifest(record.manifestText, { file: service });
-  if (!result.ok) return undefined;
-  return {
-    manifest: result.manifest,
-    manifestText: record.manifestText,
-    folder: record.folder,
-    ...(record.file === undefined ? {} : { file: record.file }),
-    generation: record.assigned?.generation ?? 0,
-  };
-}
-
-function sameText(a: Definition, b: Definition): boolean {
-  return a.manifestText === b.manifestText && a.folder === b.folder && a.file === b.file;
 }

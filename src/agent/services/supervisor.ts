@@ -4,7 +4,6 @@ import { MusterError, messageOf } from '../../kit/errors.js';
 import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
 import type { Driver, InstanceReport } from '../../model/instance.js';
-import type { Manifest } from '../../model/manifest.js';
 import type { ChecksFactory, ReportedHealth } from '../probes/checks.js';
 import { Checking } from './checking.js';
 import { LaunchRefused, type Exit, type Running, type ServiceDriver, type Subject, type Unit } from './driver.js';
@@ -12,6 +11,7 @@ import { tellingLine } from './last-lines.js';
 import { Life, sinceItsStart, triesOf } from './life.js';
 import { detachedMeanwhile, notStarted, notStopped, stopNotStored } from './outcomes.js';
 import { asked, type InstanceRecord, type InstanceRecords, type LifeRecord } from './records.js';
+import { processKey, type Definition } from './sources.js';
 import {
   decide,
   FRESH,
@@ -24,13 +24,6 @@ import {
   type State,
   type Tries,
 } from './state.js';
-
-/** What a service is to be, and where that was said. */
-export interface Definition extends Pick<InstanceRecord, 'manifestText' | 'folder' | 'file'> {
-  readonly manifest: Manifest;
-  /** Of the center's assignment; 0 for a service declared on the machine itself. */
-  readonly generation: number;
-}
 
 export interface SupervisorOptions {
   readonly clock: Clock;
@@ -86,7 +79,7 @@ export class Supervisor {
   }
 
   report(): InstanceReport {
-    const { manifest, generation } = this.#definition;
+    const { manifest, generation, release } = this.#definition;
     const state = this.#state;
     return {
       service: manifest.name,
@@ -105,11 +98,12 @@ export class Supervisor {
       generation,
       logDirectory: this.#options.subjectOf(this.#definition).logDirectory,
       startedMs: this.#life.startedMs,
+      ...(release ? { release } : {}),
     };
   }
 
-  /** Takes over what runs from before, then makes it as it is wanted. Call once, first. */
-  async adopt(): Promise<void> {
+  /** Takes over what runs from before, then makes it as it is wanted, unless it is not to be started by that. Call once, first. */
+  async adopt({ start = true }: { readonly start?: boolean } = {}): Promise<void> {
     const found = await this.#unit.find().catch((error: unknown) => {
       this.#log('warn', 'what runs of it cannot be found out', { error });
       return undefined;
@@ -120,7 +114,7 @@ export class Supervisor {
     if (found) {
       this.#found(sinceItsStart(found, life), triesOf(life));
       if (!wanted) this.#event({ kind: 'want', run: false });
-    } else if (wanted) this.#begin(record?.rest, life);
+    } else if (wanted && start) this.#begin(record?.rest, life);
     // Others may start what rests.
     this.#schedule();
   }
@@ -185,6 +179,7 @@ export class Supervisor {
     if (due) this.#event({ kind: 'restart' });
     else if (different) this.#restartChecks();
     if (changed && at === 'STOPPED') this.#unit = this.#makeUnit();
+    this.#schedule();
     this.#options.onChange();
   }
 
@@ -410,11 +405,4 @@ export class Supervisor {
 async function lastWords(unit: Unit): Promise<string> {
   const line = tellingLine(await unit.lastLines().catch(() => []));
   return line === '' ? '' : `, saying "${line}"`;
-}
-
-/** What a change of which restarts the process. */
-function processKey({ manifest, folder }: Definition): string {
-  const { name, version, driver, unit, command, user, directory, env } = manifest;
-  const sorted = Object.entries(env).sort(([a], [b]) => (a < b ? -1 : 1));
-  return JSON.stringify([name, version, driver, unit, command, user, directory, sorted, folder]);
 }

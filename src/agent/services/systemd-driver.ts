@@ -10,6 +10,7 @@ import {
   type Surroundings,
   type Unit,
 } from './driver.js';
+import type { Manifest } from '../../model/manifest.js';
 import { runExternal, SYSTEM_ENVIRONMENT, type ExternalResult } from '../system/external.js';
 import { describeExit } from './process-driver.js';
 
@@ -104,6 +105,11 @@ function endReason(facts: UnitFacts): string {
   return `${describeExit(facts.exit)} (systemd: ${facts.result})`;
 }
 
+/** The whole name of a service's unit, which is also that of its file. */
+export function unitName({ unit }: Pick<Manifest, 'unit'>): string {
+  return /\.[a-z]+$/.test(unit) ? unit : `${unit}.service`;
+}
+
 /** Services as units of systemd, which starts, watches and limits them; Muster asks and watches. */
 export class SystemdDriver implements ServiceDriver {
   readonly pace = { runningMs: 5000, idleMs: 5000 };
@@ -183,8 +189,7 @@ class SystemdUnit implements Unit {
   }
 
   get #unit(): string {
-    const { unit } = this.#subject.manifest;
-    return /\.[a-z]+$/.test(unit) ? unit : `${unit}.service`;
+    return unitName(this.#subject.manifest);
   }
 
   async #facts(): Promise<UnitFacts | undefined> {

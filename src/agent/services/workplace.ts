@@ -15,6 +15,16 @@ export function sharedDirectory(data: string, service: string): string {
   return join(data, 'services', service, 'shared');
 }
 
+/** A link to the release it is run from. */
+export function currentLink(data: string, service: string): string {
+  return join(data, 'services', service, 'current');
+}
+
+/** The modules that a release sees: a link per pinned module. */
+export function modulesDirectory(release: string): string {
+  return join(release, 'modules');
+}
+
 /** The file that takes what the service prints. */
 export function mainLog(service: string): string {
   return `${service}.log`;

@@ -382,7 +382,7 @@ describe('the services directory', () => {
 describe('assignments', () => {
   async function assign(s: Supervised, name: string, seconds: number, generation: number): Promise<void> {
     const text = script(name, `exec sleep ${seconds}`);
-    await s.services.assign({ manifest: parseManifest(text), manifestText: text, generation });
+    await s.services.assign({ manifest: parseManifest(text), manifestText: text, generation }, () => undefined);
   }
 
   it('are taken over durably, newest generation last, and dropped with a stop', async (t) => {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import type { Applied, Assignment } from '../../../../generated/muster/v1/center.js';
 import { Assignments } from '../../../../src/agent/link/assignments.js';
+import { Programs } from '../../../../src/agent/services/programs.js';
 import { Services } from '../../../../src/agent/services/services.js';
 import { ManualClock } from '../../../../src/kit/clock.js';
 import { silentLogger } from '../../../../src/kit/logger.js';
@@ -108,6 +109,7 @@ class Bench {
       bootId: 'boot',
       checks: noChecks,
       drivers: () => ({ process: this.driver, systemd: this.driver, sysv: this.driver }),
+      programs: new Programs({ clock: this.clock, defaultUser: 'nobody', environmentOf: () => ({}) }),
     });
   }
 
