@@ -70,6 +70,12 @@ export class Contents {
     return this.#known.has(path);
   }
 
+  /** Whether a directory of this path is there, or would be made for what is below it. */
+  isDirectory(path: string): boolean {
+    const known = this.#known.get(path);
+    return known === 'directory' || known === 'implied';
+  }
+
   /** Undefined for the root itself. @throws invalid naming the entry and what is wrong */
   add(raw: TarEntry): Accepted | undefined {
     this.#entries += 1;
@@ -147,7 +153,7 @@ export class Contents {
       const path = at.join('/');
       const next = this.#links.get(path);
       if (next === undefined) {
-        known &&= this.#isDirectory(path);
+        known &&= this.isDirectory(path);
         continue;
       }
       hops += 1;
@@ -155,11 +161,6 @@ export class Contents {
       at.pop();
       ahead.unshift(...partsOf(next));
     }
-  }
-
-  #isDirectory(path: string): boolean {
-    const known = this.#known.get(path);
-    return known === 'directory' || known === 'implied';
   }
 }
 

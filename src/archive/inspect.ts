@@ -11,6 +11,7 @@ export interface Inspected {
   readonly texts: ReadonlyMap<string, string>;
   /** Whether a file, directory or link of this path is in the archive. */
   has(path: string): boolean;
+  isDirectory(path: string): boolean;
 }
 
 export interface InspectOptions {
@@ -33,7 +34,7 @@ export async function inspectArchive(path: string, options: InspectOptions = {})
   const contents = new Contents({ limits, forbidden });
   const wanted = new WantedTexts(contents, texts);
   const reader = new TarReader(wanted);
-  for await (const piece of uncompressed(path, limits, signal)) reader.push(piece);
+  for await (const piece of uncompressed(path, limits, { signal })) reader.push(piece);
   reader.end();
   contents.finish();
   return {
@@ -41,6 +42,7 @@ export async function inspectArchive(path: string, options: InspectOptions = {})
     unpackedBytes: contents.unpackedBytes,
     texts: wanted.texts,
     has: (name) => contents.has(name),
+    isDirectory: (name) => contents.isDirectory(name),
   };
 }
 

@@ -40,11 +40,8 @@ export async function lookAtRelease(path: string, signal?: AbortSignal): Promise
   const found = await inspectArchive(path, { limits, texts: [MANIFEST], signal });
   const text = textOf(found, MANIFEST);
   const manifest = parseManifest(text);
-  const issues = [...versionIssues(text), ...missingFiles(manifest, found)];
+  const issues = [...versionIssues(text), ...missingFiles(manifest, found), ...inTheWay(manifest, found)];
   if (issues.length > 0) throw mistakesIn(text, issues);
-  const forbidden = Object.keys(manifest.modules).map((name) => `${MODULES}/${name}`);
-  // Only the manifest says which paths these are.
-  if (forbidden.length > 0) await inspectArchive(path, { limits, forbidden, signal });
   return { manifest, text, files: found.files, unpackedBytes: found.unpackedBytes };
 }
 
@@ -98,6 +95,20 @@ function missingFiles({ hooks, command, verify, config, directory }: Manifest, a
       ? []
       : [{ path, text: `the archive has no ${file}: put it there, or correct the name` }],
   );
+}
+
+/** The agent links pinned modules into the release: nothing of the archive may be there. */
+function inTheWay({ modules }: Manifest, archive: Inspected): Issue[] {
+  const pins = Object.keys(modules);
+  if (pins.length > 0 && archive.has(MODULES) && !archive.isDirectory(MODULES)) {
+    return [{ path: ['modules'], text: `${MODULES} in the archive is no directory: that is where modules are linked` }];
+  }
+  return pins
+    .filter((name) => archive.has(`${MODULES}/${name}`))
+    .map((name) => ({
+      path: ['modules', name],
+      text: `the archive holds ${MODULES}/${name} itself: that is where the module is linked, so take it out`,
+    }));
 }
 
 /** The path in the archive that a program is; undefined for one that is found elsewhere, or below a pinned module. */
