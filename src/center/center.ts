@@ -27,6 +27,7 @@ import { LogOutputs, LogTails, type CenterParts } from './service.js';
 import { targetFleet } from './operations/fleet.js';
 import { Operations } from './operations/operations.js';
 import { clipUploaded, LogSearches } from './operations/service.js';
+import { workOf } from './operations/work.js';
 import { Queues } from './queues/queues.js';
 import type { Archives } from './releases/archives.js';
 import { openShelf, type Shelf } from './releases/shelf.js';
@@ -173,16 +174,17 @@ function openBehind(
     instances,
     serviceNames: () => directory.serviceNames(),
     machineName: (machine) => machines.get(machine)?.record.name ?? machine,
-    inUse: () => [],
+    inUse: () => operations.releasesInUse(),
     clock,
     logger,
   });
+  const { releases } = shelf;
   const commands = new Commands({
     table: tables.commands,
     courier: gateway,
     clock,
     logger,
-    searchOf: ({ turn }) => (turn ? tables.operations.get(turn.operation)?.search : undefined),
+    workOf: (command) => workOf(tables.operations.get(command.turn?.operation ?? ''), command, releases),
   });
   const operations = new Operations({
     table: tables.operations,
@@ -193,6 +195,7 @@ function openBehind(
       isAssigned: (machine, service) => catalog.isAssigned(machine, service),
       serviceNames: () => directory.serviceNames(),
     }),
+    releases,
     connected: (machine) => gateway.connected(machine),
     patienceMs: () => CONTACT_PATIENCE_MS + returnWithin(machines.size),
     clock,

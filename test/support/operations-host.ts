@@ -3,8 +3,11 @@ import type { CommandRecord } from '../../src/center/commands/command.js';
 import { Commands } from '../../src/center/commands/commands.js';
 import type { CommandOrder, CommandReport, Courier } from '../../src/center/gateway/parts.js';
 import type { OperationRecord } from '../../src/center/operations/operation.js';
-import { Operations, type OperationWish } from '../../src/center/operations/operations.js';
+import { Operations } from '../../src/center/operations/operations.js';
+import type { OperationWish } from '../../src/center/operations/records.js';
+import { workOf } from '../../src/center/operations/work.js';
 import type { Candidate } from '../../src/center/operations/targets.js';
+import { FakeReleases } from './fake-releases.js';
 import { Table } from '../../src/center/table.js';
 import { ManualClock } from '../../src/kit/clock.js';
 import { silentLogger } from '../../src/kit/logger.js';
@@ -30,6 +33,7 @@ export class OperationsHost {
   readonly states = new Map<string, Candidate['state']>();
   /** Machines whose agents do not say how their instances are, though they are connected. */
   readonly silent = new Set<string>();
+  readonly releases = new FakeReleases();
   readonly #controller = new AbortController();
   readonly #machines: readonly string[];
 
@@ -50,7 +54,7 @@ export class OperationsHost {
       ...options,
       table: tables.commands,
       courier: this.#courier(),
-      searchOf: ({ turn }) => (turn ? tables.operations.get(turn.operation)?.search : undefined),
+      workOf: (command) => workOf(tables.operations.get(command.turn?.operation ?? ''), command, this.releases),
     });
     this.operations = new Operations({
       ...options,
@@ -59,9 +63,11 @@ export class OperationsHost {
       fleet: {
         candidates: () => machines.map((name) => this.#candidate(name)),
         candidate: (machine) => this.#candidate(machine),
-        machines: () => machines.map((name) => this.#candidate(name)),
+        anywhere: () => machines.map((name) => this.#candidate(name)),
+        somewhere: (machine) => this.#candidate(machine),
         serviceNames: () => [SERVICE],
       },
+      releases: this.releases,
       connected: (machine) => this.connected.has(machine),
       patienceMs: () => PATIENCE_MS,
       random: seededRandom(1),

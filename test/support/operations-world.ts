@@ -3,7 +3,8 @@ import { isSettled, type CommandRecord } from '../../src/center/commands/command
 import { Commands } from '../../src/center/commands/commands.js';
 import type { Courier } from '../../src/center/gateway/parts.js';
 import { stateOf, type OperationRecord, type OperationState } from '../../src/center/operations/operation.js';
-import { Operations, type Asking } from '../../src/center/operations/operations.js';
+import { Operations } from '../../src/center/operations/operations.js';
+import type { Asking } from '../../src/center/operations/records.js';
 import type { StrategyWish } from '../../src/center/operations/strategy.js';
 import type { Candidate, TargetFleet } from '../../src/center/operations/targets.js';
 import { Table } from '../../src/center/table.js';
@@ -12,6 +13,7 @@ import { MusterError } from '../../src/kit/errors.js';
 import { silentLogger } from '../../src/kit/logger.js';
 import { randomBetween, type Random } from '../../src/kit/random.js';
 import type { Store } from '../../src/store/port.js';
+import { FakeReleases } from './fake-releases.js';
 import { KilledStore } from './killed-store.js';
 import { ModelAgent } from './model-agent.js';
 
@@ -70,12 +72,13 @@ export class OperationsWorld {
       Table.open<OperationRecord>({ ...options, prefix: 'operation/' }),
     ]);
     const connected = (machine: string): boolean => !controller.signal.aborted && this.#connected.has(machine);
-    const commands = new Commands({ ...options, table, courier: this.#courier(connected), searchOf: () => undefined });
+    const commands = new Commands({ ...options, table, courier: this.#courier(connected), workOf: () => ({}) });
     const operations = new Operations({
       ...options,
       table: operationTable,
       commands,
       fleet: this.#fleet(),
+      releases: new FakeReleases(),
       connected,
       patienceMs: () => PATIENCE_MS,
       random: this.#random,
@@ -372,6 +375,6 @@ export class OperationsWorld {
       health: undefined,
     });
     const all = (): Candidate[] => [...this.agents.keys()].map(candidate);
-    return { candidates: all, candidate, machines: all, serviceNames: () => SERVICES };
+    return { candidates: all, candidate, anywhere: all, somewhere: candidate, serviceNames: () => SERVICES };
   }
 }

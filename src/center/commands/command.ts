@@ -32,6 +32,8 @@ export interface CommandRecord {
   readonly result?: CommandResult | undefined;
   /** Set for a target of an operation. */
   readonly turn?: Turn | undefined;
+  /** Of a target that another operation deployed to and that is put back: the version it ran from before; empty: from no release. */
+  readonly backTo?: string | undefined;
 }
 
 /** A target's place in its operation. */
@@ -88,6 +90,11 @@ export function isHeld({ outcome }: CommandRecord): boolean {
 /** It cannot be run where it was to be. */
 export function refused(command: CommandRecord, why: string, nowMs: number): CommandRecord {
   return isHeld(command) ? ended(command, 'FAILED', why, nowMs) : command;
+}
+
+/** What it is to do cannot be said any more, for example since its release was removed. It is not on its agent's disk. */
+export function unsendable(command: CommandRecord, why: string, nowMs: number): CommandRecord {
+  return ended(command, 'FAILED', `it was not sent: ${why}`, nowMs);
 }
 
 /** It takes too long: how far it is, its agent will say. */
@@ -171,15 +178,35 @@ function progress(command: CommandRecord, report: CommandReport, nowMs: number):
     deliveredMs: command.deliveredMs ?? nowMs,
     startedMs: report.startedMs ?? startedMs,
     endedMs: isFinal(outcome) ? (report.endedMs ?? nowMs) : undefined,
-    result: report.result,
+    result: { ...parting(command.result), ...report.result },
   };
+}
+
+/** What stays of what was told of the way when an end says nothing of it. */
+function parting(result: CommandResult | undefined): CommandResult {
+  return result?.deploy ? { deploy: result.deploy } : {};
+}
+
+/** Whether a report says no more than how far a command is that is known to run. */
+export function isProgress({ outcome }: CommandRecord, report: CommandReport): boolean {
+  return outcome === 'STARTED' && report.outcome === 'STARTED';
+}
+
+/** A command that runs, as far as its agent says that it is; the same object when that is no news, or it does not run any more. */
+export function progressed(command: CommandRecord, report: CommandReport): CommandRecord {
+  if (!isProgress(command, report)) return command;
+  const { deploy, backup } = report.result;
+  if (deploy === undefined && backup === undefined) return command;
+  const result = { ...parting(command.result), ...report.result };
+  return JSON.stringify(result) === JSON.stringify(command.result) ? command : { ...command, result };
 }
 
 /** The agent itself cannot know any more how it ended. */
 function lostByAgent(command: CommandRecord, report: CommandReport, endedMs: number): CommandRecord {
   const message = report.message || 'the agent was restarted while the command ran: nobody can say how it ended';
   const startedMs = report.startedMs ?? command.startedMs;
-  return { ...command, outcome: 'UNKNOWN', message, endedMs, startedMs, unknownSinceMs: endedMs };
+  const result = { ...parting(command.result), ...report.result };
+  return { ...command, outcome: 'UNKNOWN', message, endedMs, startedMs, unknownSinceMs: endedMs, result };
 }
 
 /** A report that is older than what is known, or no news. A lost command becomes known again at least as far as it had come. */

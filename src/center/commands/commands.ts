@@ -1,16 +1,15 @@
 import type { Clock } from '../../kit/clock.js';
 import { sleep } from '../../kit/clock.js';
-import { formatDuration } from '../../kit/durations.js';
-import { isCode, MusterError } from '../../kit/errors.js';
-import { newId } from '../../kit/ids.js';
+import { isCode, messageOf, MusterError } from '../../kit/errors.js';
 import type { Logger } from '../../kit/logger.js';
 import { KeyedMutex } from '../../kit/tasks.js';
-import { isFinal, type CommandKind } from '../../model/instance.js';
-import type { LogSearch } from '../../model/log-search.js';
+import { isFinal } from '../../model/instance.js';
 import type { Changes } from '../changes.js';
-import type { CommandReport, Courier, StillCurrent } from '../gateway/parts.js';
+import type { CommandReport, CommandWork, Courier, StillCurrent } from '../gateway/parts.js';
 import type { Table } from '../table.js';
+import { assertRoom, lifeOf, newCommand, type RunOrder } from './creation.js';
 import { OpenCommands } from './open-commands.js';
+import { Progress } from './progress.js';
 import {
   abandoned,
   cancelled,
@@ -21,47 +20,35 @@ import {
   forgotten,
   isCancelDue,
   isHeld,
+  isProgress,
   isSettled,
   orphaned,
   overdue,
   queued,
   refused,
   partOfOperation,
+  progressed,
   reported,
   resumeStep,
   spared,
+  unsendable,
   type CommandRecord,
 } from './command.js';
 
-export const COMMAND_EXPIRES_MS = 60_000;
-export const COMMAND_EXPIRES_MAX_MS = 7 * 24 * 3_600_000;
 /** Settled commands kept; the oldest are forgotten first. */
 export const HISTORY_MAX = 10_000;
-/** Commands that may wait for one machine. */
-export const WAITING_PER_MACHINE_MAX = 1000;
 const SWEEP_INTERVAL_MS = 500;
 /** After it could not be stored that contact was lost. */
 const LOST_AGAIN_MS = 1000;
 const TARGETS_PER_WRITE = 5000;
-
-export interface RunOrder {
-  readonly machine: { readonly id: string; readonly name: string };
-  readonly service: string;
-  readonly action: CommandKind;
-  /** Undefined: COMMAND_EXPIRES_MS. */
-  readonly expiresInMs: number | undefined;
-  readonly requestId: string;
-  readonly by: string;
-  readonly reason: string;
-}
 
 export interface CommandsOptions {
   readonly table: Table<CommandRecord>;
   readonly courier: Courier;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** What a search is to look for. */
-  readonly searchOf: (command: CommandRecord) => LogSearch | undefined;
+  /** What a command is to do, beside its action. @throws a MusterError when that cannot be said any more: then it fails */
+  readonly workOf: (command: CommandRecord) => CommandWork;
 }
 
 /**
@@ -71,6 +58,7 @@ export interface CommandsOptions {
 export class Commands {
   readonly #options: CommandsOptions;
   readonly #open: OpenCommands;
+  readonly #progress: Progress;
   readonly #byRequest = new Map<string, string>();
   readonly #requests = new KeyedMutex();
   /** Ids of those ordered by themselves, in the order they were made. */
@@ -80,6 +68,7 @@ export class Commands {
   constructor(options: CommandsOptions) {
     this.#options = options;
     this.#open = new OpenCommands(options.clock);
+    this.#progress = new Progress(options.clock);
     const all = options.table.values().sort((a, b) => a.number - b.number);
     this.#order = all.filter(({ turn }) => !turn).map(({ id }) => id);
     for (const command of all) this.#index(command);
@@ -121,16 +110,7 @@ export class Commands {
    * @throws invalid; exhausted
    */
   async run(order: RunOrder): Promise<CommandRecord> {
-    const expiresInMs = order.expiresInMs ?? COMMAND_EXPIRES_MS;
-    if (!(expiresInMs > 0 && expiresInMs <= COMMAND_EXPIRES_MAX_MS)) {
-      throw new MusterError(
-        'invalid',
-        `expires_in must be above 0 and at most ${formatDuration(COMMAND_EXPIRES_MAX_MS)}`,
-        {
-          reason: 'EXPIRES_IN',
-        },
-      );
-    }
+    const expiresInMs = lifeOf(order);
     if (order.requestId === '') return this.#create(order, expiresInMs);
     const key = `${order.by}\n${order.requestId}`;
     return this.#requests.run(key, async () => {
@@ -181,12 +161,11 @@ export class Commands {
       logger.warn("an agent reported on another machine's command", { machine, command: report.command });
       return;
     }
-    const after =
-      known &&
-      (await this.#change(report.command, (before) => (current() ? reported(before, report, clock.now()) : before)));
-    if (!current()) return;
-    const over = after ? isSettled(after) : isFinal(report.outcome) || report.outcome === 'UNKNOWN';
-    if (over && (isFinal(report.outcome) || report.outcome === 'UNKNOWN')) courier.acknowledge(machine, report.command);
+    if (known && isProgress(known, report)) return this.#takeProgress(report, current);
+    const after = await this.#change(report.command, (before) =>
+      current() ? reported(before, report, clock.now()) : before,
+    );
+    if (current() && isEnd(report) && (!after || isSettled(after))) courier.acknowledge(machine, report.command);
   }
 
   /** Contact with a machine is lost. What a disk that is full does not take is tried again while the machine is away. */
@@ -283,46 +262,21 @@ export class Commands {
       await sleep(clock, SWEEP_INTERVAL_MS, signal);
       const due = this.#open.due();
       try {
-        await Promise.all(due.map((id) => this.#expire(id)));
+        await Promise.all([
+          ...due.map((id) => this.#expire(id)),
+          ...this.#progress.due().map((id) => this.#storeProgress(id)),
+        ]);
         await this.#forgetOld();
       } catch (error) {
-        logger.error('could not store that commands expired, trying again', { error });
+        logger.error('could not store that commands expired or how far they are, trying again', { error });
       }
     }
   }
 
   async #create(order: RunOrder, expiresInMs: number): Promise<CommandRecord> {
     const { clock, table } = this.#options;
-    if (this.#open.countOf(order.machine.id) >= WAITING_PER_MACHINE_MAX) {
-      throw new MusterError(
-        'exhausted',
-        `${WAITING_PER_MACHINE_MAX} commands wait for ${order.machine.name}: cancel some, or let them expire`,
-        {
-          reason: 'COMMANDS_WAITING',
-        },
-      );
-    }
-    const nowMs = clock.now();
-    this.#lastNumber += 1;
-    const command: CommandRecord = {
-      id: newId('c'),
-      number: this.#lastNumber,
-      requestId: order.requestId,
-      machine: order.machine.id,
-      machineName: order.machine.name,
-      service: order.service,
-      action: order.action,
-      outcome: 'QUEUED',
-      message: '',
-      createdMs: nowMs,
-      expiresMs: nowMs + expiresInMs,
-      deliveredMs: undefined,
-      startedMs: undefined,
-      endedMs: undefined,
-      unknownSinceMs: undefined,
-      createdBy: order.by,
-      reason: order.reason,
-    };
+    assertRoom(this.#open.countOf(order.machine.id), order.machine.name);
+    const command = newCommand(order, { number: this.nextNumber(), nowMs: clock.now(), expiresInMs });
     await table.put(command.id, command);
     this.#order.push(command.id);
     this.#index(command);
@@ -362,18 +316,24 @@ export class Commands {
   /** Sends a command that has not started. That it is sent is durable first, so that a center killed in between does not forget it. */
   async #send(id: string, withinMs?: number): Promise<void> {
     const { clock, courier } = this.#options;
+    let work: CommandWork = {};
     const command = await this.#change(id, (before) => {
       if (before.startedMs !== undefined) return before;
       const now = clock.now();
       // Asked for while this waited its turn: it is not on its agent's disk, else it were not sent.
       if (isCancelDue(before)) return cancelled(before, before.cancelBy, now);
+      try {
+        work = this.#options.workOf(before);
+      } catch (error) {
+        if (!(error instanceof MusterError)) throw error;
+        return unsendable(before, messageOf(error), now);
+      }
       return { ...delivered(before, now), expiresMs: withinMs === undefined ? before.expiresMs : now + withinMs };
     });
     if (command?.outcome !== 'DELIVERED') return;
     const { service, action, machine } = command;
     const expiresInMs = Math.max(1, this.#open.leftMs(command));
-    const search = this.#options.searchOf(command);
-    if (courier.order(machine, { command: id, service, action, expiresInMs, search })) return;
+    if (courier.order(machine, { command: id, service, action, expiresInMs, ...work })) return;
     await this.#change(id, (before) => contactLost(before, clock.now()));
   }
 
@@ -384,14 +344,36 @@ export class Commands {
     this.#open.dropDeadline(id);
   }
 
-  /** The one place where a command changes. A settled command stays as it is. */
+  async #takeProgress(report: CommandReport, current: StillCurrent): Promise<void> {
+    if (current() && this.#progress.take(report)) await this.#storeProgress(report.command);
+  }
+
+  /** Stores the newest that was told of how far a command is. */
+  async #storeProgress(id: string): Promise<void> {
+    try {
+      await this.#change(id, (command) => command);
+    } catch (error) {
+      if (!isCode(error, 'exhausted')) throw error;
+      this.#options.logger.error('could not store how far a command is, trying again', { command: id, error });
+    }
+  }
+
+  /** The one place where a command changes, together with what was told of it and not stored yet. A settled command stays as it is. */
   async #change(id: string, change: (command: CommandRecord) => CommandRecord): Promise<CommandRecord | undefined> {
-    const after = await this.#options.table.save(id, (before) => {
-      if (!before || isSettled(before)) return before;
-      return change(before);
-    });
-    if (after && isSettled(after)) this.#open.remove(after);
-    return after;
+    let told: CommandReport | undefined;
+    try {
+      const after = await this.#options.table.save(id, (before) => {
+        told = this.#progress.withdraw(id);
+        if (!before || isSettled(before)) return before;
+        return change(told ? progressed(before, told) : before);
+      });
+      if (!after || isSettled(after)) this.#progress.forget(id);
+      if (after && isSettled(after)) this.#open.remove(after);
+      return after;
+    } catch (error) {
+      if (told) this.#progress.giveBack(told);
+      throw error;
+    }
   }
 
   async #forgetOld(): Promise<void> {
@@ -415,4 +397,9 @@ export class Commands {
     if (command.requestId !== '') this.#byRequest.set(`${command.createdBy}\n${command.requestId}`, command.id);
     this.#open.add(command);
   }
+}
+
+/** Whether its agent will say no more of it. */
+function isEnd({ outcome }: CommandReport): boolean {
+  return isFinal(outcome) || outcome === 'UNKNOWN';
 }

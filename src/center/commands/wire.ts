@@ -6,6 +6,8 @@ import { toDate } from '../../wire/time.js';
 import type { CommandRecord } from './command.js';
 
 export function toWireCommand(command: CommandRecord): Command {
+  const { machine, machineName } = command;
+  const result = toWireResult(command.result ?? NO_RESULT);
   return {
     id: command.id,
     machine: command.machine,
@@ -25,6 +27,7 @@ export function toWireCommand(command: CommandRecord): Command {
     operation: command.turn?.operation ?? '',
     position: command.turn?.position ?? 0,
     canary: command.turn?.canary ?? false,
-    ...toWireResult(command.result ?? NO_RESULT),
+    ...result,
+    backup: result.backup && { ...result.backup, machine, machineName },
   };
 }

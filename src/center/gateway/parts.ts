@@ -1,7 +1,9 @@
 import type { MusterError } from '../../kit/errors.js';
 import type { CommandKind, Outcome } from '../../model/instance.js';
 import type { CommandResult } from '../../model/command-result.js';
+import type { BackupOrder } from '../../model/backup.js';
 import type { LogSearch } from '../../model/log-search.js';
+import type { DeployOrder, RollbackOrder } from '../../model/release.js';
 
 /** What the gateway and the parts behind it tell each other, in domain words. */
 
@@ -42,13 +44,23 @@ export interface CommandReport {
   readonly result: CommandResult;
 }
 
-export interface CommandOrder {
+/** What a command is to do, beside its action. */
+export interface CommandWork {
+  /** With SEARCH. */
+  readonly search?: LogSearch | undefined;
+  /** With DEPLOY. */
+  readonly deploy?: DeployOrder | undefined;
+  /** With ROLLBACK. */
+  readonly rollback?: RollbackOrder | undefined;
+  /** With VERIFY_BACKUP and RESTORE. */
+  readonly backup?: BackupOrder | undefined;
+}
+
+export interface CommandOrder extends CommandWork {
   readonly command: string;
   readonly action: CommandKind;
   readonly service: string;
   readonly expiresInMs: number;
-  /** With SEARCH. */
-  readonly search?: LogSearch | undefined;
 }
 
 export interface TailOrder {

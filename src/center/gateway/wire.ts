@@ -8,9 +8,11 @@ import type {
   HeldAssignment,
 } from '../../../generated/muster/v1/center.js';
 import type { Instance } from '../../../generated/muster/v1/types.js';
+import { toWireBackupOrder } from '../../wire/backup.js';
 import { fromWireInstance, fromWireOutcome, toWireAction } from '../../wire/instance.js';
 import { fromWireResult } from '../../wire/command-result.js';
 import { toWireSearch } from '../../wire/log-search.js';
+import { toWireDeployOrder, toWireRollbackOrder } from '../../wire/release.js';
 import { fromDate, toDuration } from '../../wire/time.js';
 import { CHECK_OUTPUT_BYTES_MAX, type InstanceReport } from '../../model/instance.js';
 import type { Inventory } from '../../model/machine.js';
@@ -128,9 +130,9 @@ export function commandFrame(order: CommandOrder): DownFrame {
     expiresIn: toDuration(order.expiresInMs),
     tail: undefined,
     search: order.search && toWireSearch(order.search),
-    deploy: undefined,
-    rollback: undefined,
-    backup: undefined,
+    deploy: order.deploy && toWireDeployOrder(order.deploy),
+    rollback: order.rollback && toWireRollbackOrder(order.rollback),
+    backup: order.backup && toWireBackupOrder(order.backup),
   };
   return { $case: 'command', value };
 }

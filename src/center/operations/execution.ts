@@ -4,10 +4,11 @@ import { isHeld, isSettled, type CommandRecord } from '../commands/command.js';
 import type { Commands } from '../commands/commands.js';
 import { Driver } from './driver.js';
 import type { OperationLedger } from './ledger.js';
-import type { OperationRecord } from './operation.js';
+import { takesTurn, type OperationRecord } from './operation.js';
 import type { Rollout, RolloutTarget, Step } from './rollout.js';
 import { SteadyTimes } from './steady-times.js';
-import { illnessOf, problemOf, type TargetFleet } from './targets.js';
+import { illnessOf, isSeen, problemOf, type Candidate, type TargetFleet } from './targets.js';
+import { noWayBack } from './work.js';
 
 export interface ExecutionOptions {
   readonly ledger: OperationLedger;
@@ -95,13 +96,14 @@ export class Execution {
     };
   }
 
-  #target({ action, service, bakeUntilMs }: OperationRecord, target: CommandRecord): Timeless {
+  #target(record: OperationRecord, target: CommandRecord): Timeless {
+    const { action, service, bakeUntilMs } = record;
     const { fleet, connected } = this.#options;
     const { id, machine, outcome } = target;
     const held = isHeld(target);
     const canary = target.turn?.canary ?? false;
     const baking = canary && bakeUntilMs !== undefined;
-    const candidate = held || baking ? fleet.candidate(machine, service) : undefined;
+    const candidate = baking ? fleet.candidate(machine, service) : undefined;
     return {
       id,
       name: target.machineName,
@@ -111,22 +113,29 @@ export class Execution {
       settled: isSettled(target),
       cancelling: target.cancelBy !== undefined,
       recallable: target.startedMs === undefined || action === 'SEARCH',
-      problem: candidate && problemOf(action, candidate),
+      problem: held ? this.#problem(record, target) : undefined,
       illness: baking ? illnessOf(action, candidate) : undefined,
     };
   }
 
+  #problem(record: OperationRecord, target: CommandRecord): string | undefined {
+    const { fleet } = this.#options;
+    const { action, service } = record;
+    const candidate: Candidate | undefined =
+      action === 'DEPLOY' ? fleet.somewhere(target.machine, service) : fleet.candidate(target.machine, service);
+    return (candidate && problemOf(action, candidate)) ?? noWayBack(record, target);
+  }
+
   /** A session alone shows nothing: what its agent says of the instance does. */
   #awaySince(
-    { bakeUntilMs, service }: OperationRecord,
+    { bakeUntilMs, action, service }: OperationRecord,
     { id, machine, turn }: CommandRecord,
     { times, away }: { readonly times: SteadyTimes; readonly away: Map<string, number> },
   ): number | undefined {
     if (bakeUntilMs === undefined || turn?.canary !== true) return undefined;
     const { fleet, connected } = this.#options;
     const candidate = fleet.candidate(machine, service);
-    // One that is not on its machine any more is ill, not away.
-    const seen = connected(machine) && (candidate === undefined || candidate.state !== undefined);
+    const seen = !takesTurn(action) || (connected(machine) && isSeen(action, candidate));
     if (seen) away.delete(id);
     else if (!away.has(id)) away.set(id, times.now());
     return away.get(id);

@@ -13,11 +13,10 @@ export interface FleetSources {
 
 /** The fleet as operations choose their targets from it. */
 export function targetFleet({ machines, instances, isAssigned, serviceNames }: FleetSources): TargetFleet {
-  const candidateOf = (machine: Machine, service: string): Candidate | undefined => {
+  const anyOf = (machine: Machine, service: string): Candidate => {
     const { id, name, labels, agentVersion, capabilities } = machine.record;
     const instance = instances.get(instanceId(id, service));
-    if (!instance && !isAssigned(id, service)) return undefined;
-    const known = instance?.unknownSinceMs === undefined ? instance?.report : undefined;
+    const report = instance?.unknownSinceMs === undefined ? instance?.report : undefined;
     return {
       id,
       name,
@@ -25,9 +24,15 @@ export function targetFleet({ machines, instances, isAssigned, serviceNames }: F
       online: machine.online,
       agentVersion,
       capabilities,
-      state: known?.state,
-      health: known?.health,
+      state: report?.state,
+      health: report?.health,
+      report,
+      absent: !instance && !isAssigned(id, service),
     };
+  };
+  const candidateOf = (machine: Machine, service: string): Candidate | undefined => {
+    const candidate = anyOf(machine, service);
+    return candidate.absent === true ? undefined : candidate;
   };
   return {
     candidates: (service) => machines.list().flatMap((machine) => candidateOf(machine, service) ?? []),
@@ -35,7 +40,11 @@ export function targetFleet({ machines, instances, isAssigned, serviceNames }: F
       const machine = machines.get(id);
       return machine && candidateOf(machine, service);
     },
-    machines: () => machines.records(),
+    anywhere: (service) => machines.list().map((machine) => anyOf(machine, service)),
+    somewhere: (id, service) => {
+      const machine = machines.get(id);
+      return machine && anyOf(machine, service);
+    },
     serviceNames,
   };
 }

@@ -5,6 +5,7 @@ import type { CommandRecord } from '../commands/command.js';
 import type { Commands } from '../commands/commands.js';
 import type { Table } from '../table.js';
 import {
+  byTurn,
   countOutcomes,
   holds,
   stateOf,
@@ -37,6 +38,8 @@ export class OperationLedger {
   /** Ids of an operation's targets, in the order of their turns. */
   readonly #targets = new Map<string, readonly string[]>();
   readonly #byRequest = new Map<string, string>();
+  /** Which operation puts back the targets of which. */
+  readonly #rolledBackBy = new Map<string, string>();
   #lastNumber = 0;
 
   /** `changed` is told of each operation that changed, or whose targets did. */
@@ -103,12 +106,12 @@ export class OperationLedger {
     return this.#commands.find(id);
   }
 
-  /** Those that have not ended, in the order they came. */
+  /** Those that have not ended, in the order of their turns: as they came, and what puts back another in place of that. */
   open(): OperationRecord[] {
     return this.#table
       .values()
       .filter(({ endedMs }) => endedMs === undefined)
-      .sort((a, b) => a.number - b.number);
+      .sort(byTurn);
   }
 
   /** The operation whose turn it is on the service: it keeps all others out. */
@@ -135,6 +138,30 @@ export class OperationLedger {
       targets.map((target) => target.id),
     );
     await this.#commands.addTargets(targets);
+  }
+
+  /**
+   * Ends an operation, and stores another with that, in one write: either both are on the disk or neither, so whoever starts after a crash finds
+   * the other once. Nobody else may end it meanwhile. Resolves once durable.
+   */
+  async endWith(id: string, endedMs: number, other: OperationRecord): Promise<void> {
+    if (this.#table.get(id)?.endedMs !== undefined) return;
+    const numbered = { ...other, number: this.#lastNumber + 1 };
+    // Known before anybody can hear of the end.
+    this.#index(numbered);
+    try {
+      const also = [this.#table.putting(numbered.id, numbered)];
+      await this.#table.save(id, (record) => record && { ...record, endedMs }, also);
+    } catch (error) {
+      this.#unindex(numbered);
+      throw error;
+    }
+    this.#table.applied(numbered.id, numbered, this.#table.row(id)?.revision ?? 0);
+  }
+
+  /** The operation that puts back its targets. */
+  rolledBackBy(id: string): string | undefined {
+    return this.#rolledBackBy.get(id);
   }
 
   /** Changes an operation that has not ended. Resolves once durable, with what it is then. */
@@ -166,12 +193,13 @@ export class OperationLedger {
         targets += this.#targets.get(id)?.length ?? 0;
         return index > 0 && (index >= OPERATIONS_KEPT || targets > TARGETS_KEPT);
       });
-    for (const { id, createdBy, requestId } of old) {
+    for (const record of old) {
+      const { id } = record;
       // First the operation: targets that nothing refers to are removed at the next start, if this is cut off.
       await this.#table.remove([id]);
       await this.#commands.removeTargets(this.#targets.get(id) ?? []);
       this.#targets.delete(id);
-      this.#byRequest.delete(requestKey(createdBy, requestId));
+      this.#unindex(record);
     }
   }
 
@@ -180,9 +208,15 @@ export class OperationLedger {
     return { record, counts, state: stateOf(record, counts) };
   }
 
-  #index({ id, number, createdBy, requestId }: OperationRecord): void {
+  #index({ id, number, createdBy, requestId, rollbackOf, retryOf }: OperationRecord): void {
     this.#lastNumber = Math.max(this.#lastNumber, number);
+    if (rollbackOf !== undefined && retryOf === undefined) this.#rolledBackBy.set(rollbackOf, id);
     if (requestId !== '') this.#byRequest.set(requestKey(createdBy, requestId), id);
+  }
+
+  #unindex({ id, createdBy, requestId, rollbackOf }: OperationRecord): void {
+    this.#byRequest.delete(requestKey(createdBy, requestId));
+    if (rollbackOf !== undefined && this.#rolledBackBy.get(rollbackOf) === id) this.#rolledBackBy.delete(rollbackOf);
   }
 }
 

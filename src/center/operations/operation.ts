@@ -1,5 +1,7 @@
+import type { BackupOrder } from '../../model/backup.js';
 import type { CommandKind, Outcome } from '../../model/instance.js';
 import type { LogSearch } from '../../model/log-search.js';
+import type { DeployWish, ReleaseRef } from '../../model/release.js';
 import type { Strategy } from './strategy.js';
 
 /**
@@ -44,6 +46,16 @@ export interface OperationRecord {
   readonly machines: readonly string[] | undefined;
   /** With SEARCH. */
   readonly search: LogSearch | undefined;
+  /** With DEPLOY and ROLLBACK. */
+  readonly deploy?: DeployWish | undefined;
+  /** With DEPLOY: what that version was when it was asked for. Nothing else is deployed. */
+  readonly release?: ReleaseRef | undefined;
+  /** With VERIFY_BACKUP and RESTORE. */
+  readonly backup?: BackupOrder | undefined;
+  /** The operation whose targets it puts back. */
+  readonly rollbackOf?: string | undefined;
+  /** Its turn comes as if this were its number; undefined: its own. */
+  readonly turnNumber?: number | undefined;
 }
 
 export type OperationState =
@@ -95,7 +107,17 @@ function openState({ startedMs, stop, paused }: OperationRecord): OperationState
   return startedMs === undefined ? 'WAITING' : 'RUNNING';
 }
 
-/** Whether it keeps other operations on its service out: a search changes nothing. */
-export function holds(operation: OperationRecord): boolean {
-  return operation.endedMs === undefined && operation.action !== 'SEARCH';
+/** Whether one at a time may do this to a service. What only reads waits for nobody and keeps nobody out. */
+export function takesTurn(action: CommandKind): boolean {
+  return action !== 'SEARCH' && action !== 'BACKUP' && action !== 'VERIFY_BACKUP';
+}
+
+/** Whether it keeps other operations on its service out. */
+export function holds({ endedMs, action }: OperationRecord): boolean {
+  return endedMs === undefined && takesTurn(action);
+}
+
+/** Whose turn on a service comes first. */
+export function byTurn(a: OperationRecord, b: OperationRecord): number {
+  return (a.turnNumber ?? a.number) - (b.turnNumber ?? b.number) || a.number - b.number;
 }

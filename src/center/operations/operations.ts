@@ -5,13 +5,15 @@ import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
 import { aborted, KeyedMutex } from '../../kit/tasks.js';
 import type { CommandKind } from '../../model/instance.js';
-import type { LogSearch } from '../../model/log-search.js';
-import type { CommandRecord } from '../commands/command.js';
+import type { ReleaseRef } from '../../model/release.js';
 import type { Commands } from '../commands/commands.js';
 import type { Table } from '../table.js';
 import { Execution } from './execution.js';
+import { followUpOf, toPutBack, versionBefore } from './follow-up.js';
 import { OperationLedger, type OperationView } from './ledger.js';
-import type { OperationRecord, Stop } from './operation.js';
+import { takesTurn, type OperationRecord, type Stop } from './operation.js';
+import { Preview, type PlannedChange } from './planned-changes.js';
+import { freshFacts, recordOf, releaseOf, targetRecords, type Asking, type OperationWish } from './records.js';
 import {
   assertRetriable,
   heldBy,
@@ -20,8 +22,8 @@ import {
   REQUEST_ID_CHARACTERS_MAX,
   requestIdTooLong,
 } from './refusals.js';
-import { ACTION_STRATEGY, readStrategy, SEARCH_STRATEGY, type StrategyWish } from './strategy.js';
 import { chooseTargets, problemOf, type Target, type TargetFleet } from './targets.js';
+import { assertHeld, sendable, type ReleaseSource } from './work.js';
 
 /** Operations that have not ended; searches, which keep nobody out, are counted by themselves. */
 export const OPEN_OPERATIONS_MAX = 200;
@@ -29,28 +31,7 @@ export const OPEN_SEARCHES_MAX = 200;
 /** After an operation could not begin, for example because the disk is full. */
 const AGAIN_MS = 1000;
 
-/** Who wants something, and why. */
-export interface Asking {
-  readonly by: string;
-  /** The address it was asked from. */
-  readonly from: string;
-  readonly reason: string;
-  /** A repeated one answers with the first operation; empty: every call is a new one. */
-  readonly requestId: string;
-  /** Wait for other operations on the service instead of being refused. */
-  readonly wait: boolean;
-}
-
-/** What is wanted. */
-export interface OperationWish extends Asking {
-  readonly action: CommandKind;
-  readonly service: string;
-  readonly selector: string;
-  readonly strategy: StrategyWish;
-  readonly search: LogSearch | undefined;
-}
-
-export interface PlannedTarget extends Target {
+export interface PlannedTarget extends Target, Omit<PlannedChange, 'problem'> {
   /** Why it would not run; undefined: it would. */
   readonly problem: string | undefined;
 }
@@ -59,6 +40,7 @@ export interface OperationsOptions {
   readonly table: Table<OperationRecord>;
   readonly commands: Commands;
   readonly fleet: TargetFleet;
+  readonly releases: ReleaseSource;
   readonly connected: (machine: string) => boolean;
   readonly patienceMs: () => number;
   readonly clock: Clock;
@@ -107,7 +89,7 @@ export class Operations {
   /** Carries on what has not ended, until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
     this.#signal = signal;
-    const end = (id: string): Promise<void> => this.#end(id);
+    const end = (id: string): Promise<void> => this.#endRollout(id);
     this.#execution = new Execution({ ...this.#options, ledger: this.ledger, end }, signal);
     for (const [id, stop] of this.#unstopped) void this.satisfy(id, stop);
     for (const { id, service, startedMs } of this.ledger.open()) {
@@ -124,14 +106,35 @@ export class Operations {
     }
   }
 
+  /** Releases that operations under way or waiting need, and may need to put targets back: none of them may be removed. */
+  releasesInUse(): readonly ReleaseRef[] {
+    return this.ledger
+      .open()
+      .flatMap((record) => [
+        ...(record.release ? [record.release] : []),
+        ...this.ledger.targetsOf(record.id).flatMap(({ result }) => result?.deploy?.from ?? []),
+        ...this.#wantedBack(record),
+      ]);
+  }
+
+  /** What a rollback goes back to. */
+  #wantedBack({ action, service, deploy, rollbackOf }: OperationRecord): readonly ReleaseRef[] {
+    if (action !== 'ROLLBACK') return [];
+    const before = rollbackOf === undefined ? [] : this.ledger.targetsOf(rollbackOf);
+    const version = deploy?.version ?? '';
+    const named = version === '' ? undefined : sendable(this.#options.releases, service, version)?.release;
+    return [...before.flatMap(({ result }) => result?.deploy?.from ?? []), ...(named ? [named] : [])];
+  }
+
   /** What starting it would do. @throws as start, but for what is under way on the service */
   plan(wish: OperationWish): { readonly record: OperationRecord; readonly targets: readonly PlannedTarget[] } {
     const record = this.#recordOf(wish);
-    const targets = chooseTargets(this.#options.fleet, record, this.#options.random);
-    return {
-      record,
-      targets: targets.map((target) => ({ ...target, problem: problemOf(wish.action, target.candidate) })),
-    };
+    const preview = new Preview(record, this.#options.releases);
+    const targets = this.#chosen(record).map((target) => {
+      const change = preview.of(target.candidate);
+      return { ...target, ...change, problem: problemOf(wish.action, target.candidate) ?? change.problem };
+    });
+    return { record, targets };
   }
 
   /**
@@ -142,7 +145,7 @@ export class Operations {
     return this.#once(wish, () => {
       const record = this.#recordOf(wish);
       // Also for one that is to wait: a mistyped selector is said now.
-      chooseTargets(this.#options.fleet, record, this.#options.random);
+      this.#chosen(record);
       before(record.id);
       return this.#enter(record, wish.wait);
     });
@@ -156,11 +159,14 @@ export class Operations {
     return this.#once(asking, async () => {
       const { record } = this.ledger.require(id);
       assertRetriable(record);
-      const again: readonly string[] = ['FAILED', 'EXPIRED', 'UNKNOWN', ...(includeCancelled ? ['CANCELLED'] : [])];
+      const outcomes: readonly string[] = ['FAILED', 'EXPIRED', 'UNKNOWN', ...(includeCancelled ? ['CANCELLED'] : [])];
       const targets = this.ledger.targetsOf(id);
-      const machines = targets.filter(({ outcome }) => again.includes(outcome)).map(({ machine }) => machine);
+      const machines = targets.filter(({ outcome }) => outcomes.includes(outcome)).map(({ machine }) => machine);
       if (machines.length === 0) throw nothingToRetry(id, targets);
-      return this.#enter({ ...record, ...this.#fresh(asking), retryOf: id, machines }, asking.wait);
+      const { clock, releases } = this.#options;
+      const release = releaseOf(record, releases);
+      const again = { ...record, ...freshFacts(asking, clock.now()), release, retryOf: id, machines };
+      return this.#enter(again, asking.wait);
     });
   }
 
@@ -218,35 +224,24 @@ export class Operations {
     return this.#mutex.run(`request ${by} ${requestId}`, async () => this.ledger.ofRequest(by, requestId) ?? make());
   }
 
-  #fresh({ by, from, reason, requestId }: Asking): Fresh {
-    return {
-      id: newId('op'),
-      number: 0,
-      requestId,
-      createdBy: by,
-      createdFrom: from,
-      reason,
-      createdMs: this.#options.clock.now(),
-      startedMs: undefined,
-      endedMs: undefined,
-      paused: undefined,
-      stop: undefined,
-      bakeUntilMs: undefined,
-    };
+  #recordOf(wish: OperationWish): OperationRecord {
+    return recordOf(wish, this.#options.releases, this.#options.clock.now());
   }
 
-  #recordOf(wish: OperationWish): OperationRecord {
-    const { action, service, selector, search } = wish;
-    const strategy = readStrategy(wish.strategy, action === 'SEARCH' ? SEARCH_STRATEGY : ACTION_STRATEGY);
-    const what = { action, service, selector, strategy, search };
-    return { ...this.#fresh(wish), ...what, retryOf: undefined, machines: undefined };
+  /** @throws as chooseTargets; not_found for a rollback to a version that is nowhere */
+  #chosen(record: OperationRecord): Target[] {
+    const { fleet, releases, random } = this.#options;
+    const targets = chooseTargets(fleet, record, random);
+    const candidates = targets.map(({ candidate }) => candidate);
+    if (record.action === 'ROLLBACK') assertHeld(record, candidates, releases);
+    return targets;
   }
 
   /** Only one at a time per service gets in here: two can never both believe that they have it. */
   #enter(record: OperationRecord, wait: boolean): Promise<OperationView> {
     return this.#mutex.run(serviceKey(record.service), async () => {
       this.#assertRoom(record.action);
-      const holder = record.action === 'SEARCH' ? undefined : this.ledger.holder(record.service);
+      const holder = takesTurn(record.action) ? this.ledger.holder(record.service) : undefined;
       if (holder && !wait) throw heldBy(holder);
       if (!holder) {
         // Found before anything is stored, so that what cannot start leaves nothing behind.
@@ -283,37 +278,18 @@ export class Operations {
 
   /** The targets are durable before the operation says that it has started, and only then is any of them ordered. */
   async #begin(record: OperationRecord, targets: readonly Target[]): Promise<void> {
-    await this.ledger.addTargets(
-      record.id,
-      targets.map((target, position) => this.#targetRecord(record, target, position)),
-    );
-    await this.ledger.change(record.id, (before) => ({ ...before, startedMs: this.#options.clock.now() }));
+    const { commands, clock } = this.#options;
+    const before = this.#versionsBefore(record);
+    const place = { nowMs: clock.now(), number: () => commands.nextNumber(), backTo: before };
+    await this.ledger.addTargets(record.id, targetRecords(record, targets, place));
+    await this.ledger.change(record.id, (stored) => ({ ...stored, startedMs: clock.now() }));
     this.#execution?.drive(record.id);
   }
 
-  #targetRecord(operation: OperationRecord, { candidate, canary }: Target, position: number): CommandRecord {
-    const { action, service, createdBy, reason } = operation;
-    const nowMs = this.#options.clock.now();
-    return {
-      id: newId('c'),
-      number: this.#options.commands.nextNumber(),
-      requestId: '',
-      machine: candidate.id,
-      machineName: candidate.name,
-      service,
-      action,
-      outcome: 'PENDING',
-      message: '',
-      createdMs: nowMs,
-      expiresMs: nowMs,
-      deliveredMs: undefined,
-      startedMs: undefined,
-      endedMs: undefined,
-      unknownSinceMs: undefined,
-      createdBy,
-      reason,
-      turn: { operation: operation.id, position, canary },
-    };
+  /** What ran on each machine before the operation deployed to it that this one puts back. */
+  #versionsBefore({ rollbackOf }: OperationRecord): ReadonlyMap<string, string | undefined> {
+    const targets = rollbackOf === undefined ? [] : this.ledger.targetsOf(rollbackOf);
+    return new Map(targets.map((target) => [target.machine, versionBefore(target)]));
   }
 
   /** Whoever waits first for a service that is free begins. */
@@ -335,13 +311,13 @@ export class Operations {
     });
   }
 
-  /** Besides the one whose turn it is, what an earlier try left: a search waits for nobody, nor does what was cancelled. */
+  /** Besides the one whose turn it is, what an earlier try left: what takes no turn waits for nobody, nor does what was cancelled. */
   #next(service: string): OperationRecord | undefined {
     const holder = this.ledger.holder(service)?.record.id;
     return this.ledger
       .open()
       .filter((record) => record.service === service && record.startedMs === undefined)
-      .find(({ id, action, paused, stop }) => stop ?? (action === 'SEARCH' || (id === holder && !paused)));
+      .find(({ id, action, paused, stop }) => stop ?? (!takesTurn(action) || (id === holder && !paused)));
   }
 
   /** What matched when it was asked for may match no more. */
@@ -373,9 +349,26 @@ export class Operations {
     return this.ledger.require(id);
   }
 
+  /** One that has started is at its end: what it is to put back takes its turn over, before anybody else can. */
+  #endRollout(id: string): Promise<void> {
+    const { record } = this.ledger.require(id);
+    const targets = toPutBack(record, this.ledger.targetsOf(id));
+    if (targets.length === 0) return this.#end(id);
+    return this.#mutex.run(serviceKey(record.service), async () => {
+      const nowMs = this.#options.clock.now();
+      await this.ledger.endWith(id, nowMs, followUpOf(record, targets, { id: newId('op'), nowMs }));
+      this.#ended(id);
+    });
+  }
+
   async #end(id: string): Promise<void> {
-    const { clock, logger } = this.#options;
+    const { clock } = this.#options;
     await this.ledger.change(id, (record) => ({ ...record, endedMs: clock.now() }));
+    this.#ended(id);
+  }
+
+  #ended(id: string): void {
+    const { logger } = this.#options;
     const { record, state, counts } = this.ledger.require(id);
     logger.info('an operation ended', { operation: id, service: record.service, state, counts });
     this.#letNext(record.service);
@@ -385,19 +378,3 @@ export class Operations {
 function serviceKey(service: string): string {
   return `service ${service}`;
 }
-
-type Fresh = Pick<
-  OperationRecord,
-  | 'id'
-  | 'number'
-  | 'requestId'
-  | 'createdBy'
-  | 'createdFrom'
-  | 'reason'
-  | 'createdMs'
-  | 'startedMs'
-  | 'endedMs'
-  | 'paused'
-  | 'stop'
-  | 'bakeUntilMs'
->;

@@ -6,7 +6,8 @@ import { isSettled } from '../commands/command.js';
 import { Handoff } from '../output/handoff.js';
 import type { Output, Outputs } from '../output/outputs.js';
 import type { OperationView } from './ledger.js';
-import type { Operations, OperationWish } from './operations.js';
+import type { Operations } from './operations.js';
+import type { OperationWish } from './records.js';
 
 /** What whoever asked for a search hears, in order; `over` is the last. */
 export type SearchEvent<B> =

@@ -2,14 +2,13 @@ import type {
   CenterService,
   Operation,
   SearchLogsResponse,
-  StartOperationRequest,
   WatchOperationResponse,
 } from '../../../generated/muster/v1/center.js';
 import type { Clock, Timer } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
 import { pageOf } from '../../model/paging.js';
 import { fromWireSearch } from '../../wire/log-search.js';
-import { fromWireAction, fromWireOutcome } from '../../wire/instance.js';
+import { fromWireOutcome } from '../../wire/instance.js';
 import { describePrincipal } from '../../rpc/principal.js';
 import type { CallContext, Handlers } from '../../rpc/types.js';
 import type { Commands } from '../commands/commands.js';
@@ -17,7 +16,7 @@ import { isSettled, type CommandRecord } from '../commands/command.js';
 import { toWireCommand } from '../commands/wire.js';
 import type { UploadedBatch } from '../output/service.js';
 import type { OperationView } from './ledger.js';
-import type { Asking, Operations, OperationWish } from './operations.js';
+import type { Operations } from './operations.js';
 import { Searches, type Clipped, type SearchEvent, type SearchRoom } from './searches.js';
 import {
   boundHit,
@@ -29,6 +28,7 @@ import {
   toWirePlanned,
   toWireStrategy,
 } from './wire.js';
+import { askingOf, wishOf } from './wishes.js';
 
 export type OperationHandlers = Pick<
   Handlers<typeof CenterService>,
@@ -59,9 +59,9 @@ export interface OperationParts {
 /** Lines of one batch of an agent; agents send about a quarter of that. */
 const BATCH_HITS_MAX = 1000;
 const NUMBER_DIGITS = 16;
-const WORDS_MAX = 1000;
-/** Targets of one frame of a watch. */
+/** Targets of one frame of a watch, and what they may say together beyond the first of them. */
 const TARGETS_PER_FRAME = 200;
+const FRAME_CHARACTERS_MAX = 256 * 1024;
 /** How long a watch waits for outcomes that are unknown when the operation has ended. */
 const UNKNOWN_LINGER_MS = 3000;
 
@@ -85,7 +85,11 @@ export function clipUploaded({ hits: given }: UploadedBatch, room: SearchRoom): 
 export function operationHandlers(parts: OperationParts): OperationHandlers {
   const { operations } = parts;
   const { ledger } = operations;
-  const shown = (view: OperationView): Operation => toWireOperation(view, ledger.holder(view.record.service));
+  const shown = (view: OperationView): Operation =>
+    toWireOperation(view, {
+      holder: ledger.holder(view.record.service),
+      rolledBackBy: ledger.rolledBackBy(view.record.id),
+    });
   return {
     startOperation: async (request, context) => shown(await operations.start(wishOf(request, context))),
     // eslint-disable-next-line @typescript-eslint/require-await -- a failure must reject, not throw
@@ -138,34 +142,9 @@ function digits(number: number): string {
   return String(number).padStart(NUMBER_DIGITS, '0');
 }
 
+/** Characters that a target says, about. */
 function weightOf({ message, result }: CommandRecord): number {
-  return message.length + (result?.output?.length ?? 0) + (result?.search?.problems.join().length ?? 0);
-}
-
-function askingOf(
-  request: { readonly reason: string; readonly requestId: string; readonly wait: boolean },
-  { principal, peer }: CallContext,
-): Asking {
-  const { reason, requestId, wait } = request;
-  return { by: describePrincipal(principal), from: peer, reason: reason.slice(0, WORDS_MAX), requestId, wait };
-}
-
-/** @throws invalid for an action that cannot be ordered like this */
-function wishOf(request: StartOperationRequest, context: CallContext): OperationWish {
-  const action = fromWireAction(request.action);
-  if (!action) {
-    throw new MusterError('invalid', 'action must be ACTION_START, ACTION_STOP or ACTION_RESTART', {
-      reason: 'ACTION',
-    });
-  }
-  return {
-    ...askingOf(request, context),
-    action,
-    service: request.service,
-    selector: request.selector,
-    strategy: fromWireStrategy(request.strategy),
-    search: undefined,
-  };
+  return message.length + (result ? JSON.stringify(result).length : 0);
 }
 
 interface Watching {
@@ -210,11 +189,20 @@ function* frames(
   targets: readonly CommandRecord[],
   snapshot: boolean,
 ): Generator<WatchOperationResponse> {
-  yield { snapshot, operation, targets: targets.slice(0, TARGETS_PER_FRAME).map(toWireCommand) };
-  for (let at = TARGETS_PER_FRAME; at < targets.length; at += TARGETS_PER_FRAME) {
-    const piece = targets.slice(at, at + TARGETS_PER_FRAME);
-    yield { snapshot: false, operation, targets: piece.map(toWireCommand) };
+  let piece: CommandRecord[] = [];
+  let room = FRAME_CHARACTERS_MAX;
+  let first = snapshot;
+  for (const target of targets) {
+    room -= weightOf(target);
+    if (piece.length === TARGETS_PER_FRAME || (room < 0 && piece.length > 0)) {
+      yield { snapshot: first, operation, targets: piece.map(toWireCommand) };
+      first = false;
+      piece = [];
+      room = FRAME_CHARACTERS_MAX - weightOf(target);
+    }
+    piece.push(target);
   }
+  yield { snapshot: first, operation, targets: piece.map(toWireCommand) };
 }
 
 type SearchRequest = Parameters<OperationHandlers['searchLogs']>[0];

@@ -1,5 +1,6 @@
 import { formatDuration } from '../../kit/durations.js';
 import { MusterError, type FieldViolation } from '../../kit/errors.js';
+import type { CommandKind } from '../../model/instance.js';
 
 /** A count, or a share of the targets. */
 export type Amount =
@@ -60,6 +61,15 @@ export const ACTION_STRATEGY: Strategy = {
   queueForMs: MINUTE_MS,
 };
 
+/** For a deploy or a rollback: downloads and hooks take their time. */
+export const DEPLOY_STRATEGY: Strategy = { ...ACTION_STRATEGY, targetTimeoutMs: 30 * MINUTE_MS };
+
+/** For a restore, which may move many files. */
+export const RESTORE_STRATEGY: Strategy = { ...ACTION_STRATEGY, targetTimeoutMs: 6 * 60 * MINUTE_MS };
+
+/** For what reads a service's files: one that fails is no reason to leave out the others. */
+export const BACKUP_STRATEGY: Strategy = { ...RESTORE_STRATEGY, budget: ALL };
+
 /** For a search, which changes nothing: it goes on whatever happens, and does not wait for machines that are away. */
 export const SEARCH_STRATEGY: Strategy = {
   ...ACTION_STRATEGY,
@@ -74,6 +84,26 @@ const TARGET_TIMEOUT_MS_MAX = DAY_MS;
 const TIMEOUT_MS_MAX = 7 * DAY_MS;
 const LABEL_ORDER = 'label:';
 const LABEL_KEY_CHARACTERS_MAX = 200;
+
+/** What is taken where nothing is said. */
+export function strategyFor(action: CommandKind): Strategy {
+  switch (action) {
+    case 'START':
+    case 'STOP':
+    case 'RESTART':
+      return ACTION_STRATEGY;
+    case 'SEARCH':
+      return SEARCH_STRATEGY;
+    case 'DEPLOY':
+    case 'ROLLBACK':
+      return DEPLOY_STRATEGY;
+    case 'BACKUP':
+    case 'VERIFY_BACKUP':
+      return BACKUP_STRATEGY;
+    case 'RESTORE':
+      return RESTORE_STRATEGY;
+  }
+}
 
 /** Collects what is wrong, so that all of it can be said at once. */
 class Reading {

@@ -1,11 +1,12 @@
 import { MusterError } from '../../kit/errors.js';
 import type { Random } from '../../kit/random.js';
-import type { CommandKind, Health, ServiceState } from '../../model/instance.js';
+import type { CommandKind, Health, InstanceReport, ServiceState } from '../../model/instance.js';
 import { explain, matches, parseSelector, requireKnown, type Selectable } from '../../model/selector.js';
 import { unknownService } from '../fleet/unknown.js';
+import { takesTurn } from './operation.js';
 import type { Order, Strategy } from './strategy.js';
 
-/** A machine that has the service, as the choice of targets needs to see it. */
+/** A machine that has the service, or with DEPLOY may get it, as the choice of targets needs to see it. */
 export interface Candidate extends Selectable {
   readonly online: boolean;
   readonly agentVersion: string;
@@ -15,6 +16,10 @@ export interface Candidate extends Selectable {
   readonly state: ServiceState | undefined;
   /** Undefined while the state of the instance is not known. */
   readonly health: Health | undefined;
+  /** The instance as its agent tells it; undefined: it has not, or does not now. */
+  readonly report?: InstanceReport | undefined;
+  /** The machine does not have the service: it can only be deployed to. */
+  readonly absent?: boolean | undefined;
 }
 
 /** What the choice of targets asks of the fleet. */
@@ -23,8 +28,10 @@ export interface TargetFleet {
   candidates(service: string): readonly Candidate[];
   /** One of them, as it is now; undefined when the machine was removed. */
   candidate(machine: string, service: string): Candidate | undefined;
-  /** Every machine of the site. */
-  machines(): readonly Selectable[];
+  /** Every machine of the site, as one to which the service may be deployed. */
+  anywhere(service: string): readonly Candidate[];
+  /** One of them; undefined when it was removed. */
+  somewhere(machine: string, service: string): Candidate | undefined;
   serviceNames(): readonly string[];
 }
 
@@ -55,13 +62,12 @@ const NAMES_SHOWN = 10;
 export function chooseTargets(fleet: TargetFleet, wanted: Wanted, random: Random): Target[] {
   const { service, machines, strategy } = wanted;
   const selector = parseSelector(wanted.selector);
-  const having = fleet.candidates(service);
-  if (having.length === 0) throw unknownService(service, fleet.serviceNames());
+  const eligible = eligibleFor(fleet, wanted);
   // What was frozen once is not chosen again: labels may have changed since.
   const listed = machines && new Set(machines);
-  if (!listed) requireKnown(selector, fleet.machines());
-  const found = having.filter((one) => listed?.has(one.id) ?? matches(selector, one));
-  if (found.length === 0) throw nothingMatches(wanted, having);
+  if (!listed) requireKnown(selector, fleet.anywhere(service));
+  const found = eligible.filter((one) => listed?.has(one.id) ?? matches(selector, one));
+  if (found.length === 0) throw nothingMatches(wanted, eligible);
   if (found.length > TARGETS_MAX) {
     throw new MusterError('invalid', `${found.length} machines match; an operation may have ${TARGETS_MAX} targets`, {
       reason: 'TARGETS_MAX',
@@ -77,13 +83,29 @@ export function chooseTargets(fleet: TargetFleet, wanted: Wanted, random: Random
   }));
 }
 
-function nothingMatches({ service, selector, machines }: Wanted, having: readonly Candidate[]): MusterError {
-  const names = having.slice(0, NAMES_SHOWN).map(({ name }) => name);
-  const more = having.length > NAMES_SHOWN ? ` and ${having.length - NAMES_SHOWN} more` : '';
+/** Machines that can be targets at all: with DEPLOY and a selector also those that do not have the service. */
+function eligibleFor(fleet: TargetFleet, { action, service, selector, machines }: Wanted): readonly Candidate[] {
+  if (action === 'DEPLOY' && (selector.trim() !== '' || machines)) return fleet.anywhere(service);
+  const having = fleet.candidates(service);
+  if (having.length > 0) return having;
+  if (action !== 'DEPLOY') throw unknownService(service, fleet.serviceNames());
+  throw new MusterError(
+    'not_found',
+    `no machine has service "${service}" yet: say where to deploy it with --on, for example --on role=web`,
+    { reason: 'NO_TARGETS' },
+  );
+}
+
+function nothingMatches({ action, service, selector, machines }: Wanted, eligible: readonly Candidate[]): MusterError {
+  const names = eligible.slice(0, NAMES_SHOWN).map(({ name }) => name);
+  const more = eligible.length > NAMES_SHOWN ? ` and ${eligible.length - NAMES_SHOWN} more` : '';
+  const anywhere = action === 'DEPLOY';
+  const which = anywhere ? 'is there' : `has service "${service}"`;
   const what = machines
-    ? `none of the machines to try again has service "${service}" any more`
-    : `no machine with service "${service}" matches "${selector}"`;
-  return new MusterError('not_found', `${what}; it is on: ${names.join(', ')}${more}`, { reason: 'NO_TARGETS' });
+    ? `none of the machines that it is to go over ${which} any more`
+    : `no machine ${anywhere ? '' : `with service "${service}" `}matches "${selector}"`;
+  const there = `${anywhere ? 'there are' : 'it is on'}: ${names.length === 0 ? 'none' : names.join(', ')}${more}`;
+  return new MusterError('not_found', `${what}; ${there}`, { reason: 'NO_TARGETS' });
 }
 
 function byName(a: Candidate, b: Candidate): number {
@@ -119,17 +141,49 @@ function firstConnected(ordered: readonly Candidate[], count: number): Candidate
   return connectedFirst.slice(0, count);
 }
 
+/** The word with which an agent says that it can do it, and what it is then too old for; undefined: every agent can. */
+const ABILITIES: Readonly<Record<CommandKind, readonly [word: string, what: string] | undefined>> = {
+  START: undefined,
+  STOP: undefined,
+  RESTART: undefined,
+  SEARCH: ['search', 'search logs'],
+  DEPLOY: ['deploy', 'deploy releases'],
+  ROLLBACK: ['deploy', 'roll back releases'],
+  BACKUP: ['backup', 'make backups'],
+  VERIFY_BACKUP: ['backup', 'verify backups'],
+  RESTORE: ['backup', 'restore backups'],
+};
+
 /** Why a target cannot be ordered on this machine; undefined: it can. */
 export function problemOf(action: CommandKind, { name, agentVersion, capabilities }: Candidate): string | undefined {
-  if (action !== 'SEARCH' || capabilities === undefined || capabilities.includes('search')) return undefined;
-  return `the agent of ${name} (version ${agentVersion}) is too old to search logs: upgrade it`;
+  const [word, what] = ABILITIES[action] ?? [];
+  if (word === undefined || capabilities === undefined || capabilities.includes(word)) return undefined;
+  return `the agent of ${name} (version ${agentVersion}) is too old to ${what}: upgrade it`;
 }
 
 /** Why an instance is not well after the action; undefined: it is, or its state is not known now. */
 export function illnessOf(action: CommandKind, candidate: Candidate | undefined): string | undefined {
-  if (!candidate) return 'the service is not on its machine any more';
-  const { state, health } = candidate;
-  const wanted: readonly (ServiceState | undefined)[] = action === 'STOP' ? ['STOPPED'] : ['RUNNING', 'EXITED'];
-  if (state !== undefined && !wanted.includes(state)) return `it is ${state}`;
-  return health === 'CRITICAL' && action !== 'STOP' ? 'its health is CRITICAL' : undefined;
+  // What it was before it was read, it may be again.
+  if (!takesTurn(action)) return undefined;
+  // A service that has just come to its machine may not have been told of yet.
+  if (!candidate) return action === 'DEPLOY' ? undefined : 'the service is not on its machine any more';
+  if (!isSeen(action, candidate) || rests(action, candidate)) return undefined;
+  return notRunning(action, candidate) ?? (candidate.health === 'CRITICAL' ? 'its health is CRITICAL' : undefined);
+}
+
+function notRunning(action: CommandKind, { state }: Candidate): string | undefined {
+  const runs = state === 'RUNNING' || state === 'EXITED';
+  return runs && action !== 'STOP' ? undefined : `it is ${state ?? 'not known'}`;
+}
+
+/** Whether it is stopped as it should be. A deploy leaves a service stopped that was. */
+function rests(action: CommandKind, { state, report }: Candidate): boolean {
+  if (state !== 'STOPPED') return false;
+  return action === 'STOP' || (action !== 'START' && action !== 'RESTART' && report?.wanted === false);
+}
+
+/** Whether its agent says how the instance is, and nothing is being done to it. One that is not on its machine any more is ill, not away. */
+export function isSeen(action: CommandKind, candidate: Candidate | undefined): boolean {
+  if (!candidate) return action !== 'DEPLOY';
+  return candidate.state !== undefined && candidate.report?.deploying === undefined;
 }

@@ -1,4 +1,5 @@
 import type {
+  DeployWish as WireDeployWish,
   Operation,
   OperationCounts,
   OperationState as WireState,
@@ -9,8 +10,11 @@ import type {
 } from '../../../generated/muster/v1/center.js';
 import type { LogHit } from '../../../generated/muster/v1/types.js';
 import { HIT_BYTES_MAX, type SearchLimit } from '../../model/log-search.js';
+import type { DeployWish } from '../../model/release.js';
+import { toWireBackupOrder } from '../../wire/backup.js';
 import { toWireAction, toWireOutcome, toWireState } from '../../wire/instance.js';
 import { HIT_FILE_CHARACTERS_MAX, toWireLimit, toWireSearch } from '../../wire/log-search.js';
+import { toWireRelease } from '../../wire/release.js';
 import { fromDate, fromDuration, toDate, toDuration } from '../../wire/time.js';
 import type { CommandRecord } from '../commands/command.js';
 import type { OperationView } from './ledger.js';
@@ -65,7 +69,14 @@ function toWireCounts(counts: OutcomeCounts): OperationCounts {
   };
 }
 
-export function toWireOperation({ record, state, counts }: OperationView, holder?: OperationView): Operation {
+/** What of other operations is shown with one. */
+export interface Beside {
+  /** Who has its service now. */
+  readonly holder?: OperationView | undefined;
+  readonly rolledBackBy?: string | undefined;
+}
+
+export function toWireOperation({ record, state, counts }: OperationView, beside: Beside = {}): Operation {
   return {
     id: record.id,
     action: toWireAction(record.action),
@@ -73,7 +84,7 @@ export function toWireOperation({ record, state, counts }: OperationView, holder
     selector: record.selector,
     strategy: toWireStrategy(record.strategy),
     state: toWireOperationState(state),
-    message: messageOf(record, state, holder),
+    message: messageOf(record, state, beside.holder),
     created: toDate(record.createdMs),
     started: toDate(record.startedMs),
     ended: toDate(record.endedMs),
@@ -84,10 +95,10 @@ export function toWireOperation({ record, state, counts }: OperationView, holder
     counts: toWireCounts(counts),
     retryOf: record.retryOf ?? '',
     search: record.search && toWireSearch(record.search),
-    deploy: undefined,
-    backup: undefined,
-    rollbackOf: '',
-    rolledBackBy: '',
+    deploy: record.deploy && toWireDeployWish(record.deploy),
+    backup: record.backup && toWireBackupOrder(record.backup),
+    rollbackOf: record.rollbackOf ?? '',
+    rolledBackBy: beside.rolledBackBy ?? '',
   };
 }
 
@@ -104,7 +115,11 @@ function messageOf(
   return state === 'RUNNING' && bakeUntilMs !== undefined ? 'the canaries succeeded' : '';
 }
 
-export function toWirePlanned({ candidate, why, canary, problem }: PlannedTarget): WirePlanned {
+function toWireDeployWish({ version, onFailure }: DeployWish): WireDeployWish {
+  return { version, onFailure: `ROLLBACK_SCOPE_${onFailure}` };
+}
+
+export function toWirePlanned({ candidate, why, canary, problem, from, to, changes }: PlannedTarget): WirePlanned {
   return {
     machine: candidate.id,
     machineName: candidate.name,
@@ -113,9 +128,9 @@ export function toWirePlanned({ candidate, why, canary, problem }: PlannedTarget
     canary,
     state: candidate.state === undefined ? 'SERVICE_STATE_UNSPECIFIED' : toWireState(candidate.state),
     problem: problem ?? '',
-    from: undefined,
-    to: undefined,
-    changes: [],
+    from: from && toWireRelease(from),
+    to: to && toWireRelease(to),
+    changes: [...changes],
   };
 }
 

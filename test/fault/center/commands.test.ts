@@ -58,7 +58,7 @@ class World {
       courier,
       clock: this.#clock,
       logger: silentLogger,
-      searchOf: () => undefined,
+      workOf: () => ({}),
     });
     this.#commands = commands;
     void commands.resume();

@@ -30,7 +30,8 @@ function fleetOf(candidates: readonly Candidate[], others: readonly Candidate[] 
   return {
     candidates: (service) => (service === 'orders' ? candidates : []),
     candidate: (id) => candidates.find((one) => one.id === id),
-    machines: () => [...candidates, ...others],
+    anywhere: () => [...candidates, ...others],
+    somewhere: (id) => [...candidates, ...others].find((one) => one.id === id),
     serviceNames: () => ['orders', 'billing'],
   };
 }
@@ -110,7 +111,7 @@ describe('targets', () => {
       'web-2',
     ]);
     const error = refusal({ machines: ['id-removed'] });
-    assert.match(error.message, /none of the machines to try again has service "orders" any more/);
+    assert.match(error.message, /none of the machines that it is to go over has service "orders" any more/);
   });
 
   it('that nothing is are said with what is nearest', () => {
