@@ -38,7 +38,8 @@ export function restartsAfter(
   nowMs: number,
 ): RestartHistory {
   const known = unknownSinceMs === undefined;
-  if (!before || (known && !report.wanted)) {
+  // Starts of a deploy are not what these are about, and what it deployed begins anew.
+  if (!before || (known && (!report.wanted || report.deploying !== undefined))) {
     return { restarts: report.restarts, followed: known, lastMs: nowMs, seenMs: NONE, reason: '' };
   }
   if (known) return following(before, report, nowMs);

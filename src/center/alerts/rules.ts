@@ -65,7 +65,7 @@ export function keyText(key: AlertKey): string {
 
 /**
  * Everything that is wrong with a machine, or unsure, by these facts. What is not in the answer is well.
- * While a machine is away, what was said of its instances stands: nobody can say better.
+ * While a machine is away, what was said of its instances stands: nobody can say better. So it does of one that is being deployed.
  */
 export function judgeMachine(facts: MachineFacts): Verdict[] {
   return [
@@ -130,6 +130,7 @@ function judgeInstances(facts: MachineFacts): Verdict[] {
 
 function judgeInstance({ machine, name }: MachineFacts, instance: InstanceFacts): Verdict[] {
   const { report, restarted } = instance;
+  if (isMuted(instance)) return mutedVerdicts(machine, report);
   const subject = { machine, name, known: instance.unknownSinceMs === undefined };
   return [
     ...judgeChecks(subject, report),
@@ -137,6 +138,21 @@ function judgeInstance({ machine, name }: MachineFacts, instance: InstanceFacts)
     ...judgeStopped(subject, report),
     ...judgeRestarting(subject, report, restarted),
   ];
+}
+
+/**
+ * A release of it is being deployed or put back: how it is meanwhile is not how it is. What was said before stands, until that has ended.
+ * When contact is lost nobody knows whether it still goes on: then it is judged as any instance of a machine that is away.
+ */
+function isMuted({ report, unknownSinceMs }: InstanceFacts): boolean {
+  return report.deploying !== undefined && unknownSinceMs === undefined;
+}
+
+const STATE_KINDS = ['service_fatal', 'service_stopped', 'service_restarting'] as const;
+
+function mutedVerdicts(machine: string, { service }: InstanceReport): Verdict[] {
+  const states = STATE_KINDS.map((kind): Verdict => ({ is: 'unsure', key: { kind, machine, service, check: '' } }));
+  return [...states, { is: 'unchecked', service }];
 }
 
 /** Nothing is checked while nothing runs: of a service that is wanted, what was found before stands until it runs again. */

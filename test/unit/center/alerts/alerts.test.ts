@@ -141,6 +141,46 @@ describe('what is wrong with a machine', () => {
     assert.deepEqual(verdicts({ instances: [instance({ state: 'RUNNING' })] }), []);
   });
 
+  it('is not said of a service while a release of it is deployed, whatever it is like, and then again', () => {
+    const checks = [check('ping', 'CRITICAL'), check('port http', 'CRITICAL')];
+    const muted = ['?service_fatal', '?service_stopped', '?service_restarting', '?checks'];
+    const reports: Partial<InstanceReport>[] = [
+      { checks },
+      { state: 'FATAL', wanted: false },
+      { state: 'STOPPED', reason: 'stopped by systemctl' },
+      { state: 'BACKOFF' },
+      { state: 'STOPPED', wanted: false },
+    ];
+    for (const report of reports) {
+      for (const deploying of ['STOP', 'SWITCH', 'START', 'VERIFY'] as const) {
+        assert.deepEqual(verdicts({ instances: [instance({ ...report, deploying })] }), muted);
+      }
+    }
+    assert.deepEqual(verdicts({ instances: [instance({ checks, deploying: undefined })] }), [
+      '!ping_failing',
+      '!port_down',
+    ]);
+  });
+
+  it('is said of its other services and of the machine itself meanwhile', () => {
+    const failing = { checks: [check('ping', 'CRITICAL')] };
+    const deploying = instance({ ...failing, deploying: 'START' });
+    const other = instance({ ...failing, service: 'billing' });
+    const found = judgeMachine({ ...well, instances: [deploying, other], clockSkewMs: 60_000 });
+    const said = found.flatMap((one) => (one.is === 'wrong' ? [`${one.finding.kind} ${one.finding.service}`] : []));
+    assert.deepEqual(said, ['clock_skew ', 'ping_failing billing']);
+  });
+
+  it('is judged as of any other instance when contact is lost in the middle of a deploy', () => {
+    const lost = instance({ state: 'STOPPED', deploying: 'STOP', checks: [check('ping', 'CRITICAL')] }, 5000);
+    assert.deepEqual(verdicts({ instances: [lost] }).sort(), [
+      '?ping_failing',
+      '?service_fatal',
+      '?service_restarting',
+      '?service_stopped',
+    ]);
+  });
+
   it('cannot be said of the instances of a machine that is away', () => {
     const away = instance({ state: 'FATAL', checks: [check('ping', 'CRITICAL')] }, 5000);
     assert.deepEqual(verdicts({ instances: [away] }).sort(), [
@@ -183,6 +223,24 @@ describe('alerts', () => {
     assert.equal(planAlerts([raised], judgement([unchecked('billing')]), 2000)[0]?.clearedMs, 2000);
     const fatal = { ...raised, kind: 'service_fatal', check: '' };
     assert.equal(planAlerts([fatal], judgement([unchecked('orders')]), 2000)[0]?.clearedMs, 2000);
+  });
+
+  it('of a service are neither raised, changed nor cleared while it is deployed, and are as it is afterwards', () => {
+    const ill = { checks: [check('ping', 'CRITICAL')] };
+    const judged = (report: Partial<InstanceReport>, unknownSinceMs?: number): Judgement =>
+      judgement(judgeMachine({ ...well, instances: [instance(report, unknownSinceMs)] }));
+    assert.deepEqual(planAlerts([], judged({ ...ill, deploying: 'VERIFY' }), 1000), []);
+    const [raised] = planAlerts([], judged(ill), 1000);
+    assert.ok(raised);
+    for (const report of [{}, ill, { checks: [check('ping', 'PASSING')] }, { state: 'FATAL' as const }]) {
+      assert.deepEqual(planAlerts([raised], judged({ ...report, deploying: 'START' }), 2000), []);
+    }
+    const [cleared] = planAlerts([raised], judged({ checks: [check('ping', 'PASSING')] }), 3000);
+    assert.equal(cleared?.clearedMs, 3000);
+    assert.deepEqual(
+      planAlerts([], judged({ state: 'FATAL' }), 3000).map(({ kind }) => kind),
+      ['service_fatal'],
+    );
   });
 
   it('are not raised by what is unsure', () => {

@@ -11,15 +11,17 @@ import {
 import { judgeMachine } from '../../../../src/center/alerts/rules.js';
 import type { InstanceView } from '../../../../src/center/fleet/instances.js';
 import type { ServiceState } from '../../../../src/model/instance.js';
+import type { DeployStep } from '../../../../src/model/release.js';
 
 interface Told {
   readonly state: ServiceState;
   readonly restarts: number;
   readonly wanted: boolean;
   readonly known: boolean;
+  readonly deploying?: DeployStep | undefined;
 }
 
-function viewOf({ state, restarts, wanted, known }: Told): InstanceView {
+function viewOf({ state, restarts, wanted, known, deploying }: Told): InstanceView {
   return {
     machine: 'm-1',
     configHeld: 0,
@@ -42,6 +44,7 @@ function viewOf({ state, restarts, wanted, known }: Told): InstanceView {
       generation: 0,
       logDirectory: '',
       startedMs: undefined,
+      deploying,
     },
   };
 }
@@ -123,6 +126,23 @@ describe('a service that does not stay up', () => {
     assert.equal(one.look({ restarts: 5 }), true);
     assert.equal(one.look({ state: 'STOPPED', wanted: false, restarts: 5 }), false);
     assert.equal(one.look({ restarts: 0 }), false);
+  });
+
+  it('is not one that was restarted while a release of it was deployed; what was said before that is over five minutes after it', () => {
+    const one = new Watched();
+    one.look();
+    for (const restarts of [1, 2, 3, 4]) {
+      one.nowMs += 1000;
+      assert.equal(one.look({ state: 'BACKOFF', restarts, deploying: 'VERIFY' }), false);
+    }
+    assert.equal(one.look({ restarts: 4 }), false);
+    one.nowMs += 1000;
+    assert.equal(one.look({ state: 'BACKOFF', restarts: 5 }), true, 'it is judged again');
+    one.nowMs += 2 * RESTARTS_WINDOW_MS;
+    assert.equal(one.look({ restarts: 5, deploying: 'START' }), true);
+    assert.equal(one.look({ restarts: 5 }), true);
+    one.nowMs += RESTARTS_WINDOW_MS;
+    assert.equal(one.look({ restarts: 5 }), false);
   });
 
   it('is never said to be well too early, and always in the end, whatever the reports', () => {
