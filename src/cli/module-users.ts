@@ -20,8 +20,8 @@ export function moduleWanted(text: string): ModuleWanted {
   return at < 0 ? { name: text, version: '' } : { name: text.slice(0, at), version: text.slice(at + 1) };
 }
 
-function moduleVersion({ release }: Instance, name: string): string {
-  return release?.modules.find((module) => module.name === name)?.version ?? '';
+function moduleVersion({ release }: Instance, name: string): string | undefined {
+  return release?.modules.find((module) => module.name === name)?.version;
 }
 
 interface UsersOptions extends GlobalOptions {
@@ -56,7 +56,7 @@ export async function showUsers(
     { heading: 'MACHINE', text: (instance) => instance.machineName },
     { heading: 'SERVICE', text: (instance) => instance.service },
     { heading: 'VERSION', text: (instance) => instance.version },
-    { heading: 'MODULE', text: (instance) => `${name} ${moduleVersion(instance, name)}` },
+    { heading: 'MODULE', text: (instance) => `${name} ${moduleVersion(instance, name) ?? ''}` },
     { heading: 'STATE', text: (instance) => stateText(instance, now) },
     { heading: 'HEALTH', text: (instance) => healthText(instance) },
     { heading: 'DEPLOYED', text: (instance) => clockTime(instance.deployed, now) },

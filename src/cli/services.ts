@@ -183,11 +183,37 @@ async function add(io: Io, options: AddOptions, file: string): Promise<void> {
   if (stored.machines === 0) await output.note('No machine matches now: "muster machines" shows their labels.');
 }
 
+/** Machines that run it from a release: an assignment does not reach them. */
+async function deployedOn(center: Client<typeof CenterService>, service: string): Promise<string[]> {
+  const instances = await listInstances(center, { service });
+  return instances.filter(({ release }) => release !== undefined).map(({ machineName }) => machineName);
+}
+
+/** Names in one message. */
+const NAMED_MAX = 5;
+
+function deployedText(machines: readonly string[], service: string): string {
+  const more = machines.length > NAMED_MAX ? `, and ${machines.length - NAMED_MAX} more` : '';
+  return `${service} is deployed on ${machines.slice(0, NAMED_MAX).join(', ')}${more}: there it is run from its release, which no assignment changes. "muster stop ${service}" ends it.`;
+}
+
+async function removeAssigned(center: Client<typeof CenterService>, service: string): Promise<string[]> {
+  const machines = await deployedOn(center, service);
+  try {
+    await center.removeService({ service });
+  } catch (error) {
+    if (!isCode(error, 'not_found') || machines.length === 0) throw error;
+    throw new MusterError('precondition', `nothing is assigned. ${deployedText(machines, service)}`, { cause: error });
+  }
+  return machines;
+}
+
 async function remove(io: Io, options: GlobalOptions, service: string): Promise<void> {
   const output = new Output(io, options);
-  await withCenter(io, options, (center) => center.removeService({ service }));
-  await output.document({ service, removed: true });
+  const machines = await withCenter(io, options, (center) => removeAssigned(center, service));
+  await output.document({ service, removed: true, deployedOn: machines });
   await output.line(`${service} is taken from its machines: each stops it and keeps its data and logs`);
+  if (machines.length > 0) await output.note(deployedText(machines, service));
 }
 
 async function manifest(io: Io, options: GlobalOptions, service: string): Promise<void> {

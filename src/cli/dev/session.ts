@@ -14,7 +14,7 @@ import type { Client } from '../../rpc/types.js';
 import type { Io } from '../io.js';
 import { Output } from '../output.js';
 import { Child, runToEnd } from './child.js';
-import { placeSample } from './sample.js';
+import { linkLibraries, placeSample } from './sample.js';
 import { watchScreen } from './screen.js';
 
 export interface DevOptions {
@@ -168,6 +168,7 @@ export async function runDev(io: Io, options: DevOptions): Promise<void> {
     await assertAlone(center, data);
     await makeDirectory(data, 0o711);
     await placeSample(places.manifests);
+    await linkLibraries(data);
     const address = `127.0.0.1:${await freePort(PORTS.centerGrpc)}`;
     const centerChild = await startCenter(places, address);
     children.unshift(centerChild);
