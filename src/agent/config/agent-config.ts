@@ -2,7 +2,7 @@ import type { Clock } from '../../kit/clock.js';
 import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
 import type { Store } from '../../store/port.js';
-import type { CenterAccess } from '../ports.js';
+import type { CenterAccess, ConfigPins } from '../ports.js';
 import { ConfigCache, type Wanted } from './cache.js';
 import { configHandlers, remoteConfig } from './service.js';
 import { ConfigSync } from './sync.js';
@@ -51,6 +51,11 @@ export class AgentConfig {
   /** The link: revision on this machine's disk, and the newest the service said it runs with; 0 for none. */
   of(service: string): { readonly held: number; readonly applied: number } {
     return { held: this.#cache.held(service), applied: this.#cache.applied(service) };
+  }
+
+  /** Configurations kept with releases. */
+  get pins(): ConfigPins {
+    return this.#cache.pins;
   }
 
   /** Calls `listener` with the service after of() it may have changed. Returns how to stop. */
