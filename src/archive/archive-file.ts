@@ -41,10 +41,10 @@ export class ArchiveFile {
     });
   }
 
-  /** @throws exists when something is there */
-  static async create(path: string): Promise<ArchiveFile> {
+  /** `flag` w: over an empty file that is there. @throws exists when something is there that must not be */
+  static async create(path: string, flag: 'wx' | 'w' = 'wx'): Promise<ArchiveFile> {
     try {
-      return new ArchiveFile(path, await open(path, 'wx', 0o600));
+      return new ArchiveFile(path, await open(path, flag, 0o600));
     } catch (error) {
       if (errnoOf(error) !== 'EEXIST') throw explainFullDisk(error, dirname(path));
       throw new MusterError('exists', `${path} is there: archives are written as new files`, { cause: error });

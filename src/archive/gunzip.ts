@@ -7,6 +7,12 @@ import { refusedArchive } from './names.js';
 const READ_BYTES = 262_144;
 const PIECE_BYTES = 262_144;
 
+export interface UncompressOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Called with the bytes of the file as they are read. */
+  readonly onCompressed?: ((bytes: Buffer) => void) | undefined;
+}
+
 /**
  * The uncompressed bytes of a gzip file, piece by piece as they are asked for. Several gzip streams one after the other count as one, as programs
  * that compress in parallel make them; anything else behind the end is refused.
@@ -15,7 +21,7 @@ const PIECE_BYTES = 262_144;
 export async function* uncompressed(
   path: string,
   limits: ArchiveLimits,
-  signal?: AbortSignal,
+  { signal, onCompressed }: UncompressOptions = {},
 ): AsyncGenerator<Buffer, void, undefined> {
   signal?.throwIfAborted();
   const file = await openArchive(path);
@@ -23,7 +29,7 @@ export async function* uncompressed(
     const { size } = await file.stat();
     const bytesMax = Math.min(limits.unpackedBytesMax, Math.max(RATIO_FREE_BYTES, size * limits.ratioMax));
     let bytes = 0;
-    for await (const piece of inflated(file, size)) {
+    for await (const piece of inflated(file, size, onCompressed)) {
       signal?.throwIfAborted();
       bytes += piece.length;
       if (bytes > bytesMax) throw tooLarge(limits, bytesMax);
@@ -34,10 +40,19 @@ export async function* uncompressed(
   }
 }
 
-async function* inflated(file: FileHandle, sizeBytes: number): AsyncGenerator<Buffer, void, undefined> {
+async function* inflated(
+  file: FileHandle,
+  sizeBytes: number,
+  onCompressed: UncompressOptions['onCompressed'],
+): AsyncGenerator<Buffer, void, undefined> {
   const source = file.createReadStream({ highWaterMark: READ_BYTES, autoClose: false });
   const gunzip = createGunzip({ chunkSize: PIECE_BYTES });
   source.once('error', (error) => gunzip.destroy(error));
+  if (onCompressed) {
+    source.on('data', (bytes) => {
+      onCompressed(bytes as Buffer);
+    });
+  }
   source.pipe(gunzip);
   try {
     yield* gunzip as AsyncIterable<Buffer>;

@@ -25,7 +25,37 @@ export interface UnpackJob {
   readonly owner: Owner | undefined;
 }
 
-export type Job = UnpackJob;
+export interface WriteTreeJob {
+  readonly kind: 'write-tree';
+  readonly root: string;
+  readonly paths: readonly string[];
+  readonly exclude: readonly string[];
+  /** Is there, and empty. */
+  readonly out: string;
+}
+
+export interface VerifyTreeJob {
+  readonly kind: 'verify-tree';
+  readonly path: string;
+  readonly digest: string | undefined;
+}
+
+export interface RestoreTreeJob {
+  readonly kind: 'restore-tree';
+  readonly path: string;
+  /** Is there, and empty. */
+  readonly into: string;
+  /** None: all. */
+  readonly paths: readonly string[];
+  readonly owner: Owner | undefined;
+}
+
+export type Job = UnpackJob | WriteTreeJob | VerifyTreeJob | RestoreTreeJob;
+
+/** Where a backup's manifest is while the backup is written. */
+export function spoolOf(out: string): string {
+  return `${out}.manifest`;
+}
 
 /** What a worker answers with; errors do not cross threads with their kind. */
 export type JobAnswer =

@@ -1,4 +1,8 @@
-import { MusterError } from '../kit/errors.js';
+import { runJob } from './jobs.js';
+import type { RestoredTree, VerifiedTree } from './tree-jobs.js';
+import { Selection } from './tree-selection.js';
+import type { WrittenTree } from './tree-write.js';
+import { intoNew, ontoNew } from './unpack.js';
 
 /** Backup archives: a tree of files with a manifest of every file's hash. The format is docs/backup-format.md. */
 
@@ -11,31 +15,9 @@ export interface TreeSource {
   readonly exclude: readonly string[];
 }
 
-export interface WrittenTree {
-  /** SHA-256 of the archive, 64 hexadecimal digits. */
-  readonly digest: string;
-  /** Of the archive. */
-  readonly bytes: number;
-  /** Of the files in it, uncompressed. */
-  readonly contentBytes: number;
-  readonly files: number;
-  /** What is to be known, one sentence each, at most TREE_PROBLEMS_MAX: changed while read, could not be read, is not there. */
-  readonly problems: readonly string[];
-}
-
-export interface VerifiedTree {
-  readonly files: number;
-  readonly contentBytes: number;
-  /** Why the archive is not what its manifest says, one sentence each, at most TREE_PROBLEMS_MAX; none: every file's hash was compared and is right. */
-  readonly problems: readonly string[];
-}
-
-export interface RestoredTree {
-  readonly files: number;
-  readonly contentBytes: number;
-}
-
-export const TREE_PROBLEMS_MAX = 20;
+export type { WrittenTree } from './tree-write.js';
+export type { RestoredTree, VerifiedTree } from './tree-jobs.js';
+export { TREE_PROBLEMS_MAX } from './problems.js';
 
 export interface TreeOptions {
   readonly signal?: AbortSignal | undefined;
@@ -46,8 +28,10 @@ export interface TreeOptions {
  * they are read are in it as they were read, and are a problem; so are those that cannot be read, which are not in it.
  * @throws exists when `out` is there, invalid for paths that lead outside, exhausted on a full disk, the signal's reason
  */
-export function writeTree(_source: TreeSource, _out: string, _options: TreeOptions = {}): Promise<WrittenTree> {
-  return Promise.reject(new MusterError('unimplemented', 'backups cannot be written yet'));
+export async function writeTree(source: TreeSource, out: string, { signal }: TreeOptions = {}): Promise<WrittenTree> {
+  Selection.of(source.paths);
+  const { root, paths, exclude } = source;
+  return (await ontoNew(out, { kind: 'write-tree', root, paths, exclude, out }, signal)) as WrittenTree;
 }
 
 /**
@@ -55,11 +39,11 @@ export function writeTree(_source: TreeSource, _out: string, _options: TreeOptio
  * A damaged archive is an answer with problems, not an error.
  * @throws not_found when there is no such file, the signal's reason
  */
-export function verifyTree(
-  _path: string,
-  _options: TreeOptions & { readonly digest?: string | undefined } = {},
+export async function verifyTree(
+  path: string,
+  { digest, signal }: TreeOptions & { readonly digest?: string | undefined } = {},
 ): Promise<VerifiedTree> {
-  return Promise.reject(new MusterError('unimplemented', 'backups cannot be verified yet'));
+  return (await runJob({ kind: 'verify-tree', path, digest }, signal)) as VerifiedTree;
 }
 
 export interface RestoreOptions extends TreeOptions {
@@ -75,6 +59,8 @@ export interface RestoreOptions extends TreeOptions {
  * @throws exists when `into` is there, data_loss when the archive is not what its manifest says, not_found for paths that are not in it, exhausted
  * on a full disk, the signal's reason
  */
-export function restoreTree(_path: string, _into: string, _options: RestoreOptions = {}): Promise<RestoredTree> {
-  return Promise.reject(new MusterError('unimplemented', 'backups cannot be restored yet'));
+export async function restoreTree(path: string, into: string, options: RestoreOptions = {}): Promise<RestoredTree> {
+  const { paths = [], owner, signal } = options;
+  Selection.of(paths);
+  return (await intoNew(into, { kind: 'restore-tree', path, into, paths, owner }, signal)) as RestoredTree;
 }

@@ -1,8 +1,8 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { errnoOf, MusterError } from '../kit/errors.js';
 import { explainFullDisk, syncDirectory } from '../kit/files.js';
-import { runJob, type Job } from './jobs.js';
+import { runJob, spoolOf, type Job } from './jobs.js';
 import { RELEASE_LIMITS, type ArchiveLimits } from './limits.js';
 
 export interface Unpacked {
@@ -37,6 +37,24 @@ export async function intoNew(into: string, job: Job, signal: AbortSignal | unde
     return done;
   } catch (error) {
     await rm(into, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** Runs a job that writes the new file `out`. */
+export async function ontoNew(out: string, job: Job, signal: AbortSignal | undefined): Promise<unknown> {
+  signal?.throwIfAborted();
+  try {
+    await (await open(out, 'wx', 0o600)).close();
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST') throw explainFullDisk(error, dirname(out));
+    throw new MusterError('exists', `${out} is there: archives are written as new files`, { cause: error });
+  }
+  try {
+    return await runJob(job, signal);
+  } catch (error) {
+    await rm(out, { force: true });
+    await rm(spoolOf(out), { force: true });
     throw error;
   }
 }
