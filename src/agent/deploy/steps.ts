@@ -1,0 +1,239 @@
+import { rm } from 'node:fs/promises';
+import type { Clock } from '../../kit/clock.js';
+import { formatDuration, formatSize } from '../../kit/durations.js';
+import { MusterError } from '../../kit/errors.js';
+import { makeDirectory, syncDirectory } from '../../kit/files.js';
+import { parseManifest, type Manifest } from '../../model/manifest.js';
+import type { DeployOrder, ReleaseRef } from '../../model/release.js';
+import type { ConfigPins, DeployableServices, Hold } from '../ports.js';
+import type { Archives } from './archives.js';
+import { switchCurrent } from './current.js';
+import type { Deploy } from './deploy.js';
+import { StepFailed } from './failure.js';
+import type { Fetcher } from './fetch.js';
+import { listed, type Held, type HeldRelease } from './held.js';
+import { MODULES_DIRECTORY, type Modules } from './modules.js';
+import type { Places } from './places.js';
+import { checkedManifest, sourceOfRelease } from './source.js';
+import type { Space } from './space.js';
+import { takeOver } from './takeover.js';
+import { checksPass, lastOutputOf, programPasses } from './verify.js';
+
+/** Makes the backup that a service's manifest asks for before a deploy; undefined: it asks for none. */
+export type BackupBefore = (
+  service: string,
+  command: string,
+) => Promise<{ readonly backup: string; readonly message: string } | undefined>;
+
+export interface StepsOptions {
+  readonly places: Places;
+  readonly archives: Archives;
+  readonly space: Space;
+  readonly fetcher: Fetcher;
+  readonly modules: Modules;
+  readonly held: Held;
+  readonly services: DeployableServices;
+  readonly pins: ConfigPins;
+  readonly backupBefore: BackupBefore;
+  readonly clock: Clock;
+}
+
+/** What a step did. */
+export interface Done {
+  /** For people. */
+  readonly message: string;
+  /** There was nothing to do after all. */
+  readonly skipped?: true;
+  readonly change?: Pick<Deploy, 'backup'> | Pick<Deploy, 'verified'>;
+}
+
+/** A release in its directory that is not complete yet: its install hook has not run. */
+interface Unpacked {
+  readonly manifest: Manifest;
+  readonly manifestText: string;
+}
+
+const MANIFEST = 'muster.yaml';
+
+/** The steps of one deploy up to its verify. Each can be done again by a later process, from whatever state an earlier one left. */
+export class Steps {
+  readonly #options: StepsOptions;
+  #unpacked: Unpacked | undefined;
+
+  constructor(options: StepsOptions) {
+    this.#options = options;
+  }
+
+  /** Whether an unpacked release waits for its install hook. */
+  get hook(): boolean {
+    return this.#unpacked?.manifest.hooks.install !== undefined;
+  }
+
+  async fetch(deploy: Deploy, signal: AbortSignal): Promise<Done> {
+    const { fetcher, modules } = this.#options;
+    const { release, artifact, moduleArtifacts } = orderOf(deploy);
+    const { service: name, version } = release;
+    let bytes = await fetcher.fetch({ kind: 'release', name, version, artifact }, signal);
+    for (const [index, ref] of release.modules.entries()) {
+      const its = moduleArtifacts[index];
+      if (!its || modules.has(ref)) continue;
+      bytes += await fetcher.fetch({ kind: 'module', name: ref.name, version: ref.version, artifact: its }, signal);
+    }
+    if (bytes === 0) return { message: 'it had been downloaded; digest and signature checked' };
+    return { message: `${formatSize(bytes)} downloaded, digests and signatures checked` };
+  }
+
+  async backup({ service, id }: Deploy): Promise<Done> {
+    const made = await this.#options.backupBefore(service, id);
+    if (!made) return { message: 'there is nothing that its manifest wants in a backup', skipped: true };
+    return { message: made.message, change: { backup: made.backup } };
+  }
+
+  async modules({ to }: Deploy): Promise<Done> {
+    const { modules, places } = this.#options;
+    const made: string[] = [];
+    for (const ref of to.modules) {
+      if (await modules.ensure(ref, places.artifact(ref.digest))) made.push(`${ref.name} ${ref.version}`);
+    }
+    if (made.length === 0) return { message: 'all that it pins were on this machine' };
+    return { message: `unpacked ${made.join(', ')}` };
+  }
+
+  async unpack({ to }: Deploy): Promise<Done> {
+    const { places, archives, space, services, clock } = this.#options;
+    const archive = places.artifact(to.digest);
+    const inspected = await archives.inspect(archive, { texts: [MANIFEST], forbidden: [MODULES_DIRECTORY] });
+    const manifestText = inspected.texts.get(MANIFEST) ?? '';
+    const manifest = checkedManifest(inspected.texts.get(MANIFEST), to);
+    const into = places.release(to);
+    await makeDirectory(places.releases(to.service), 0o755);
+    await rm(into, { recursive: true, force: true });
+    const { unpackedBytes: bytes, files } = inspected;
+    await space.require(places.releases(to.service), `${to.service} ${to.version}`, { bytes, files });
+    const source = sourceOfRelease(places, { ref: to, manifestText }, clock.now());
+    const owner = manifest.hooks.install && (await services.userOf(source));
+    await archives.unpack(archive, into, owner ? { owner } : {});
+    await this.#linkModules(to);
+    if (manifest.hooks.install) this.#unpacked = { manifest, manifestText };
+    else await this.#list(to, manifestText, bytes);
+    return { message: `${files} files, ${formatSize(bytes)}` };
+  }
+
+  /** In the new directory, which belongs to the service's user meanwhile and to the agent afterwards. What was there before runs on. */
+  async install(deploy: Deploy): Promise<Done> {
+    const { places, services, clock } = this.#options;
+    const { to } = deploy;
+    const unpacked = this.#unpacked;
+    const argv = unpacked?.manifest.hooks.install;
+    if (!unpacked || !argv) throw new MusterError('internal', 'an install hook is run without its release');
+    const { manifest, manifestText } = unpacked;
+    const directory = places.release(to);
+    try {
+      const source = sourceOfRelease(places, { ref: to, manifestText }, clock.now());
+      const hold = await services.hold(deploy.service, holderOf(deploy));
+      const { timeoutMs } = manifest.hooks;
+      const ran = await hold.run(source, { argv, directory, timeoutMs }).finally(() => {
+        hold.letGo();
+      });
+      if (ran.timedOut) throw new StepFailed(`${argv.join(' ')} did not end within ${formatDuration(timeoutMs)}`, ran);
+      if (ran.code !== 0) throw hookFailed(argv, ran);
+      const { files, bytes } = await takeOver(directory);
+      await this.#linkModules(to);
+      await this.#list(to, manifestText, bytes);
+      return { message: `${argv.join(' ')}; ${files} files, ${formatSize(bytes)} now` };
+    } catch (error) {
+      await rm(directory, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  async stop(hold: Hold): Promise<Done> {
+    const running = hold.report();
+    if (!running) return { message: 'there was no such service before', skipped: true };
+    await hold.stop();
+    const forced = hold.report()?.reason ?? '';
+    return { message: forced === '' ? 'it ended' : forced };
+  }
+
+  async switch(deploy: Deploy, hold: Hold): Promise<Done> {
+    const { places, held, pins, clock } = this.#options;
+    const { service, to } = deploy;
+    const release = this.release(deploy);
+    if (deploy.kind === 'ROLLBACK') await pins.restore(service, to.digest);
+    else await pins.unpin(service);
+    await held.change(service, (one) => ({ ...one, pinned: deploy.kind === 'ROLLBACK' }));
+    await hold.become(sourceOfRelease(places, release, clock.now()));
+    await switchCurrent(places, service, to);
+    return { message: `it runs from ${places.release(to)}` };
+  }
+
+  async start(hold: Hold): Promise<Done> {
+    return startOf(hold);
+  }
+
+  async verify(deploy: Deploy, hold: Hold): Promise<Done> {
+    const { places, clock } = this.#options;
+    const source = hold.source();
+    if (!source) throw new StepFailed('the service is gone');
+    const passed = await checksPass(hold, source.manifest, clock);
+    const program = await programPasses(hold, source.manifest, places.release(deploy.to));
+    const verified = [...passed, ...program];
+    return { message: verified.length === 0 ? 'it stayed up' : verified.join(', '), change: { verified } };
+  }
+
+  /** The manifest of the release, once that is complete. @throws as release */
+  manifestOf(deploy: Pick<Deploy, 'service' | 'to'>): Manifest {
+    return parseManifest(this.release(deploy).manifestText);
+  }
+
+  /** @throws not_found when it is not complete */
+  release({ service, to }: Pick<Deploy, 'service' | 'to'>): HeldRelease {
+    const found = this.#options.held.find(service, to.digest);
+    if (found) return found;
+    throw new MusterError('not_found', `${service} ${to.version} is not complete on this machine: deploy it again`);
+  }
+
+  async #linkModules(to: ReleaseRef): Promise<void> {
+    const { places, modules } = this.#options;
+    await modules.link(places.release(to), to.modules);
+    for (const directory of [places.releases(to.service), places.service(to.service)]) await syncDirectory(directory);
+  }
+
+  async #list(ref: ReleaseRef, manifestText: string, bytes: number): Promise<void> {
+    const { held, clock } = this.#options;
+    await held.change(ref.service, (one) => listed(one, { ref, manifestText, bytes, sinceMs: clock.now() }));
+    this.#unpacked = undefined;
+  }
+}
+
+/** Starts what the service is run from. @throws StepFailed with what it printed */
+export async function startOf(hold: Hold): Promise<Done> {
+  try {
+    const { pid } = await hold.start();
+    return { message: pid > 0 ? `RUNNING, pid ${pid}` : 'RUNNING' };
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    throw new StepFailed(error.message, { exitCode: hold.report()?.exitCode, output: await lastOutputOf(hold) });
+  }
+}
+
+/** Who holds a service, for those who are refused. */
+export function holderOf({ kind, to }: Pick<Deploy, 'kind' | 'to'>): string {
+  return kind === 'DEPLOY' ? `the deploy of ${to.version}` : `the rollback to ${to.version}`;
+}
+
+function hookFailed(
+  argv: readonly string[],
+  { code, output }: { code: number | undefined; output: string },
+): StepFailed {
+  const how = code === undefined ? 'was ended by a signal' : `exited with ${code}`;
+  return new StepFailed(`the install hook ${argv.join(' ')} ${how}`, { exitCode: code, output });
+}
+
+function orderOf({ order, to }: Deploy): DeployOrder {
+  if (order) return order;
+  throw new MusterError(
+    'not_found',
+    `${to.service} ${to.version} is not on this machine, and the order does not say where to get it`,
+  );
+}
