@@ -280,6 +280,9 @@ function partsOf(options: CenterOptions, core: Core, joined: Joined): CenterPart
       options.endCalls((principal) => principal.kind === 'queue' && principal.name === name, reason);
     },
     removeMachine: (machine, by) => removeMachine(options, core, joined, { machine, by }),
+    requireModuleName: (name) => {
+      joined.shelf.releases.requireModuleName(name);
+    },
     labelsChanged: (machine) => catalog.machineChanged(machine),
     isAssigned: (machine, service) => catalog.isAssigned(machine, service),
     hasService: hasServiceBy(catalog, instances),

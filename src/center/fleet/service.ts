@@ -4,6 +4,8 @@ import type {
   WatchMachinesResponse,
 } from '../../../generated/muster/v1/center.js';
 import { Instance, Machine as WireMachine } from '../../../generated/muster/v1/types.js';
+import { MusterError } from '../../kit/errors.js';
+import type { InstanceReport } from '../../model/instance.js';
 import { matches, parseSelector, requireKnown, type Selectable, type Selector } from '../../model/selector.js';
 import { describePrincipal } from '../../rpc/principal.js';
 import type { Handlers } from '../../rpc/types.js';
@@ -35,6 +37,8 @@ export interface FleetParts {
   readonly removeMachine: (machine: Machine, by: string) => Promise<void>;
   /** Gives the machine what selectors now say. */
   readonly labelsChanged: (machine: string) => Promise<void>;
+  /** @throws not_found naming the nearest module */
+  readonly requireModuleName: (name: string) => void;
 }
 
 /** Values of one frame of a watch. */
@@ -50,6 +54,17 @@ function selectorOf(text: string, machines: Machines): Selector {
 /** An instance of a machine that is gone matches nothing. */
 function selected(selector: Selector, machine: Selectable | undefined): boolean {
   return machine !== undefined && matches(selector, machine);
+}
+
+/** Whether the instance runs from that version, and from a release that pins that module. */
+function runs(
+  { version, release }: InstanceReport,
+  wish: { readonly version: string; readonly module: string; readonly moduleVersion: string },
+): boolean {
+  if (wish.version !== '' && wish.version !== version) return false;
+  if (wish.module === '') return true;
+  const pin = release?.ref.modules.find(({ name }) => name === wish.module);
+  return pin !== undefined && (wish.moduleVersion === '' || pin.version === wish.moduleVersion);
 }
 
 /** Machines and instances. */
@@ -103,6 +118,7 @@ function instanceHandlers({
   machines,
   instances,
   directory,
+  requireModuleName,
 }: FleetParts): Pick<FleetHandlers, 'listInstances' | 'getInstance' | 'watchInstances'> {
   const toWire = (view: InstanceView): Instance => toWireInstanceView(view, machines.get(view.machine));
   const order = ({ report, machine }: InstanceView): string =>
@@ -111,10 +127,15 @@ function instanceHandlers({
     listInstances: (request) => {
       const selector = selectorOf(request.selector, machines);
       if (request.service !== '') requireService(directory, request.service);
+      if (request.moduleVersion !== '' && request.module === '') {
+        throw new MusterError('invalid', 'module_version goes with module: say of which', { reason: 'MODULE' });
+      }
       const wanted = instances
         .list()
         .filter(({ report }) => request.service === '' || report.service === request.service)
-        .filter(({ machine }) => selected(selector, machines.get(machine)?.record));
+        .filter(({ machine }) => selected(selector, machines.get(machine)?.record))
+        .filter(({ report }) => runs(report, request));
+      if (request.module !== '' && wanted.length === 0) requireModuleName(request.module);
       const page = pageOf(
         wanted,
         { size: request.pageSize, token: request.pageToken },

@@ -111,6 +111,15 @@ export class Archives {
     return damage === undefined ? undefined : `${damage}. ${again}`;
   }
 
+  /** As problemWith, for a record that was stored by an earlier run: a file of another size is damaged, whatever it is. */
+  reconcile(artifact: Artifact): string | undefined {
+    const found = this.sizeOf(artifact.digest);
+    if (found !== undefined && found !== artifact.sizeBytes) {
+      this.#soundness.damaged(artifact.digest, "its archive on the center's disk is not as long as it was");
+    }
+    return this.problemWith(artifact);
+  }
+
   /** How much of it there is, so that an upload goes on there. A damaged one is begun again. @throws invalid */
   uploaded(digest: string): Uploaded {
     assertDigest(digest);

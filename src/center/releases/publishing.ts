@@ -73,11 +73,11 @@ export class Publishing {
   reconcile(): void {
     const { releases, modules, archives, logger } = this.#options;
     for (const { service, version, artifact } of releases.values()) {
-      const problem = archives.problemWith(artifact);
+      const problem = archives.reconcile(artifact);
       if (problem !== undefined) logger.error('a release cannot be deployed', { service, version, problem });
     }
     for (const { name, version, artifact } of modules.values()) {
-      const problem = archives.problemWith(artifact);
+      const problem = archives.reconcile(artifact);
       if (problem !== undefined) logger.error('a module cannot be installed', { module: name, version, problem });
     }
   }

@@ -29,6 +29,11 @@ export class Soundness {
     this.#damaged.delete(digest);
   }
 
+  damaged(digest: string, damage: string): void {
+    this.#sound.delete(digest);
+    this.#damaged.set(digest, damage);
+  }
+
   forget(digest: string): void {
     this.#sound.delete(digest);
     this.#damaged.delete(digest);
@@ -70,9 +75,8 @@ export class Soundness {
       this.sound(digest, found.stamp);
       return;
     }
-    this.#sound.delete(digest);
     const damage = `its archive on the center's disk is damaged: it is ${found.digest} instead of ${digest}`;
-    this.#damaged.set(digest, damage);
+    this.damaged(digest, damage);
     throw new MusterError('data_loss', `${damage}. Push it again: the same archive takes its place`, {
       reason: 'ARTIFACT_DAMAGED',
     });
