@@ -174,21 +174,25 @@ function messageFor({ files, problems }: Backup): string {
 async function compare(records: BackupRecords, files: BackupFiles, logger: Logger): Promise<void> {
   const found = await files.clean();
   for (const { backup, archive } of records.all()) {
-    const { service, id, copies } = backup;
-    const there = found.get(service)?.has(id) ?? false;
+    const there = found.get(backup.service)?.has(backup.id) ?? false;
     // Put in its place, and then the agent ended before it was known to be whole.
-    if (there && !archive) await files.remove(service, id);
-    if (there || !archive) continue;
-    logger.warn('the archive of a backup is gone', { service, backup: id, copies });
-    const verifyProblem = copies.length > 0 ? backup.verifyProblem : 'the archive is gone from this machine';
-    await records.amend(id, (record) => ({ ...record, archive: false, backup: { ...backup, verifyProblem } }));
+    if (there && !archive) await files.remove(backup.service, backup.id);
+    if (!there && archive) await gone(records, backup, logger);
   }
   for (const [service, ids] of found) {
-    for (const id of ids) {
-      if (records.find(id)) continue;
+    for (const id of [...ids].filter((one) => !records.find(one))) {
       logger.warn('there is an archive that this agent has not made: it is left as it is', {
         file: join('backups', service, `${id}.tar.gz`),
       });
     }
   }
+}
+
+async function gone(records: BackupRecords, { service, id, copies }: Backup, logger: Logger): Promise<void> {
+  logger.warn('the archive of a backup is gone', { service, backup: id, copies });
+  await records.amend(id, ({ backup, ...others }) => ({
+    ...others,
+    archive: false,
+    backup: copies.length > 0 ? backup : { ...backup, verifyProblem: 'the archive is gone from this machine' },
+  }));
 }
