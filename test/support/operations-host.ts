@@ -13,12 +13,35 @@ import { ManualClock } from '../../src/kit/clock.js';
 import { silentLogger } from '../../src/kit/logger.js';
 import { seededRandom } from '../../src/kit/random.js';
 import { NO_RESULT } from '../../src/model/command-result.js';
-import type { Outcome } from '../../src/model/instance.js';
+import type { InstanceReport, Outcome } from '../../src/model/instance.js';
 import { openMemoryStore } from '../../src/store/memory.js';
 import type { Store } from '../../src/store/port.js';
 
 export const SERVICE = 'orders';
 export const PATIENCE_MS = 30_000;
+
+/** An instance that is well, but for what is said. */
+export function instanceReport(facts: Partial<InstanceReport> = {}): InstanceReport {
+  return {
+    service: SERVICE,
+    version: '1.0.0',
+    driver: 'process',
+    state: 'RUNNING',
+    sinceMs: 0,
+    health: 'PASSING',
+    pid: 1,
+    wanted: true,
+    reason: '',
+    exitCode: undefined,
+    exitSignal: '',
+    restarts: 0,
+    checks: [],
+    generation: 0,
+    logDirectory: '',
+    startedMs: 0,
+    ...facts,
+  };
+}
 
 /** Operations over machines that do what a test says, on a disk in memory. */
 export class OperationsHost {
@@ -33,6 +56,10 @@ export class OperationsHost {
   readonly states = new Map<string, Candidate['state']>();
   /** Machines whose agents do not say how their instances are, though they are connected. */
   readonly silent = new Set<string>();
+  /** Machines that do not have the service. */
+  readonly absent = new Set<string>();
+  /** What agents tell of the instance, beside its state. */
+  readonly reports = new Map<string, Partial<InstanceReport>>();
   readonly releases = new FakeReleases();
   readonly #controller = new AbortController();
   readonly #machines: readonly string[];
@@ -61,8 +88,8 @@ export class OperationsHost {
       table: tables.operations,
       commands: this.commands,
       fleet: {
-        candidates: () => machines.map((name) => this.#candidate(name)),
-        candidate: (machine) => this.#candidate(machine),
+        candidates: () => machines.flatMap((name) => this.#having(name) ?? []),
+        candidate: (machine) => this.#having(machine),
         anywhere: () => machines.map((name) => this.#candidate(name)),
         somewhere: (machine) => this.#candidate(machine),
         serviceNames: () => [SERVICE],
@@ -93,6 +120,7 @@ export class OperationsHost {
     await host.commands.resume();
     await host.operations.resume();
     void host.operations.run(host.#controller.signal);
+    void host.commands.watchOver(host.#controller.signal).catch(() => undefined);
     t.after(() => {
       host.stop();
     });
@@ -120,6 +148,7 @@ export class OperationsHost {
   async report(machine: string, outcome: Outcome, facts: Partial<CommandReport> = {}): Promise<void> {
     const command = this.commands
       .list()
+      .sort((a, b) => a.number - b.number)
       .findLast((one) => one.machine === machine && one.deliveredMs !== undefined)?.id;
     if (command === undefined) throw new Error(`${machine} has no command`);
     const ended = outcome === 'SUCCEEDED' || outcome === 'FAILED' || outcome === 'CANCELLED';
@@ -153,11 +182,18 @@ export class OperationsHost {
     return this.operations.ledger.require(operation).state;
   }
 
+  #having(name: string): Candidate | undefined {
+    return this.absent.has(name) ? undefined : this.#candidate(name);
+  }
+
   #candidate(name: string): Candidate {
     const online = this.connected.has(name);
     const state = this.states.get(name) ?? 'RUNNING';
-    const facts = { labels: {}, agentVersion: '1', capabilities: ['search'], health: undefined };
-    return { id: name, name, online, state: online && !this.silent.has(name) ? state : undefined, ...facts };
+    const capabilities = ['search', 'deploy', 'backup'];
+    const facts = { labels: {}, agentVersion: '1', capabilities, health: undefined, absent: this.absent.has(name) };
+    const known = online && !this.silent.has(name) && !this.absent.has(name);
+    const report = known ? instanceReport({ state, ...this.reports.get(name) }) : undefined;
+    return { id: name, name, online, state: known ? state : undefined, report, ...facts };
   }
 
   #courier(): Courier {

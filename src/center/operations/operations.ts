@@ -142,7 +142,7 @@ export class Operations {
    * @throws invalid for a selector or strategy; not_found when nothing matches; conflict when another has the service; exhausted
    */
   start(wish: OperationWish, before: (id: string) => void = () => undefined): Promise<OperationView> {
-    return this.#once(wish, () => {
+    return this.#once(wish, async () => {
       const record = this.#recordOf(wish);
       // Also for one that is to wait: a mistyped selector is said now.
       this.#chosen(record);
