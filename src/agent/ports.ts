@@ -65,11 +65,6 @@ export interface ServiceSource {
   readonly folder: string;
   /** Undefined: a manifest of the machine itself or an assignment. */
   readonly release: DeployedRelease | undefined;
-  /**
-   * Text of the release's unit file as it is in its archive. Left out: it is read from the release directory, where that and the file belong to
-   * the agent and nobody else may write there.
-   */
-  readonly unitFile?: string | undefined;
 }
 
 /** A service held by a deploy: start, stop and restart by others are refused (conflict, saying who holds it) until it is let go. */

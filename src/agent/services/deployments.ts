@@ -35,8 +35,8 @@ export interface SupervisorsOf {
   /** Drops all that is known of one that has ended. */
   forget(supervisor: Supervisor): Promise<void>;
   changed(service: string): void;
-  /** The hold has ended: what was put off meanwhile is due. */
-  letGo(service: string): void;
+  /** The hold has ended: what was put off meanwhile is due. `offered`: what it would need to run may have been made, also where it is not there. */
+  letGo(service: string, offered: boolean): void;
 }
 
 /** Services held by deploys: what they run from is changed here, and nowhere else while they are held. */
@@ -67,8 +67,6 @@ export class Deployments implements DeployableServices {
   }
 
   async userOf({ manifest }: ServiceSource): Promise<{ uid: number; gid: number } | undefined> {
-    // Units and init scripts say themselves who runs what: without a user named, what they run is the agent's, as their sockets are.
-    if (manifest.driver !== 'process' && manifest.user === undefined) return undefined;
     const owner = await this.#options.programs.ownerOf(manifest);
     return owner && { uid: owner.uid, gid: owner.gid };
   }
@@ -78,6 +76,7 @@ class HeldService implements Hold {
   readonly #service: string;
   readonly #options: DeploymentsOptions;
   #over = false;
+  #offered = false;
 
   constructor(service: string, options: DeploymentsOptions) {
     this.#service = service;
@@ -143,7 +142,9 @@ class HeldService implements Hold {
   async run(source: ServiceSource, program: Program): Promise<ProgramEnd> {
     this.#assertHeld();
     const subject = subjectOf(this.#options.dataDirectory, source);
-    return this.#options.programs.run(subject, program, { offered: this.#offers(source) });
+    const offered = this.#offers(source);
+    this.#offered ||= offered;
+    return this.#options.programs.run(subject, program, { offered });
   }
 
   async lastOutput(): Promise<readonly string[]> {
@@ -154,7 +155,7 @@ class HeldService implements Hold {
     if (this.#over) return;
     this.#over = true;
     this.#options.holds.letGo(this.#service);
-    this.#options.supervisors.letGo(this.#service);
+    this.#options.supervisors.letGo(this.#service, this.#offered);
   }
 
   get #supervisor(): Supervisor | undefined {

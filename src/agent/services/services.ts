@@ -40,8 +40,8 @@ export interface ServicesOptions {
   readonly programs: Programs;
   /** How unit files of releases are installed. */
   readonly units?: Pick<UnitFilesOptions, 'directory' | 'systemctl'>;
-  /** Releases on the machine that a service can be rolled back to, the newest first; not the one it runs from. */
-  readonly heldReleases?: (service: string) => readonly ReleaseRef[];
+  /** Releases on the machine that a service can be rolled back to, the newest first; `present` is the digest of the one it runs from, which is not among them. */
+  readonly heldReleases?: (service: string, present: string | undefined) => readonly ReleaseRef[];
   /** Whether a deploy that an earlier agent began is gone on with: what does not run is then left to it, and is not started before. */
   readonly isDeploying?: (service: string) => boolean;
 }
@@ -114,8 +114,8 @@ export class Services implements ServiceControl, DeployableServices {
         changed: (service) => {
           this.#changed(service);
         },
-        letGo: (service) => {
-          this.#settle(service);
+        letGo: (service, offered) => {
+          this.#settle(service, offered);
         },
       },
     });
@@ -235,9 +235,10 @@ export class Services implements ServiceControl, DeployableServices {
   #report(supervisor: Supervisor): InstanceReport {
     const { service } = supervisor;
     const deploying = this.#holds.stepOf(service);
-    const heldReleases = this.#options.heldReleases?.(service) ?? [];
+    const report = supervisor.report();
+    const heldReleases = this.#options.heldReleases?.(service, report.release?.ref.digest) ?? [];
     return {
-      ...supervisor.report(),
+      ...report,
       ...(heldReleases.length > 0 ? { heldReleases } : {}),
       ...(deploying === undefined ? {} : { deploying }),
     };
@@ -311,12 +312,12 @@ export class Services implements ServiceControl, DeployableServices {
   }
 
   /** A deploy has let it go. */
-  #settle(service: string): void {
+  #settle(service: string, offered: boolean): void {
     const settled = this.#mutations.run(service, async () => {
       if (this.#stopped) return;
       await this.#assigned.settle(service);
       if (this.#supervisors.has(service)) this.#changed(service);
-      else this.#tell({ service, report: undefined });
+      else if (offered) this.#tell({ service, report: undefined });
     });
     settled.catch((error: unknown) => {
       this.#options.logger.error('what was put off during a deploy could not be done', { service, error });

@@ -79,10 +79,9 @@ export class UnitFiles {
   }
 
   /** @throws precondition */
-  async #textOf(source: ServiceSource, places: UnitPlaces): Promise<string | undefined> {
-    const { manifest, folder, release, unitFile } = source;
+  async #textOf({ manifest, folder, release }: ServiceSource, places: UnitPlaces): Promise<string | undefined> {
     if (!release || manifest.driver !== 'systemd') return undefined;
-    const text = unitFile ?? (await readTrusted(folder, unitName(manifest)));
+    const text = await readTrusted(folder, unitName(manifest));
     return text === undefined ? undefined : fill(text, places);
   }
 
