@@ -181,7 +181,7 @@ export class Publishing {
     const known = records.list().find(({ artifact }) => artifact.digest === order.digest);
     if (known) {
       assertSigned('release', { ...order, name: known.service, version: known.version });
-      return known;
+      return this.#again(releases, unitId(known.service, known.version), { known, order, key });
     }
     const { manifest, text, files, unpackedBytes } = await this.#looks.release(order.digest, this.#options.archives);
     const { name: service, version } = manifest;
@@ -201,7 +201,7 @@ export class Publishing {
     const known = records.listModules().find(({ artifact }) => artifact.digest === order.digest);
     if (known) {
       assertSigned('module', { ...order, name: known.name, version: known.version });
-      return known;
+      return this.#again(modules, unitId(known.name, known.version), { known, order, key });
     }
     const { manifest, files, unpackedBytes } = await this.#looks.module(order.digest, this.#options.archives);
     const { name, version } = manifest;
@@ -213,6 +213,19 @@ export class Publishing {
       if (!order.validateOnly) await modules.put(unitId(name, version), record);
       return record;
     });
+  }
+
+  /** The same archive again changes nothing, except that a good signature takes the place of one whose key was revoked. */
+  async #again<T extends ReleaseRecord | ModuleRecord>(
+    table: Table<T>,
+    id: string,
+    { known, order, key }: { known: T; order: PutOrder; key: SigningKeyRecord },
+  ): Promise<T> {
+    const before = this.#options.keys.find(known.artifact.signature.publicKey);
+    if (order.validateOnly || before?.revoked === undefined) return known;
+    const signed = { ...known, artifact: { ...known.artifact, signature: order.signature }, signedBy: key.operator };
+    await this.#shelfTurns.run(SHELF, () => table.save(id, (current) => current && signed));
+    return signed;
   }
 
   #pushed(

@@ -86,12 +86,13 @@ function archiveHandlers({
     getUpload: ({ digest }) => Promise.resolve(archives.uploaded(digest)),
     uploadArtifact: async (requests, { signal }) => {
       const frames = requests[Symbol.asyncIterator]();
-      const first = await frames.next();
+      const next = (): Promise<IteratorResult<UploadArtifactRequest>> => soon(frames, { clock, signal });
+      const first = await next();
       if (first.done) {
         throw new MusterError('invalid', 'the first message must name the archive', { reason: 'DIGEST' });
       }
       const { digest, sizeBytes, offset } = first.value;
-      return archives.receive({ digest, sizeBytes, offset }, chunksOf(first.value, frames, { clock, signal }));
+      return archives.receive({ digest, sizeBytes, offset }, chunksOf(first.value, next));
     },
     fetchArtifact: async function* ({ digest, offset }, { principal }): AsyncGenerator<FetchArtifactResponse> {
       callingMachine(principal);
@@ -108,20 +109,27 @@ function archiveHandlers({
   };
 }
 
-/** The bytes of an upload, each message asked for once the one before was taken. @throws deadline after silence */
-async function* chunksOf(
-  first: UploadArtifactRequest,
+/** The next message of an upload. @throws deadline after silence; the signal's reason */
+function soon(
   frames: AsyncIterator<UploadArtifactRequest>,
   { clock, signal: parent }: { readonly clock: Clock; readonly signal: AbortSignal },
-): AsyncGenerator<Uint8Array> {
+): Promise<IteratorResult<UploadArtifactRequest>> {
   const reason = (): Error =>
     new MusterError('deadline', 'nothing came for a minute: go on with the upload', { reason: 'UPLOAD_SILENT' });
-  let next: IteratorResult<UploadArtifactRequest> = { done: false, value: first };
-  while (!next.done) {
-    if (next.value.data.length > 0) yield next.value.data;
-    next = await withTimeout(clock, { timeoutMs: UPLOAD_SILENCE_MS, reason, parent }, (signal) =>
-      untilAborted(frames.next(), signal),
-    );
+  return withTimeout(clock, { timeoutMs: UPLOAD_SILENCE_MS, reason, parent }, (signal) =>
+    untilAborted(frames.next(), signal),
+  );
+}
+
+/** The bytes of an upload, each message asked for once the one before was taken. @throws as `next` */
+async function* chunksOf(
+  first: UploadArtifactRequest,
+  next: () => Promise<IteratorResult<UploadArtifactRequest>>,
+): AsyncGenerator<Uint8Array> {
+  let message: IteratorResult<UploadArtifactRequest> = { done: false, value: first };
+  while (!message.done) {
+    if (message.value.data.length > 0) yield message.value.data;
+    message = await next();
   }
 }
 

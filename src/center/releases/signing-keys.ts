@@ -109,7 +109,7 @@ export function revokedKey({ id, operator, revoked }: SigningKeyRecord): MusterE
   const by = revoked ? ` by ${revoked.by}` : '';
   return new MusterError(
     'precondition',
-    `the signing key ${id} of operator ${operator} was revoked${by}: sign with another key`,
+    `the signing key ${id} of operator ${operator} was revoked${by}: sign it with another key and push it again`,
     { reason: 'KEY_REVOKED', metadata: { key: id } },
   );
 }
