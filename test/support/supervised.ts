@@ -41,6 +41,8 @@ export async function openDirectory(
 export interface Places {
   readonly data: string;
   readonly manifests: string;
+  /** Where unit files are installed. */
+  readonly units?: string;
 }
 
 export function makeServices(places: Places, store: Store, bootId: string, systemctl?: readonly string[]): Services {
@@ -65,7 +67,7 @@ export function makeServices(places: Places, store: Store, bootId: string, syste
       ...(systemctl ? { systemctl } : {}),
     }),
     programs: new Programs({ clock: systemClock, defaultUser, environmentOf }),
-    units: { directory: join(places.data, 'units'), systemctl },
+    units: { directory: places.units ?? join(places.data, 'units'), systemctl },
   });
 }
 
@@ -78,9 +80,9 @@ export class Supervised {
   #running: Promise<void> = Promise.resolve();
   readonly #systemctl: readonly string[] | undefined;
 
-  private constructor(directory: string, store: Store, services: Services, systemctl: readonly string[] | undefined) {
-    this.directory = directory;
-    this.places = { data: directory, manifests: join(directory, 'manifests') };
+  private constructor(places: Places, store: Store, services: Services, systemctl: readonly string[] | undefined) {
+    this.directory = places.data;
+    this.places = places;
     this.store = store;
     this.services = services;
     this.#systemctl = systemctl;
@@ -90,19 +92,20 @@ export class Supervised {
   static async open(
     t: TestContext,
     manifests: Readonly<Record<string, string>>,
-    options: { systemctl?: readonly string[]; prepare?: (directory: string) => Promise<void> } = {},
+    options: { systemctl?: readonly string[]; units?: string; prepare?: (directory: string) => Promise<void> } = {},
   ): Promise<Supervised> {
     const opened: Supervised[] = [];
     const directory = await openDirectory(t, async () => {
       for (const one of opened) await one.close();
     });
     const store = await openMemoryStore();
-    const places = { data: directory, manifests: join(directory, 'manifests') };
+    const { units = join(directory, 'units') } = options;
+    const places = { data: directory, manifests: join(directory, 'manifests'), units };
     await mkdir(places.manifests);
     await options.prepare?.(directory);
     for (const [name, text] of Object.entries(manifests)) await writeFile(join(places.manifests, name), text);
     const services = makeServices(places, store, await readBootId(), options.systemctl);
-    const supervised = new Supervised(directory, store, services, options.systemctl);
+    const supervised = new Supervised(places, store, services, options.systemctl);
     opened.push(supervised);
     await supervised.#run();
     return supervised;

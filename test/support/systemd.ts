@@ -18,6 +18,8 @@ const TARGET = 'muster-test.target';
 export class Systemd {
   /** Goes before a command that shall run inside. */
   readonly prefix: readonly string[];
+  /** Where its units are, as seen from outside. */
+  readonly units: string;
   readonly #outer: ChildProcess;
   readonly #cgroup: string;
   readonly #directory: string;
@@ -26,6 +28,7 @@ export class Systemd {
     this.#outer = outer;
     this.#cgroup = places.cgroup;
     this.#directory = places.directory;
+    this.units = `/proc/${places.inner}/root/run/systemd/system`;
     this.prefix = ['nsenter', '-t', places.inner, '-m', '-p', '-u', '-i', '-C'];
   }
 

@@ -9,7 +9,7 @@ import type { Manifest } from '../../model/manifest.js';
 import { Documents } from '../../store/documents.js';
 import type { Store } from '../../store/port.js';
 import type { ServiceSource } from '../ports.js';
-import { runExternal } from '../system/external.js';
+import { runExternal, type ExternalResult } from '../system/external.js';
 import { unitName } from './systemd-driver.js';
 
 /**
@@ -41,7 +41,7 @@ interface Installed {
 
 const UNITS_DIRECTORY = '/etc/systemd/system';
 const UNIT_BYTES_MAX = 256 * 1024;
-const RELOAD_TIMEOUT_MS = 60_000;
+const SYSTEMCTL_TIMEOUT_MS = 60_000;
 const SHARED_WRITE = 0o022;
 
 export class UnitFiles {
@@ -92,7 +92,10 @@ export class UnitFiles {
       if (errnoOf(error) === 'ENOENT') return undefined;
       throw error;
     });
-    if (!facts) return { unit, unloaded: false };
+    if (!facts) {
+      await this.#checkUnshadowed(service, unit, runBy);
+      return { unit, unloaded: false };
+    }
     if (!facts.isFile() || facts.size > UNIT_BYTES_MAX) {
       const what = facts.isSymbolicLink() ? 'a link, as of a unit that is masked or linked' : 'no unit file';
       throw refusal(`${path} is ${what}`, 'remove it, then deploy again');
@@ -104,6 +107,15 @@ export class UnitFiles {
     const before = await readFileIfThere(path);
     this.#options.logger.info('a unit file is kept aside while releases bring their own', { service, path });
     return { unit, unloaded: false, ...(before === undefined ? {} : { before }) };
+  }
+
+  /** A unit of the same name from elsewhere, as of a package, would be hidden. @throws precondition */
+  async #checkUnshadowed(service: string, unit: string, runBy: Manifest | undefined): Promise<void> {
+    if (runBy && unitName(runBy) === unit) return;
+    const { code, output } = await this.#systemctl('show', unit, '--property=FragmentPath', '--value');
+    if (code !== 0 || output === '') return;
+    const todo = `name another unit in the manifest, or run ${service} through it first`;
+    throw refusal(`${unit} is known to systemd from ${output}, and ${service} is not run through it`, todo);
   }
 
   async #install(service: string, installed: Installed, text: string): Promise<void> {
@@ -136,11 +148,14 @@ export class UnitFiles {
   }
 
   async #reload(): Promise<void> {
-    const { clock, systemctl = ['systemctl'] } = this.#options;
-    const command = [...systemctl, 'daemon-reload'];
-    const { code, output, timedOut } = await runExternal(clock, { command, timeoutMs: RELOAD_TIMEOUT_MS });
+    const { code, output, timedOut } = await this.#systemctl('daemon-reload');
     if (code === 0) return;
     throw refusal(`systemctl daemon-reload ${timedOut ? 'took too long' : `failed: ${output}`}`, 'look at systemd');
+  }
+
+  #systemctl(...args: readonly string[]): Promise<ExternalResult> {
+    const { clock, systemctl = ['systemctl'] } = this.#options;
+    return runExternal(clock, { command: [...systemctl, ...args], timeoutMs: SYSTEMCTL_TIMEOUT_MS });
   }
 }
 

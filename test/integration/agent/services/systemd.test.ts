@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict';
+import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import type { Hold, ServiceSource } from '../../../../src/agent/ports.js';
+import { parseManifest } from '../../../../src/model/manifest.js';
 import { unless } from '../../../support/debian.js';
 import { manifestText, Supervised } from '../../../support/supervised.js';
 import { Systemd } from '../../../support/systemd.js';
@@ -54,4 +58,84 @@ describe('the systemd driver', { skip: unless('root', 'systemd', 'unshare', 'nse
     );
     assert.match((await s.state('broken', 'FATAL')).reason, /ended with code 7 \(systemd: exit-code\)/);
   });
+
+  it('installs the unit files of releases, and puts back what was there before', async (t) => {
+    const systemd = await Systemd.start({ 'known.service': TOY });
+    t.after(() => systemd.close());
+    const systemctl = [...systemd.prefix, 'systemctl'];
+    const s = await Supervised.open(t, {}, { systemctl, units: systemd.units });
+    const file = join(systemd.units, 'web.service');
+    const hold = await s.services.hold('web', 'the deploy of 1.0.0');
+    const one = await release(s.directory, '1.0.0');
+    const two = await release(s.directory, '2.0.0');
+    await run(hold, one);
+    assert.match(await readFile(file, 'utf8'), /ExecStart=\/.*1\.0\.0\/run/);
+    assert.equal(await said(s.directory), 'daemon in 1.0.0');
+    await hold.stop();
+    await run(hold, two);
+    assert.equal(await said(s.directory), 'daemon in 2.0.0');
+    await hold.stop();
+    await run(hold, one);
+    assert.equal(await said(s.directory), 'daemon in 1.0.0');
+    const { pid } = s.services.get('web');
+    hold.letGo();
+    await s.again();
+    assert.equal((await s.state('web', 'RUNNING')).pid, pid, 'the next agent takes it over');
+    const last = await s.services.hold('web', 'the undo of it');
+    await last.stop();
+    await last.become(undefined);
+    last.letGo();
+    assert.deepEqual((await readdir(systemd.units)).sort(), ['known.service', 'muster-test.target']);
+    assert.equal(
+      (await systemd.run('systemctl', 'show', '-p', 'LoadState', '--value', 'web.service')).trim(),
+      'not-found',
+    );
+    const other = await s.services.hold('known', 'a first deploy');
+    await assert.rejects(
+      other.become(await release(s.directory, '3.0.0', 'known')),
+      /is there, Muster did not install it/,
+    );
+    other.letGo();
+  });
 });
+
+const UNIT = `[Unit]
+DefaultDependencies=no
+[Service]
+User=@USER@
+WorkingDirectory=@RELEASE@
+ExecStart=@RELEASE@/run @SHARED@
+`;
+const RUN = `#!/bin/sh
+echo "$(id -un) in $(basename $(pwd))" > $1/said
+exec sleep 1000
+`;
+
+/** A release of a service that runs as daemon and says in its shared directory who and where it is. */
+async function release(data: string, version: string, service = 'web'): Promise<ServiceSource> {
+  const folder = join(data, 'services', service, 'releases', version);
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, `${service}.service`), UNIT);
+  await writeFile(join(folder, 'run'), RUN, { mode: 0o755 });
+  const text = manifestText({ name: service, version, driver: 'systemd', user: 'daemon', start: { settle: '0s' } });
+  const ref = { service, version, digest: version.padEnd(64, '0'), modules: [], configRevision: 0 };
+  return {
+    manifest: parseManifest(text, { file: service }),
+    manifestText: text,
+    folder,
+    release: { ref, deployedMs: 0, verified: false },
+  };
+}
+
+async function run(hold: Hold, source: ServiceSource): Promise<void> {
+  await hold.become(source);
+  await hold.start();
+}
+
+/** What the last start said, which is told once. */
+async function said(data: string): Promise<string> {
+  const path = join(data, 'services/web/shared/said');
+  const text = await waitFor('it to say who it is', async () => (await readFile(path, 'utf8')).trim());
+  await writeFile(path, '');
+  return text;
+}
