@@ -96,7 +96,7 @@ export async function backupHost(t: TestContext, given: Partial<AgentBackupsOpti
   services.declare('orders');
   const options: AgentBackupsOptions = {
     dataDirectory: data,
-    store: openMemoryStore(),
+    store: await openMemoryStore(),
     services: backedUpServices(services),
     holding: services,
     sharedDirectory: (service) => join(data, 'services', service, 'shared'),
