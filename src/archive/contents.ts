@@ -52,6 +52,11 @@ export class Contents {
     this.#names = names;
   }
 
+  /** Files, directories and links, those that only paths imply included. */
+  get entries(): number {
+    return this.#known.size;
+  }
+
   get files(): number {
     return this.#files;
   }

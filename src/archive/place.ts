@@ -37,7 +37,7 @@ export async function placeArchive({
     reader.end();
     contents.finish();
     placed.finish();
-    await syncTree(into);
+    await syncTree(into, contents.entries);
   } catch (error) {
     throw explainFullDisk(error, into);
   } finally {

@@ -57,7 +57,7 @@ export async function restoreTreeHere({ path, into, paths, owner }: RestoreTreeJ
     if (problem !== undefined)
       throw new MusterError('data_loss', `the backup is damaged, and nothing was restored: ${problem}`);
     checkFound(restored.missing);
-    await syncTree(into);
+    await syncTree(into, reader.entries);
   } catch (error) {
     throw asDamage(explainFullDisk(error, into));
   } finally {

@@ -50,6 +50,11 @@ export class TreeReader implements TarSink {
     this.#target = target;
   }
 
+  /** All that were read. */
+  get entries(): number {
+    return this.#marks.count;
+  }
+
   get files(): number {
     return this.#files;
   }
