@@ -3,6 +3,7 @@ import {
   SubscribeResponse,
   type Credit,
   type SubscribeRequest,
+  type Subscription,
 } from '../../../generated/muster/v1/queue.js';
 import type { Clock, Timer } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
@@ -33,6 +34,9 @@ const DEFINITION = { subscribe: rawResponses(QueueService.subscribe) };
 /** How long the queue may take to store what was settled last, and to end the stream. */
 const END_GRACE_MS = 5_000;
 const DEFAULT_LEASE_MS = 30_000;
+/** Acknowledgements of so many messages, or of this share of the credit, are told to the queue at once: it is not to run out of credit over them. */
+const PROMPT_MESSAGES = 64;
+const PROMPT_SHARE = 1 / 8;
 /** Leases are extended when this share of them is over. */
 const EXTEND_AFTER = 1 / 3;
 
@@ -57,7 +61,10 @@ export class Consumption implements FrameStream {
   constructor(channel: Channel, options: ConsumptionOptions) {
     this.#options = options;
     this.#stream = createClient(DEFINITION, channel).subscribe();
+    const { maxMessages, maxBytes } = options.credit;
     this.settler = new Settler({
+      clock: options.clock,
+      promptly: { messages: Math.min(PROMPT_MESSAGES, maxMessages * PROMPT_SHARE), bytes: maxBytes * PROMPT_SHARE },
       send: (value) => {
         this.#send({ $case: 'settle', value });
       },
@@ -131,9 +138,7 @@ export class Consumption implements FrameStream {
     const { frame } = SubscribeResponse.decode(bytes);
     switch (frame?.$case) {
       case 'opened':
-        this.#leaseMs = fromDuration(frame.value.subscription?.lease) ?? DEFAULT_LEASE_MS;
-        this.#scheduleExtending();
-        this.#options.onOpen();
+        this.#opened(frame.value.subscription);
         break;
       case 'settled':
         this.settler.settled(frame.value);
@@ -145,6 +150,14 @@ export class Consumption implements FrameStream {
       case undefined:
         throw new MusterError('unimplemented', 'the queue sends frames this version does not know: update it');
     }
+  }
+
+  #opened(subscription: Subscription | undefined): void {
+    this.#leaseMs = fromDuration(subscription?.lease) ?? DEFAULT_LEASE_MS;
+    // The next message of a key comes only when the one before is settled.
+    if (subscription?.ordered === true) this.settler.hurry();
+    this.#scheduleExtending();
+    this.#options.onOpen();
   }
 
   #scheduleExtending(): void {

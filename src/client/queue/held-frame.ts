@@ -87,7 +87,7 @@ export class HeldFrame {
     const { settler } = this.stream;
     switch (settlement.kind) {
       case 'ack':
-        settler.ack(deliveries);
+        settler.ack(deliveries, (this.frame.bytes * (deliveries.last - deliveries.first + 1)) / this.frame.count);
         break;
       case 'nack':
         settler.nack(deliveries, settlement.options);

@@ -49,6 +49,11 @@ export class ReceivedFrame {
     this.#runs = runs;
   }
 
+  /** Its encoded bytes, about. */
+  get bytes(): number {
+    return this.#bytes.length;
+  }
+
   /** The encoded message at `index`, not copied. */
   message(index: number): Buffer {
     return this.#bytes.subarray(this.#places[index * 2], this.#places[index * 2 + 1]);

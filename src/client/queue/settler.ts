@@ -1,4 +1,5 @@
 import type { Extend, Nack, Settled, SettleFailure, SettleFrame } from '../../../generated/muster/v1/queue.js';
+import type { Clock, Timer } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
 import { toDuration } from '../../wire/time.js';
 import { DeliveryRanges } from './delivery-ranges.js';
@@ -20,6 +21,9 @@ export interface Deliveries {
 }
 
 export interface SettlerOptions {
+  readonly clock: Clock;
+  /** Acknowledgements of so many messages, or of so many encoded bytes, wait for nothing. */
+  readonly promptly: { readonly messages: number; readonly bytes: number };
   readonly send: (frame: SettleFrame) => void;
   /** A delivery that was settled in vain, and nobody waited for. */
   readonly onFailure: (error: MusterError) => void;
@@ -39,10 +43,12 @@ interface Sent {
 /** Settle frames on their way. Until one is answered, what is settled meanwhile gathers for the next. */
 const IN_FLIGHT_MAX = 4;
 const REASON_BYTES_MAX = 1024;
+/** A few acknowledgements, for which nobody waits, go so long after the frame before at the earliest, milliseconds: a frame of its own for each message costs both ends more than the message did. */
+const SPACING_MS = 5;
 
 /**
- * Tells the queue what became of deliveries of one stream: gathered while the program runs on, sent as few ranges at the end of its turn. What is
- * gathered is bounded by the deliveries that are out, and so by the credit.
+ * Tells the queue what became of deliveries of one stream: gathered while the program runs on, sent as few ranges at the end of its turn,
+ * or, where it is little and often, a few milliseconds later. What is gathered is bounded by the deliveries that are out, and so by the credit.
  */
 export class Settler {
   readonly #options: SettlerOptions;
@@ -52,7 +58,13 @@ export class Settler {
   #confirmations: Confirmation[] = [];
   #sent: Sent[] = [];
   #id = 0;
+  /** Acknowledged and not sent. */
+  #acked = { messages: 0, bytes: 0 };
   #scheduled = false;
+  /** Runs while a few acknowledgements wait for more. */
+  #spacing: Timer | undefined;
+  #spacingMs = SPACING_MS;
+  #sentMs = -Infinity;
   #over: MusterError | undefined;
   #idle: (() => void)[] = [];
 
@@ -60,8 +72,16 @@ export class Settler {
     this.#options = options;
   }
 
-  ack({ first, last }: Deliveries): void {
+  /** From now on nothing waits for more to go with it: every acknowledgement lets something else be delivered. */
+  hurry(): void {
+    this.#spacingMs = 0;
+  }
+
+  /** `bytes`: of the messages, encoded, about. */
+  ack({ first, last }: Deliveries, bytes = 0): void {
     this.#acks.add(first, last);
+    this.#acked.messages += last - first + 1;
+    this.#acked.bytes += bytes;
     this.#schedule();
   }
 
@@ -85,8 +105,10 @@ export class Settler {
       const newest = this.#waiting ? undefined : this.#sent.at(-1);
       if (this.#over) reject(this.#over);
       else if (newest) newest.confirmations.push(confirmation);
-      else if (this.#waiting) this.#confirmations.push(confirmation);
-      else resolve();
+      else if (this.#waiting) {
+        this.#confirmations.push(confirmation);
+        this.#schedule();
+      } else resolve();
     });
   }
 
@@ -121,6 +143,7 @@ export class Settler {
   end(error: MusterError): void {
     if (this.#over) return;
     this.#over = error;
+    this.#spacing?.cancel();
     const waiting = [...this.#sent.flatMap((sent) => sent.confirmations), ...this.#confirmations];
     this.#sent = [];
     this.#confirmations = [];
@@ -132,8 +155,23 @@ export class Settler {
     return !this.#acks.empty || this.#nacks.length > 0 || this.#extends.length > 0;
   }
 
+  /** Whether what waits is only a few acknowledgements that nobody waits for. */
+  get #patient(): boolean {
+    if (this.#nacks.length > 0 || this.#extends.length > 0 || this.#confirmations.length > 0) return false;
+    const { messages, bytes } = this.#options.promptly;
+    return this.#acked.messages < messages && this.#acked.bytes < bytes;
+  }
+
   #schedule(): void {
     if (this.#scheduled || this.#over) return;
+    const restMs = this.#patient ? this.#sentMs + this.#spacingMs - this.#options.clock.monotonic() : 0;
+    if (restMs > 0) {
+      this.#spacing ??= this.#options.clock.after(restMs, () => {
+        this.#spacing = undefined;
+        this.#send();
+      });
+      return;
+    }
     this.#scheduled = true;
     setImmediate(() => {
       this.#scheduled = false;
@@ -152,10 +190,14 @@ export class Settler {
     const confirmations = this.#confirmations;
     this.#nacks = [];
     this.#confirmations = [];
+    this.#acked = { messages: 0, bytes: 0 };
     this.#sendFrame({ acks: this.#acks.take(), nacks, extends: [] }, confirmations);
   }
 
   #sendFrame(frame: Omit<SettleFrame, 'id'>, confirmations: Confirmation[]): void {
+    this.#spacing?.cancel();
+    this.#spacing = undefined;
+    this.#sentMs = this.#options.clock.monotonic();
     this.#id += 1;
     this.#sent.push({ id: this.#id, confirmations });
     this.#options.send({ id: this.#id, ...frame });
