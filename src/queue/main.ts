@@ -29,7 +29,7 @@ export async function runQueue(options: QueueMainOptions): Promise<void> {
     const log = await openQueueLog({ path: join(data, LOG_DIRECTORY), logger: options.logger, ...options.disk });
     try {
       const { serve } = await loading;
-      sizeHeapForBuffers();
+      suitHeapToBuffers();
       await serve({ ...options, data }, log);
     } finally {
       await log.close();
@@ -41,9 +41,12 @@ export async function runQueue(options: QueueMainOptions): Promise<void> {
 
 /**
  * A queue's memory is Buffers, not objects. By itself V8 lets the young generation grow to three times 16 MiB that nothing here needs, and then
- * collects everything each time a few MiB of Buffers have come; so its old generation may double first. Read by V8 whenever it sizes a generation.
+ * collects everything each time a few MiB of Buffers have come; so its old generation may double first. Of a young generation so small hardly anything
+ * survives: threads that help to collect it cost more than they save, and keep those waiting that write to the disk. Read by V8 whenever it sizes a
+ * generation, or collects the young one.
  */
-function sizeHeapForBuffers(): void {
+function suitHeapToBuffers(): void {
   setFlagsFromString('--semi-space-growth-factor=1');
   setFlagsFromString('--heap-growing-percent=100');
+  setFlagsFromString('--no-parallel-scavenge');
 }

@@ -27,28 +27,50 @@ export function readU64(bytes: Buffer, at: number): number {
   return value;
 }
 
+/** Most records are shorter. */
+const PACKED_BYTES = 64;
+/** Of the largest number. */
+const NUMBER_BYTES_MAX = 8;
+
 /** Collects numbers, seven bits a byte with the lowest first, and strings behind their length. */
 export class PackedWriter {
-  readonly #bytes: number[] = [];
+  #bytes = Buffer.allocUnsafe(PACKED_BYTES);
+  #at = 0;
 
   /** @throws internal */
   number(value: number): this {
     assertWritable(value);
+    this.#makeRoom(NUMBER_BYTES_MAX);
     let rest = value;
-    for (; rest >= 128; rest = Math.floor(rest / 128)) this.#bytes.push((rest % 128) | 128);
-    this.#bytes.push(rest);
+    for (; rest >= 128; rest = Math.floor(rest / 128)) this.#byte((rest % 128) | 128);
+    this.#byte(rest);
     return this;
   }
 
   text(value: string): this {
-    const bytes = Buffer.from(value);
-    this.number(bytes.length);
-    for (const byte of bytes) this.#bytes.push(byte);
+    const length = Buffer.byteLength(value);
+    this.number(length);
+    this.#makeRoom(length);
+    this.#at += this.#bytes.write(value, this.#at);
     return this;
   }
 
+  /** Nothing may be added afterwards. */
   done(): Buffer {
-    return Buffer.from(this.#bytes);
+    return this.#bytes.subarray(0, this.#at);
+  }
+
+  #byte(byte: number): void {
+    this.#bytes[this.#at] = byte;
+    this.#at += 1;
+  }
+
+  #makeRoom(bytes: number): void {
+    const needed = this.#at + bytes;
+    if (needed <= this.#bytes.length) return;
+    const larger = Buffer.allocUnsafe(Math.max(needed, 2 * this.#bytes.length));
+    this.#bytes.copy(larger, 0, 0, this.#at);
+    this.#bytes = larger;
   }
 }
 
