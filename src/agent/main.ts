@@ -1,30 +1,33 @@
-import { chmod } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { MemberIdentity, type Signer } from '../enrolment/identity.js';
+import type { Signer } from '../enrolment/identity.js';
 import { askToRenew } from '../enrolment/wire.js';
 import { systemClock } from '../kit/clock.js';
 import { MusterError } from '../kit/errors.js';
-import { explainFullDisk, makeDirectory } from '../kit/files.js';
+import { explainFullDisk } from '../kit/files.js';
 import { newId } from '../kit/ids.js';
 import type { Logger } from '../kit/logger.js';
 import { readBootId } from '../kit/proc.js';
 import { systemRandom } from '../kit/random.js';
 import { aborted, runTasks, stopped, type Task } from '../kit/tasks.js';
 import { Slots } from '../kit/slots.js';
-import { PORTS } from '../model/places.js';
 import { VERSION } from '../model/version.js';
-import { formatAddress, parseAddress } from '../rpc/addresses.js';
 import type { Channel } from '../rpc/client.js';
 import { readDescriptors } from '../rpc/descriptor-set.js';
 import { RpcServer } from '../rpc/server.js';
 import { openLevelStore } from '../store/leveldb.js';
 import type { Store } from '../store/port.js';
-import { CommandJournal } from './commands/journal.js';
-import { CommandRunner } from './commands/runner.js';
+import type { AgentBackups } from './backups/backups.js';
+import { openBackups } from './backups/open.js';
+import { CommandJournal, type CommandStatus } from './commands/journal.js';
+import { CommandRunner, type CommandRunnerOptions } from './commands/runner.js';
 import { AgentConfig } from './config/agent-config.js';
 import { AgentCounters } from './counters/agent-counters.js';
+import type { Deploys } from './deploy/deploys.js';
+import { openDeploys } from './deploy/open.js';
+import type { BackupBefore } from './deploy/steps.js';
 import { joinMachine } from './identity/join.js';
-import { machineFiles, type MachineIdentity, type MachineMembership } from './identity/machine.js';
+import type { MachineIdentity, MachineMembership } from './identity/machine.js';
+import { openIdentity } from './identity/open.js';
 import { askForService } from './identity/wire.js';
 import { Assignments, type ConfigRefresh } from './link/assignments.js';
 import { SessionEpoch } from './link/epoch.js';
@@ -35,13 +38,14 @@ import { Tails, type TailLog } from './link/tails.js';
 import { authorizeLocal } from './local/access.js';
 import { LocalApi } from './local/api.js';
 import { ServiceCertificates, type ServiceCertificatesOptions } from './local/certificates.js';
-import { recentResources, type FactsSource } from './local/facts.js';
+import { factsOf, recentResources, type FactsSource } from './local/facts.js';
 import { localHttp } from './local/http.js';
 import { listenLocally, type LocalListening } from './local/listening.js';
 import { LocalSearchSlots } from './local/search-slots.js';
-import { localServices } from './local/service.js';
+import { localServices, type RollBack } from './local/service.js';
 import { loggedService } from './logs/files.js';
 import { Logs } from './logs/logs.js';
+import type { ConfigPins } from './ports.js';
 import { Probing } from './probes/factory.js';
 import { KnownQueues } from './queues/queues.js';
 import { InventoryKeeper } from './resources/inventory.js';
@@ -51,7 +55,7 @@ import type { EnvironmentOf } from './services/process-driver.js';
 import { Programs } from './services/programs.js';
 import { Releases } from './services/releases.js';
 import { Services } from './services/services.js';
-import { closedOnTheWay } from './sockets/reachable.js';
+import { makeDirectories } from './sockets/data-directory.js';
 import { ServiceSockets } from './sockets/service-sockets.js';
 
 /** The composition root of the agent: the only file that knows all its parts. */
@@ -105,7 +109,7 @@ export async function runAgent(options: RunAgentOptions): Promise<void> {
 }
 
 async function runOn(data: string, options: RunAgentOptions): Promise<void> {
-  await makeDirectories(data, options);
+  await makeDirectories(data, options.logger);
   const store = await openLevelStore({
     path: join(data, 'state'),
     schema: { name: 'agent', migrations: [] },
@@ -131,23 +135,6 @@ export function joinAgent(options: JoinAgentOptions): Promise<MachineMembership>
   return joinMachine({ ...options, data: resolve(options.data) });
 }
 
-/** Other users may pass through to their own service's socket and directories, and see nothing on the way. */
-async function makeDirectories(data: string, { logger }: RunAgentOptions): Promise<void> {
-  await makeDirectory(data, 0o711);
-  for (const part of ['state', 'identity']) await makeDirectory(join(data, part), 0o700);
-  const open = [data, ...['run', 'run/services', 'logs', 'services'].map((part) => join(data, part))];
-  for (const directory of open) {
-    await makeDirectory(directory, 0o711);
-    await chmod(directory, 0o711);
-  }
-  const closed = await closedOnTheWay(data);
-  if (closed === undefined || process.getuid?.() !== 0) return;
-  logger.warn(
-    `services that run as other users cannot reach their sockets and directories: ${closed} is closed to them. ` +
-      `Use a data directory elsewhere, or open it with chmod o+x ${closed}`,
-  );
-}
-
 interface Base {
   readonly data: string;
   readonly store: Store;
@@ -157,22 +144,11 @@ interface Base {
   readonly bootId: string;
 }
 
-async function openIdentity(
-  { data, clock, random, logger }: Base,
-  center: string | undefined,
-): Promise<MachineIdentity> {
-  const files = machineFiles(data);
-  const identity = new MemberIdentity({ files, clock, random, logger });
-  await identity.refresh();
-  const { membership } = identity;
-  if (membership && center !== undefined) {
-    await files.writeMembership({ ...membership, center: formatAddress(parseAddress(center, PORTS.centerGrpc)) });
-    await identity.refresh();
-  }
-  return identity;
-}
-
-function openServices(base: Base, options: RunAgentOptions, sockets: ServiceSockets): Services {
+function openServices(
+  base: Base,
+  options: RunAgentOptions,
+  { sockets, deploys }: { readonly sockets: ServiceSockets; readonly deploys: () => Deploys },
+): Services {
   const { data, clock, random, logger, bootId } = base;
   const { defaultUser = DEFAULT_USER } = options;
   const environmentOf: EnvironmentOf = async (owner) => ({ MUSTER_AGENT: await sockets.ensure(owner) });
@@ -183,6 +159,8 @@ function openServices(base: Base, options: RunAgentOptions, sockets: ServiceSock
     checks: new Probing({ clock, random }),
     drivers: createDrivers({ bootId, clock, logger, defaultUser, environmentOf }),
     programs: new Programs({ clock, defaultUser, environmentOf }),
+    heldReleases: (service, present) => deploys().heldReleases(service, present),
+    isDeploying: (service) => deploys().isDeploying(service),
   });
 }
 
@@ -202,6 +180,8 @@ async function openLogs({ data, clock, logger, store }: Base, services: Services
 /** The parts that need to be run, and ended in order. */
 interface Agent {
   readonly base: Base;
+  readonly backups: AgentBackups;
+  readonly deploys: Deploys;
   readonly identity: MachineIdentity;
   readonly services: Services;
   readonly commands: CommandRunner;
@@ -215,6 +195,25 @@ interface Agent {
   readonly server: RpcServer;
 }
 
+interface Later {
+  readonly center: () => Link;
+  readonly machine: () => string;
+  readonly pins: () => ConfigPins;
+}
+
+/** What carries out commands that take long, and the journal, which leaves to it what it can go on with. */
+async function openWork(base: Base, services: Services, { center, machine, pins }: Later) {
+  const backups = await openBackups(services, { ...base, center, machine });
+  const backupBefore: BackupBefore = (service, command) => backups.backupBefore(service, command);
+  const channel = (): Channel | undefined => center().channel();
+  const { deploys, performers: deployers } = await openDeploys({ ...base, services, channel, pins, backupBefore });
+  const performers: CommandRunnerOptions['performers'] = { ...backups.performers, ...deployers };
+  const goesOn = ({ action, command }: CommandStatus): boolean =>
+    (action && performers[action]?.holds(command)) ?? false;
+  const journal = await CommandJournal.open(base.store, base.clock.now(), goesOn);
+  return { backups, deploys, performers, journal };
+}
+
 async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
   const { data, logger } = options;
   const base: Base = { data, store, clock: systemClock, random: systemRandom, logger, bootId: await readBootId() };
@@ -222,8 +221,8 @@ async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
   const listen: RpcServer['listen'] = (listener) => server.listen(listener);
   const machine = (): string => identity.membership?.machine ?? '';
   const sockets = new ServiceSockets({ data, server: { listen }, machine, logger });
-  const services = openServices(base, options, sockets);
-  const journal = await CommandJournal.open(store, base.clock.now());
+  const services = openServices(base, options, { sockets, deploys: () => work.deploys });
+  const work = await openWork(base, services, { center: () => link, machine, pins: () => config.pins });
   const logs = await openLogs(base, services);
   const tail: TailLog = ({ service, ...how }, signal) => logs.tailBatches(service, how, signal);
   const machineName = (): string => identity.membership?.name ?? '';
@@ -231,7 +230,7 @@ async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
   const search: SearchLogs = (service, wanted) => logs.search(service, wanted);
   const searchSlots = new Slots(SEARCHES_MAX);
   const searches = new Searches({ search, channel: () => link.channel(), machineName });
-  const commands = new CommandRunner({ ...base, journal, control: services, searches, searchSlots, performers: {} });
+  const commands = new CommandRunner({ ...base, ...work, control: services, searches, searchSlots });
   // The link and the configuration know each other; this is what lets one be made first.
   const revisions: LinkOptions['config'] & ConfigRefresh = {
     of: (service) => config.of(service),
@@ -260,8 +259,8 @@ async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
   const config = await AgentConfig.open({ ...base, center: link });
   const counters = await AgentCounters.open({ ...base, center: link });
   const queues = await KnownQueues.open({ ...base, center: link });
-  const facts = factsOf({ base, identity, link, resources, config: (service) => revisions.of(service) });
-  const local = { base, services, link, tail, search, facts, config, counters, queues };
+  const facts = factsOf({ clock: base.clock, identity, link, resources, config: (service) => revisions.of(service) });
+  const local = { base, ...work, services, link, tail, search, facts, config, counters, queues };
   const server = await openServer(local);
   services.onChange(({ service, report }) => {
     if (report) return;
@@ -270,24 +269,46 @@ async function compose(options: RunAgentOptions, store: Store): Promise<Agent> {
       logger.warn('the configuration of a removed service is still on disk', { service, error });
     });
   });
-  return { base, identity, services, commands, config, counters, queues, inventory, logs, tails, link, server };
+  return {
+    base,
+    ...work,
+    identity,
+    services,
+    commands,
+    config,
+    counters,
+    queues,
+    inventory,
+    logs,
+    tails,
+    link,
+    server,
+  };
 }
 
-interface LocalParts extends Pick<Agent, 'base' | 'services' | 'link' | 'config' | 'counters' | 'queues'> {
+interface LocalParts extends Pick<
+  Agent,
+  'base' | 'backups' | 'deploys' | 'services' | 'link' | 'config' | 'counters' | 'queues'
+> {
   readonly tail: TailLog;
   readonly search: SearchLogs;
   readonly facts: FactsSource;
 }
 
 async function openServer(parts: LocalParts): Promise<RpcServer> {
-  const { base, services, link, facts, config, counters } = parts;
+  const { base, deploys, services, link, facts, config, counters } = parts;
   const api = new LocalApi(services);
   const sign: ServiceCertificatesOptions['sign'] = async (service, request) =>
     askForService(channelOf(link), service, request);
   const certificates = new ServiceCertificates({ sign, clock: base.clock });
+  const rollBack: RollBack = (service, version) => deploys.rollBackHere(service, version);
   const searching = { localSearchSlots: new LocalSearchSlots(), clock: base.clock };
   return new RpcServer({
-    services: localServices({ ...parts, ...searching, api, certificates }, config.handlers(), counters.handlers()),
+    services: localServices(
+      { ...parts, ...searching, api, certificates, rollBack },
+      config.handlers(),
+      counters.handlers(),
+    ),
     authorize: authorizeLocal,
     logger: base.logger,
     clock: base.clock,
@@ -305,32 +326,9 @@ function channelOf(link: Link): Channel {
   });
 }
 
-function factsOf({
-  base,
-  identity,
-  link,
-  resources,
-  config,
-}: Pick<Agent, 'base' | 'identity' | 'link'> & Pick<FactsSource, 'resources' | 'config'>): FactsSource {
-  const startedMs = base.clock.now();
-  return {
-    agent: () => ({
-      machine: identity.membership?.machine ?? '',
-      machineName: identity.membership?.name ?? '',
-      center: identity.membership?.center ?? '',
-      version: VERSION,
-      startedMs,
-      link: link.state,
-      certificateExpiresMs: identity.expiresMs,
-    }),
-    resources,
-    config,
-  };
-}
-
 /** Until the signal aborts, or a part fails: then the rest ends too. */
 async function runParts(agent: Agent, options: RunAgentOptions): Promise<void> {
-  const { base, services, commands, link, server, tails } = agent;
+  const { base, services, commands, deploys, link, server, tails } = agent;
   const inner = new AbortController();
   const renew: Signer = async (request, signal) => askToRenew(channelOf(link), request, signal);
   const tasks: Task[] = [
@@ -341,11 +339,14 @@ async function runParts(agent: Agent, options: RunAgentOptions): Promise<void> {
     (signal) => agent.config.run(signal),
     (signal) => agent.counters.run(signal),
     (signal) => agent.queues.run(signal),
+    (signal) => agent.backups.run(services.ready, signal),
     (signal) => agent.identity.keepRenewed(renew, signal),
     (signal) => failWithStore(base, signal),
     async (signal) => {
       await Promise.race([services.ready, aborted(signal)]);
       if (signal.aborted) return;
+      commands.resume();
+      await deploys.resumeOthers(new Set(commands.pending().map(({ command }) => command)));
       await options.onReady?.(await openForCalls(agent, options));
       await link.run(signal);
     },
@@ -361,13 +362,14 @@ async function runParts(agent: Agent, options: RunAgentOptions): Promise<void> {
 
 /** Asked to end: running commands may finish and tell the center, then everything stops. */
 async function endInOrder(
-  { services, commands, base }: Agent,
+  { services, commands, deploys, base }: Agent,
   { signal: asked, stopServicesOnExit }: RunAgentOptions,
   { signal, end }: { readonly signal: AbortSignal; readonly end: AbortController },
 ): Promise<void> {
   await Promise.race([aborted(asked), aborted(signal)]);
   if (!asked.aborted || signal.aborted) return;
   await commands.close(COMMANDS_LAST_WORDS_MS);
+  deploys.close();
   if (stopServicesOnExit) await services.stopAll();
   base.logger.info('the agent is stopping', { services: stopServicesOnExit ? 'stopped' : 'go on running' });
   end.abort(stopped('the agent'));

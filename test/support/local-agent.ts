@@ -12,7 +12,7 @@ import type { AgentFacts, FactsSource } from '../../src/agent/local/facts.js';
 import { localHttp } from '../../src/agent/local/http.js';
 import { listenLocally, type LocalListening } from '../../src/agent/local/listening.js';
 import { LocalSearchSlots } from '../../src/agent/local/search-slots.js';
-import { localServices } from '../../src/agent/local/service.js';
+import { localServices, type LocalServiceOptions, type RollBack } from '../../src/agent/local/service.js';
 import type { SearchLogs } from '../../src/agent/link/searches.js';
 import type { TailLog } from '../../src/agent/link/tails.js';
 import { ServiceSockets } from '../../src/agent/sockets/service-sockets.js';
@@ -52,6 +52,7 @@ export interface LocalAgentOptions {
   readonly tail?: TailLog;
   readonly search?: SearchLogs;
   readonly sign?: ServiceCertificatesOptions['sign'];
+  readonly backups?: LocalServiceOptions['backups'];
 }
 
 function unimplemented<D extends Definition>(definition: D): Handlers<D> {
@@ -60,6 +61,9 @@ function unimplemented<D extends Definition>(definition: D): Handlers<D> {
   for (const name of Object.keys(definition)) Reflect.set(handlers, name, refuse);
   return handlers as Handlers<D>;
 }
+
+const noRollback: RollBack = (service) =>
+  Promise.reject(new MusterError('precondition', `there is nothing to roll ${service} back to`));
 
 /** Opens everything; it is closed after the test. */
 export async function localAgent(t: TestContext, options: LocalAgentOptions = {}): Promise<LocalAgent> {
@@ -78,9 +82,10 @@ export async function localAgent(t: TestContext, options: LocalAgentOptions = {}
   const searching = { search, localSearchSlots: new LocalSearchSlots(), clock: systemClock };
   const queues = { get: () => Promise.resolve({ queues: [], stale: true }) };
   const certificates = new ServiceCertificates({ sign, clock: systemClock });
+  const { backups = noBackups } = options;
   const server = new RpcServer({
     services: localServices(
-      { api, facts, tail, ...searching, certificates, queues },
+      { api, backups, rollBack: noRollback, facts, tail, ...searching, certificates, queues },
       unimplemented(ConfigService),
       unimplemented(CounterService),
     ),
@@ -110,6 +115,11 @@ export async function localAgent(t: TestContext, options: LocalAgentOptions = {}
 
 const noTail: TailLog = () => {
   throw new MusterError('not_found', 'there is no log yet');
+};
+
+const noBackups: LocalServiceOptions['backups'] = {
+  now: () => Promise.reject(new MusterError('precondition', 'there is no policy')),
+  list: () => [],
 };
 
 const noSearch: SearchLogs = () => Promise.reject(new MusterError('not_found', 'there is no log yet'));

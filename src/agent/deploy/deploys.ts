@@ -5,7 +5,7 @@ import { newId } from '../../kit/ids.js';
 import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
 import { stopped } from '../../kit/tasks.js';
-import type { DeployOrder, ReleaseRef, RollbackOrder } from '../../model/release.js';
+import type { DeployOrder, DeployReport, ReleaseRef, RollbackOrder } from '../../model/release.js';
 import type { Store } from '../../store/port.js';
 import type { ConfigPins, DeployableServices } from '../ports.js';
 import type { Archives } from './archives.js';
@@ -92,9 +92,14 @@ export class Deploys {
     return this.#closing.signal.aborted;
   }
 
-  /** Releases a service can go back to without a download, best first. */
+  /** Releases a service can go back to without a download, best first; `present`: digest of the one it runs from, which is not among them. */
   heldReleases(service: string, present: string | undefined): readonly ReleaseRef[] {
     return goingBack(this.#parts.held.of(service), present).map(({ ref }) => ref);
+  }
+
+  /** Whether an earlier process has left a deploy of it that is gone on with, or one runs. */
+  isDeploying(service: string): boolean {
+    return this.#parts.journal.unfinished().some((deploy) => deploy.service === service);
   }
 
   /** An unfinished deploy, or one whose end the command has not heard yet. */
@@ -118,10 +123,13 @@ export class Deploys {
     return this.#rollBack({ id, service, local: false }, order, heard);
   }
 
-  /** A rollback asked for on the machine itself: only to what is on it. @throws as rollBack */
-  async rollBackHere(service: string, version: string): Promise<DeployEnd> {
+  /** A rollback asked for on the machine itself, only to what is on it. @throws as rollBack; precondition when it failed */
+  async rollBackHere(service: string, version: string): Promise<DeployReport> {
     const id = newId('rollback');
-    return this.#rollBack({ id, service, local: true }, { version, release: undefined }, () => undefined);
+    const begun = { id, service, local: true };
+    const end = await this.#rollBack(begun, { version, release: undefined }, () => undefined);
+    if (end.outcome === 'SUCCEEDED') return end.report;
+    throw new MusterError('precondition', end.message, { reason: 'ROLLBACK_FAILED' });
   }
 
   /** Goes on with what an earlier process left, to its end; one that has ended is answered. @throws not_found; as deploy */

@@ -38,7 +38,7 @@ export interface HelloFacts {
   readonly config: (service: string) => ConfigRevisions;
 }
 
-const CAPABILITIES: readonly string[] = ['tail', 'search', 'backup'];
+const CAPABILITIES: readonly string[] = ['tail', 'search', 'deploy', 'backup'];
 
 export function helloFrame(facts: HelloFacts): UpFrame {
   const services = new Set([...facts.services.map(({ service }) => service), ...facts.generations.keys()]);

@@ -1,6 +1,8 @@
 import { sleep, type Clock } from '../../kit/clock.js';
 import type { Resources } from '../../model/machine.js';
 import type { InstanceReport } from '../../model/instance.js';
+import { VERSION } from '../../model/version.js';
+import type { MachineIdentity } from '../identity/machine.js';
 import type { ConfigRevisions } from '../link/frames.js';
 import type { LinkState } from '../link/link.js';
 import type { InstanceSurroundings } from './wire.js';
@@ -53,5 +55,29 @@ export function recentResources(sampler: { sample(): Promise<Resources> }, clock
       latest = { atMs: nowMs + waitMs, resources: measure(waitMs) };
     }
     return latest.resources;
+  };
+}
+
+export interface FactsParts extends Pick<FactsSource, 'resources' | 'config'> {
+  readonly clock: Clock;
+  readonly identity: Pick<MachineIdentity, 'membership' | 'expiresMs'>;
+  readonly link: { readonly state: LinkState };
+}
+
+/** Of an agent that has just started. */
+export function factsOf({ clock, identity, link, resources, config }: FactsParts): FactsSource {
+  const startedMs = clock.now();
+  return {
+    agent: () => ({
+      machine: identity.membership?.machine ?? '',
+      machineName: identity.membership?.name ?? '',
+      center: identity.membership?.center ?? '',
+      version: VERSION,
+      startedMs,
+      link: link.state,
+      certificateExpiresMs: identity.expiresMs,
+    }),
+    resources,
+    config,
   };
 }

@@ -10,12 +10,15 @@ import type { Health as WireHealth, Instance } from '../../../generated/muster/v
 import { CoalescingQueue } from '../../kit/coalescing.js';
 import { MusterError } from '../../kit/errors.js';
 import type { Action, InstanceReport } from '../../model/instance.js';
+import type { DeployReport } from '../../model/release.js';
 import type { Principal } from '../../rpc/principal.js';
 import { implement, type Implementation } from '../../rpc/server.js';
 import type { CallContext, Handlers } from '../../rpc/types.js';
 import { fromWireHealth } from '../../wire/instance.js';
 import { toWireResources } from '../../wire/machine.js';
+import { toWireDeployReport } from '../../wire/release.js';
 import { toDate, toDuration } from '../../wire/time.js';
+import type { AgentBackups } from '../backups/backups.js';
 import { TAIL_LINES_DEFAULT, TAIL_LINES_MAX, toWireLine, type TailLog } from '../link/tails.js';
 import type { ServicesChange } from '../ports.js';
 import type { KnownQueues } from '../queues/queues.js';
@@ -24,15 +27,20 @@ import type { LocalApi } from './api.js';
 import type { ServiceCertificates } from './certificates.js';
 import { surroundingsOf, type FactsSource } from './facts.js';
 import { searchLocalLogs, type LocalSearchOptions } from './search-service.js';
-import { toLocalInstance } from './wire.js';
+import { toLocalBackup, toLocalInstance } from './wire.js';
 
 export interface LocalServiceOptions extends LocalSearchOptions {
   readonly api: LocalApi;
+  readonly backups: Pick<AgentBackups, 'now' | 'list'>;
   readonly facts: FactsSource;
+  readonly rollBack: RollBack;
   readonly tail: TailLog;
   readonly certificates: ServiceCertificates;
   readonly queues: Pick<KnownQueues, 'get'>;
 }
+
+/** To a release on this machine; empty: the one verified before. @throws precondition when there is none, or it failed; conflict */
+export type RollBack = (service: string, version: string) => Promise<DeployReport>;
 
 /** Services a watcher may be behind by; beyond it the watch ends with "exhausted". */
 export const WATCH_SERVICES_MAX = 4000;
@@ -52,7 +60,7 @@ export function localServices(
 
 /** The contract muster.v1.Agent over LocalApi. */
 function agentHandlers(options: LocalServiceOptions): Handlers<typeof AgentService> {
-  const { api, facts, certificates, queues } = options;
+  const { api, backups, facts, certificates, queues } = options;
   const shown = (report: InstanceReport): Instance => toLocalInstance(report, surroundingsOf(facts, report));
   const act =
     (action: Action) =>
@@ -84,18 +92,24 @@ function agentHandlers(options: LocalServiceOptions): Handlers<typeof AgentServi
       const { certificate, ca, privateKey, expiresMs } = await certificates.get(api.get(principal, '').service);
       return { certificate, ca, privateKey: privateKey.reveal(), expires: toDate(expiresMs) };
     },
-    rollBackService: () => Promise.reject(unserved()),
-    backUpService: () => Promise.reject(unserved()),
-    listLocalBackups: () => Promise.reject(unserved()),
+    rollBackService: async ({ service, version }, { principal }) => {
+      const { service: name } = api.get(principal, service);
+      const report = await options.rollBack(name, version);
+      return { instance: shown(api.get(principal, name)), report: toWireDeployReport(report) };
+    },
+    backUpService: async ({ service }, { principal }) =>
+      toLocalBackup(await backups.now(api.get(principal, service).service), facts.agent()),
+    listLocalBackups: (request, { principal }) => {
+      // Of a service that is not there any more, too.
+      const all = principal.kind !== 'service' && request.service === '';
+      const service = all ? undefined : api.nameFor(principal, request.service);
+      return Promise.resolve({ backups: backups.list(service).map((backup) => toLocalBackup(backup, facts.agent())) });
+    },
     getQueues: async () => {
       const { queues: known, stale } = await queues.get();
       return { queues: known.map(toWireQueue), stale };
     },
   };
-}
-
-function unserved(): MusterError {
-  return new MusterError('unimplemented', 'this agent does not serve this yet: upgrade it');
 }
 
 async function describeAgent(facts: FactsSource): Promise<GetAgentResponse> {

@@ -1,5 +1,7 @@
-import { Instance } from '../../../generated/muster/v1/types.js';
+import { Instance, type Backup as WireBackup } from '../../../generated/muster/v1/types.js';
+import type { Backup } from '../../model/backup.js';
 import type { InstanceReport } from '../../model/instance.js';
+import { toWireBackup } from '../../wire/backup.js';
 import { toWireInstance } from '../../wire/instance.js';
 import type { ConfigRevisions } from '../link/frames.js';
 
@@ -22,6 +24,13 @@ export function toLocalInstance(
     configRevision: config.held,
     configApplied: config.applied,
   };
+}
+
+export function toLocalBackup(
+  backup: Backup,
+  { machine, machineName }: Pick<InstanceSurroundings, 'machine' | 'machineName'>,
+): WireBackup {
+  return { ...toWireBackup(backup), machine, machineName };
 }
 
 /** As the contract's JSON: the same that `muster ... --json` prints. */
