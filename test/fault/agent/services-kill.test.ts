@@ -1,90 +1,24 @@
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcess } from 'node:child_process';
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { describe, it } from 'node:test';
-import { groupMembers, hasVariable, listPids } from '../../../src/agent/services/proc.js';
-import { readProcess } from '../../../src/kit/proc.js';
+import { groupMembers } from '../../../src/agent/services/proc.js';
 import { sleep, systemClock } from '../../../src/kit/clock.js';
 import { freshSeed, seededRandom } from '../../../src/kit/random.js';
+import { carriers, endAll, isSignalled, ServicesHost } from '../../support/killed-services.js';
 import { openDirectory, script } from '../../support/supervised.js';
 import { waitFor } from '../../support/waiting.js';
 
-const HOST = join(import.meta.dirname, '../../support/services-host.ts');
 const KILLS = 30;
 /** A slow disk makes the time between the intent, the process and its record long enough to be hit often. */
 const SLOW_MS = 80;
 /** About as long as a restart takes then. */
 const RESTART_MS = 250;
 
-interface Said {
-  readonly ready?: boolean;
-  readonly services?: readonly { service: string; pid: number }[];
-  readonly service?: string;
-  readonly state?: string;
-  readonly pid?: number;
-}
-
-class Host {
-  readonly said: Said[] = [];
-  readonly #process: ChildProcess;
-
-  constructor(data: string, slowMs = 0) {
-    this.#process = spawn(process.execPath, ['--import', 'tsx', HOST, data, String(slowMs)], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
-    if (this.#process.stdout) {
-      createInterface({ input: this.#process.stdout }).on('line', (line) => this.said.push(JSON.parse(line) as Said));
-    }
-  }
-
-  tell(line: string): void {
-    this.#process.stdin?.write(`${line}\n`);
-  }
-
-  async ready(): Promise<readonly { service: string; pid: number }[]> {
-    return waitFor('the host', () => this.said.find((one) => one.ready)?.services);
-  }
-
-  async runs(service: string): Promise<number> {
-    return waitFor(`${service} to run`, () => {
-      const last = this.said.filter((one) => one.service === service).at(-1);
-      return last?.state === 'RUNNING' ? last.pid : undefined;
-    });
-  }
-
-  async kill(): Promise<void> {
-    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
-    const ended = new Promise((done) => this.#process.once('exit', done));
-    this.#process.kill('SIGKILL');
-    await ended;
-  }
-}
-
-/** Pids of the processes that carry this variable. */
-async function carriers(name: string, value: string): Promise<number[]> {
-  const found: number[] = [];
-  for (const pid of await listPids()) if (await hasVariable(pid, name, value)) found.push(pid);
-  return found;
-}
-
-async function endAll(value: string): Promise<void> {
-  for (const pid of await carriers('TEST_RUN', value)) {
-    if (await readProcess(pid)) process.kill(pid, 'SIGKILL');
-  }
-}
-
-/** Whether a signal waits for the process (proc_pid_status(5), SigPnd and ShdPnd), or it is on its way out. */
-async function isSignalled(pid: number): Promise<boolean> {
-  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
-  return status === '' || /^(?:SigPnd|ShdPnd):\s*0*[1-9a-f]/m.test(status) || /^State:\s*[XZ]/m.test(status);
-}
-
 describe('an agent that is killed', () => {
   it('leaves its services running; the next one adopts them within 5 s and loses no log byte', async (t) => {
     const run = `adopt-${freshSeed()}`;
-    const hosts: Host[] = [];
+    const hosts: ServicesHost[] = [];
     const data = await openDirectory(t, async () => {
       for (const host of hosts) await host.kill();
       await endAll(run);
@@ -93,7 +27,7 @@ describe('an agent that is killed', () => {
     await chmod(join(data, 'manifests'), 0o755);
     const count = 'i=0; while :; do i=$((i+1)); echo "line $i"; done';
     await writeFile(join(data, 'manifests/loud.yaml'), script('loud', count, { env: { TEST_RUN: run } }));
-    const first = new Host(data);
+    const first = new ServicesHost(data);
     hosts.push(first);
     const pid = await first.runs('loud');
     await first.kill();
@@ -102,7 +36,7 @@ describe('an agent that is killed', () => {
       'output without an agent',
       async () => (await readFile(join(data, 'logs/loud/loud.log'))).length > alone + 100_000,
     );
-    const second = new Host(data);
+    const second = new ServicesHost(data);
     hosts.push(second);
     assert.deepEqual(await second.ready(), [{ service: 'loud', pid }]);
     second.tell('stop loud');
@@ -120,7 +54,7 @@ describe('an agent that is killed', () => {
       t.diagnostic(`seed ${seed}`);
       const random = seededRandom(seed);
       const run = `kill-${seed}`;
-      let host: Host | undefined;
+      let host: ServicesHost | undefined;
       const data = await openDirectory(t, async () => {
         await host?.kill();
         await endAll(run);
@@ -136,7 +70,7 @@ describe('an agent that is killed', () => {
       );
       let wanted: number | undefined;
       for (let kill = 1; kill <= KILLS; kill += 1) {
-        host = new Host(data, SLOW_MS);
+        host = new ServicesHost(data, SLOW_MS);
         const adopted = await host.ready();
         const before = adopted.find(({ service }) => service === 'one')?.pid ?? 0;
         if (wanted !== undefined)
