@@ -73,6 +73,11 @@ export function renderTable<Row>(rows: readonly Row[], columns: readonly Column<
   return `${[head, ...body].join('\n')}\n`;
 }
 
+/** The columns in which any row says something: a table is to fit the terminal. */
+export function telling<Row>(rows: readonly Row[], columns: readonly Column<Row>[]): Column<Row>[] {
+  return columns.filter(({ text }) => rows.some((row) => text(row) !== ''));
+}
+
 const COLOURS: Readonly<Record<string, (text: string) => string>> = {
   RUNNING: colours.green,
   PASSING: colours.green,

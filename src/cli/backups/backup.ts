@@ -9,7 +9,7 @@ import { withAgent, withCenter } from '../connection.js';
 import { isLocal } from '../context.js';
 import { Failed, type GlobalOptions, type Io } from '../io.js';
 import { addOrderOptions, assertNoFleetOption, orderOverFleet, type OrderOptions } from '../operations/ordering.js';
-import { clockTime, enumWord, Output, type Column } from '../output.js';
+import { clockTime, enumWord, Output, telling, type Column } from '../output.js';
 import { counted } from '../queue-text.js';
 import { findBackup, findBackupToRestore, listBackups, type Found } from './finding.js';
 import { latePlans, lateText, listPlans } from './late.js';
@@ -60,10 +60,7 @@ async function listLocally(io: Io, options: ListOptions, service: string): Promi
   const output = new Output(io, options);
   const answer = await withAgent(io, options, (agent) => agent.listLocalBackups({ service }));
   await output.document(ListLocalBackupsResponse.toJSON(answer));
-  await output.table(
-    answer.backups,
-    columns(io.clock.now()).filter(({ heading }) => heading !== 'MACHINE'),
-  );
+  await output.table(answer.backups, telling(answer.backups, columns(io.clock.now())));
   await showProblems(output, answer.backups);
   if (answer.backups.length === 0) await output.note('No backups on this machine.');
 }
@@ -85,7 +82,7 @@ async function list(io: Io, service: string, command: Command): Promise<void> {
     late: late.map((plan) => BackupPlan.toJSON(plan)),
   });
   const now = io.clock.now();
-  await output.table(backups, columns(now));
+  await output.table(backups, telling(backups, columns(now)));
   for (const plan of late) await output.line(lateText(plan, now));
   await showProblems(output, backups);
   if (backups.length === 0) {

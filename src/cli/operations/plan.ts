@@ -5,7 +5,7 @@ import {
 } from '../../../generated/muster/v1/center.js';
 import { withCenter } from '../connection.js';
 import type { GlobalOptions, Io } from '../io.js';
-import { enumWord, Output, type Column } from '../output.js';
+import { enumWord, Output, telling, type Column } from '../output.js';
 import { counted } from '../queue-text.js';
 import { changeText } from './deploy-text.js';
 import { stateOf, strategyText, titleOf } from './text.js';
@@ -30,9 +30,32 @@ function columns(targets: readonly PlannedTarget[]): Column<PlannedTarget>[] {
   ];
 }
 
-/** Columns in which any row says something: a table is to fit the terminal. */
-function telling<Row>(rows: readonly Row[], all: readonly Column<Row>[]): Column<Row>[] {
-  return all.filter(({ text }) => rows.some((row) => text(row) !== ''));
+const COLUMNS_DEFAULT = 80;
+/** Between two columns. */
+const GAP = 2;
+
+function widthOf<Row>(rows: readonly Row[], all: readonly Column<Row>[]): number {
+  const widths = all.map(({ heading, text }) => Math.max(heading.length, ...rows.map((row) => text(row).length)));
+  return widths.reduce((sum, width) => sum + width + GAP, -GAP);
+}
+
+/** Sentences: where the table would be wider than the terminal with them, they stand below it. */
+const SENTENCES = ['CHANGES', 'PROBLEM'];
+
+async function showTargets(io: Io, output: Output, targets: readonly PlannedTarget[]): Promise<void> {
+  const all = telling(targets, columns(targets));
+  if (widthOf(targets, all) <= (io.columns ?? COLUMNS_DEFAULT)) {
+    await output.table(targets, all);
+    return;
+  }
+  await output.table(
+    targets,
+    all.filter(({ heading }) => !SENTENCES.includes(heading)),
+  );
+  for (const { machineName, changes, problem } of targets) {
+    for (const change of changes) await output.line(`  ${machineName}: ${change}`);
+    if (problem !== '') await output.line(`  ${machineName} would not run: ${problem}`);
+  }
 }
 
 /** Shows every target and why it is one. Orders nothing. */
@@ -41,7 +64,7 @@ export async function showPlan(io: Io, options: GlobalOptions, request: StartOpe
   const planned = await withCenter(io, options, (center) => center.planOperation(request));
   await output.document(PlanOperationResponse.toJSON(planned));
   const { targets, strategy, holder } = planned;
-  await output.table(targets, telling(targets, columns(targets)));
+  await showTargets(io, output, targets);
   const offline = targets.filter(({ online }) => !online).length;
   const problems = targets.filter(({ problem }) => problem !== '').length;
   await output.line(

@@ -5,7 +5,7 @@ import { parseModuleManifest } from '../../model/module-manifest.js';
 import { withCenter } from '../connection.js';
 import type { GlobalOptions, Io } from '../io.js';
 import { showUsers } from '../module-users.js';
-import { clockTime, Output } from '../output.js';
+import { clockTime, Output, telling, type Column } from '../output.js';
 import { allPages } from '../paging.js';
 import { counted } from '../queue-text.js';
 import { push, type Pushed, type PushOptions } from './push.js';
@@ -32,7 +32,7 @@ async function list(io: Io, options: GlobalOptions, name: string | undefined): P
   );
   await output.document(ListModulesResponse.toJSON({ modules, nextPageToken: '' }));
   const now = io.clock.now();
-  await output.table(modules, [
+  const columns: Column<Module>[] = [
     { heading: 'MODULE', text: (module) => module.name },
     { heading: 'VERSION', text: (module) => module.version },
     { heading: 'SIZE', text: ({ artifact }) => formatSize(artifact?.sizeBytes ?? 0), right: true },
@@ -43,7 +43,8 @@ async function list(io: Io, options: GlobalOptions, name: string | undefined): P
     { heading: 'PUSHED', text: ({ pushed }) => clockTime(pushed, now) },
     { heading: 'BY', text: ({ pushedBy }) => pushedBy },
     { heading: 'NOTE', text: ({ note }) => note },
-  ]);
+  ];
+  await output.table(modules, telling(modules, columns));
   if (modules.length > 0) return;
   await output.note(
     name === undefined

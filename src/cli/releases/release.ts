@@ -10,7 +10,7 @@ import { parseManifest } from '../../model/manifest.js';
 import { withCenter } from '../connection.js';
 import type { GlobalOptions, Io } from '../io.js';
 import { modulesText } from '../operations/deploy-text.js';
-import { clockTime, Output } from '../output.js';
+import { clockTime, Output, telling, type Column } from '../output.js';
 import { allPages } from '../paging.js';
 import { counted } from '../queue-text.js';
 import { push, type Pushed, type PushOptions } from './push.js';
@@ -37,7 +37,7 @@ async function list(io: Io, options: GlobalOptions, service: string | undefined)
   );
   await output.document(ListReleasesResponse.toJSON({ releases, nextPageToken: '' }));
   const now = io.clock.now();
-  await output.table(releases, [
+  const columns: Column<Release>[] = [
     { heading: 'SERVICE', text: (release) => release.service },
     { heading: 'VERSION', text: (release) => release.version },
     { heading: 'SIZE', text: ({ artifact }) => formatSize(artifact?.sizeBytes ?? 0), right: true },
@@ -47,7 +47,8 @@ async function list(io: Io, options: GlobalOptions, service: string | undefined)
     { heading: 'BY', text: ({ pushedBy }) => pushedBy },
     { heading: 'MODULES', text: ({ modules }) => modulesText(modules) },
     { heading: 'NOTE', text: ({ note }) => note },
-  ]);
+  ];
+  await output.table(releases, telling(releases, columns));
   if (releases.length > 0) return;
   await output.note(
     service === undefined

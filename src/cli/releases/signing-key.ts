@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CenterService, SigningKey } from '../../../generated/muster/v1/center.js';
 import { generateSigningKey, signArtifact, type SignedFacts } from '../../archive/signature.js';
@@ -27,11 +28,25 @@ async function fileOf(io: Io, options: GlobalOptions): Promise<string> {
   return join(target.kind === 'context' ? target.directory : configHome(io.places), FILE);
 }
 
-/** Reads the key, or makes it: readable by its owner alone. */
+/** What may be readable or writable for others. */
+const OTHERS = 0o077;
+
+async function assertOwn(file: string): Promise<void> {
+  if (((await stat(file)).mode & OTHERS) === 0) return;
+  throw new MusterError(
+    'precondition',
+    `${file} can be read by others: chmod 600 ${file}, or move it away for a new key`,
+  );
+}
+
+/** Reads the key, or makes it: readable by its owner alone. @throws precondition when others may read it */
 export async function ownKey(io: Io, options: GlobalOptions): Promise<OwnKey> {
   const file = await fileOf(io, options);
   const kept = await readFileIfThere(file);
-  if (kept !== undefined) return { file, privateKey: new Secret(kept), made: false };
+  if (kept !== undefined) {
+    await assertOwn(file);
+    return { file, privateKey: new Secret(kept), made: false };
+  }
   const { privateKey } = generateSigningKey();
   await makeDirectory(join(file, '..'), 0o700);
   await writeFileDurably(file, privateKey.reveal(), 0o600);
