@@ -45,7 +45,7 @@ export class PlayedServices extends FakeServices {
     return Promise.resolve({
       source: () => undefined,
       report: () => this.get(service),
-      wanted: true,
+      wanted: this.get(service).wanted,
       step: () => undefined,
       stop: async () => {
         await this.stop(service);
