@@ -12,16 +12,35 @@ import { ManualClock } from '../../src/kit/clock.js';
 import { MusterError } from '../../src/kit/errors.js';
 import { silentLogger } from '../../src/kit/logger.js';
 import { randomBetween, type Random } from '../../src/kit/random.js';
+import type { DeployReport } from '../../src/model/release.js';
 import type { Store } from '../../src/store/port.js';
-import { FakeReleases } from './fake-releases.js';
+import { workOf } from '../../src/center/operations/work.js';
+import { FakeReleases, releaseRef } from './fake-releases.js';
 import { KilledStore } from './killed-store.js';
 import { ModelAgent } from './model-agent.js';
 
 const SERVICES = ['orders', 'billing'];
+const VERSIONS = ['1.0.0', '2.0.0', '3.0.0'];
 const MACHINES = 5;
 const PATIENCE_MS = 30_000;
 /** Turns of the event loop in which everything that goes on by itself has come to rest. */
 const TURNS = 25;
+
+const STOPPED: readonly string[] = ['budget', 'canary', 'deadline'];
+
+function isToBePutBack({ action, deploy, stop }: OperationRecord): boolean {
+  return action === 'DEPLOY' && deploy?.onFailure === 'ALL' && stop !== undefined && STOPPED.includes(stop.cause);
+}
+
+/** What has nothing to go back to fails without being sent. */
+function wasRefused({ outcome, deliveredMs }: CommandRecord): boolean {
+  return outcome === 'FAILED' && deliveredMs === undefined;
+}
+
+/** Whether it ran from something else before. */
+function isOther(report: DeployReport | undefined): boolean {
+  return report?.from === undefined || report.from.digest !== report.to?.digest;
+}
 
 interface Life {
   readonly store: KilledStore;
@@ -34,7 +53,12 @@ interface Life {
 export class OperationsWorld {
   readonly agents = new Map<string, ModelAgent>();
   readonly kills = { center: 0, agents: 0 };
+  /** Deploys that were put back. */
+  putBack = 0;
   readonly #clock = new ManualClock();
+  readonly #releases = new FakeReleases();
+  /** Targets of deploys that were seen to have succeeded before the deploy ended. */
+  readonly #succeeded = new Map<string, Set<string>>();
   readonly #disk: Store;
   readonly #random: Random;
   readonly #connected = new Set<string>();
@@ -48,7 +72,13 @@ export class OperationsWorld {
   constructor(disk: Store, random: Random) {
     this.#disk = disk;
     this.#random = random;
-    for (let index = 0; index < MACHINES; index += 1) this.agents.set(`m-${index}`, new ModelAgent(random, 0.4));
+    for (const service of SERVICES) for (const version of VERSIONS) this.#releases.put(releaseRef(service, version));
+    for (let index = 0; index < MACHINES; index += 1) {
+      const agent = new ModelAgent(random, 0.4);
+      // The others run from no release yet.
+      if (index % 2 === 0) for (const service of SERVICES) agent.current.set(service, releaseRef(service, '1.0.0'));
+      this.agents.set(`m-${index}`, agent);
+    }
   }
 
   /** Starts the center; it is killed in the middle of that write. */
@@ -72,13 +102,18 @@ export class OperationsWorld {
       Table.open<OperationRecord>({ ...options, prefix: 'operation/' }),
     ]);
     const connected = (machine: string): boolean => !controller.signal.aborted && this.#connected.has(machine);
-    const commands = new Commands({ ...options, table, courier: this.#courier(connected), workOf: () => ({}) });
+    const commands = new Commands({
+      ...options,
+      table,
+      courier: this.#courier(connected),
+      workOf: (command) => workOf(operationTable.get(command.turn?.operation ?? ''), command, this.#releases),
+    });
     const operations = new Operations({
       ...options,
       table: operationTable,
       commands,
       fleet: this.#fleet(),
-      releases: new FakeReleases(),
+      releases: this.#releases,
       connected,
       patienceMs: () => PATIENCE_MS,
       random: this.#random,
@@ -139,14 +174,35 @@ export class OperationsWorld {
       if (record.startedMs === undefined) assert.ok(record.stop, `${record.id} never had its turn`);
       else assert.ok(targets.length > 0);
       for (const target of targets) this.#judgeTarget(target);
+      this.#judgePutBack(operations, record, targets);
     }
   }
 
-  #judgeTarget({ id, machine, outcome }: CommandRecord): void {
+  /** What a stopped deploy had deployed was put back by one operation, if that was asked for, and nobody had the service in between. */
+  #judgePutBack(operations: Operations, record: OperationRecord, targets: readonly CommandRecord[]): void {
+    const all = operations.ledger.list().map((view) => view.record);
+    const back = all.filter(({ rollbackOf, retryOf }) => rollbackOf === record.id && retryOf === undefined);
+    assert.ok(back.length <= 1, `${record.id} was put back ${back.length} times`);
+    const [second] = back;
+    const due = isToBePutBack(record);
+    const seen = targets.filter(({ id, result }) => this.#succeeded.get(record.id)?.has(id) && isOther(result?.deploy));
+    for (const { machine } of due ? seen : []) assert.ok(second?.machines?.includes(machine), `${machine} is left`);
+    if (!second) return;
+    this.putBack += 1;
+    assert.ok(due, `${record.id} is put back and was not to be`);
+    const [fromMs = 0, untilMs = 0] = [record.endedMs, second.startedMs];
+    const others = all.filter(({ service, startedMs }) => service === record.service && startedMs !== undefined);
+    const between = others.filter(({ startedMs = 0 }) => startedMs > fromMs && startedMs < untilMs);
+    assert.deepEqual(between, [], 'somebody came before what is put back');
+  }
+
+  #judgeTarget(target: CommandRecord): void {
+    const { id, machine, outcome } = target;
     const starts = this.agents.get(machine)?.starts.get(id) ?? 0;
     const forgotten = this.agents.get(machine)?.forgotten.get(id);
     assert.ok(['SUCCEEDED', 'FAILED', 'EXPIRED', 'CANCELLED', 'UNKNOWN'].includes(outcome), `${id} is ${outcome}`);
-    if (outcome === 'SUCCEEDED' || outcome === 'FAILED') assert.equal(starts, 1, `${id} ${outcome}`);
+    const ran = outcome === 'SUCCEEDED' || outcome === 'FAILED';
+    if (ran) assert.equal(starts, wasRefused(target) ? 0 : 1, `${id} ${outcome}`);
     if (outcome === 'EXPIRED' || outcome === 'CANCELLED') assert.equal(starts, 0, `${id} ${outcome}, and was started`);
     if (forgotten !== undefined) assert.equal(outcome, forgotten, 'not what the agent was allowed to forget');
   }
@@ -177,8 +233,14 @@ export class OperationsWorld {
       const open = record.startedMs !== undefined && record.endedMs === undefined;
       assert.ok(!open || !running.has(record.service), `two operations on ${record.service} at once`);
       if (open) running.add(record.service);
+      if (open && record.action === 'DEPLOY') this.#observeDeploy(operations, record.id);
       this.#observeEnd(record, stateOf(record, counts));
     }
+  }
+
+  #observeDeploy(operations: Operations, id: string): void {
+    const succeeded = operations.ledger.targetsOf(id).filter(({ outcome }) => outcome === 'SUCCEEDED');
+    this.#succeeded.set(id, new Set(succeeded.map((target) => target.id)));
   }
 
   #observeFrozen(operations: Operations, { id, startedMs }: OperationRecord): void {
@@ -249,7 +311,13 @@ export class OperationsWorld {
 
   #begin(operations: Operations): void {
     const service = SERVICES[randomBetween(this.#random, 0, SERVICES.length)] ?? '';
-    const wish = { action: 'RESTART' as const, service, selector: '', search: undefined };
+    const version = VERSIONS[randomBetween(this.#random, 0, VERSIONS.length)] ?? '';
+    const onFailure = this.#random.next() < 0.7 ? ('ALL' as const) : ('TARGET' as const);
+    const what =
+      this.#random.next() < 0.5
+        ? { action: 'RESTART' as const }
+        : { action: 'DEPLOY' as const, deploy: { version, onFailure } };
+    const wish = { ...what, service, selector: '', search: undefined };
     this.#try(operations.start({ ...wish, ...this.#asking(), strategy: this.#strategy() }));
   }
 
@@ -370,7 +438,7 @@ export class OperationsWorld {
       labels: {},
       online: this.#connected.has(id),
       agentVersion: '1',
-      capabilities: [],
+      capabilities: ['deploy'],
       state: this.#connected.has(id) ? 'RUNNING' : undefined,
       health: undefined,
     });

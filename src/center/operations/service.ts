@@ -61,7 +61,7 @@ const BATCH_HITS_MAX = 1000;
 const NUMBER_DIGITS = 16;
 /** Targets of one frame of a watch, and what they may say together beyond the first of them. */
 const TARGETS_PER_FRAME = 200;
-const FRAME_CHARACTERS_MAX = 256 * 1024;
+const FRAME_BYTES_MAX = 1024 * 1024;
 /** How long a watch waits for outcomes that are unknown when the operation has ended. */
 const UNKNOWN_LINGER_MS = 3000;
 
@@ -142,9 +142,9 @@ function digits(number: number): string {
   return String(number).padStart(NUMBER_DIGITS, '0');
 }
 
-/** Characters that a target says, about. */
+/** Bytes that a target says, about. */
 function weightOf({ message, result }: CommandRecord): number {
-  return message.length + (result ? JSON.stringify(result).length : 0);
+  return message.length + (result ? Buffer.byteLength(JSON.stringify(result)) : 0);
 }
 
 interface Watching {
@@ -190,7 +190,7 @@ function* frames(
   snapshot: boolean,
 ): Generator<WatchOperationResponse> {
   let piece: CommandRecord[] = [];
-  let room = FRAME_CHARACTERS_MAX;
+  let room = FRAME_BYTES_MAX;
   let first = snapshot;
   for (const target of targets) {
     room -= weightOf(target);
@@ -198,7 +198,7 @@ function* frames(
       yield { snapshot: first, operation, targets: piece.map(toWireCommand) };
       first = false;
       piece = [];
-      room = FRAME_CHARACTERS_MAX - weightOf(target);
+      room = FRAME_BYTES_MAX - weightOf(target);
     }
     piece.push(target);
   }

@@ -13,6 +13,7 @@ interface Tally {
   agents: number;
   operations: number;
   succeeded: number;
+  putBack: number;
 }
 
 async function run(seed: number, tally: Tally): Promise<void> {
@@ -22,6 +23,7 @@ async function run(seed: number, tally: Tally): Promise<void> {
   world.judge(operations);
   tally.center += world.kills.center;
   tally.agents += world.kills.agents;
+  tally.putBack += world.putBack;
   for (const { counts } of operations.ledger.list()) {
     tally.operations += 1;
     tally.succeeded += counts.SUCCEEDED;
@@ -31,7 +33,7 @@ async function run(seed: number, tally: Tally): Promise<void> {
 describe('operations of a center that is killed in the middle of its writes, over agents that are killed too', () => {
   it(`lose no target, start none twice, take turns and end (${KILLS} seeded kills)`, async (t) => {
     const first = Number(process.env['SEED'] ?? freshSeed());
-    const tally: Tally = { center: 0, agents: 0, operations: 0, succeeded: 0 };
+    const tally: Tally = { center: 0, agents: 0, operations: 0, succeeded: 0, putBack: 0 };
     for (let index = 0; tally.center + tally.agents < KILLS; index += 1) {
       const seed = (first + index) >>> 0;
       try {
@@ -43,6 +45,7 @@ describe('operations of a center that is killed in the middle of its writes, ove
     }
     t.diagnostic(JSON.stringify(tally));
     assert.ok(tally.operations > KILLS / 50 && tally.succeeded > KILLS / 10, `the runs did too little`);
+    assert.ok(tally.putBack > KILLS / 100, 'too little was put back');
     assert.ok(tally.center > KILLS / 5 && tally.agents > KILLS / 5, 'too few kills of one kind');
   });
 });
