@@ -4,6 +4,7 @@ import { ACTION_STRATEGY, type Strategy } from '../../../../src/center/operation
 import {
   chooseTargets,
   illnessOf,
+  isSeen,
   problemOf,
   type Candidate,
   type TargetFleet,
@@ -11,6 +12,8 @@ import {
 } from '../../../../src/center/operations/targets.js';
 import { MusterError } from '../../../../src/kit/errors.js';
 import { seededRandom } from '../../../../src/kit/random.js';
+import type { InstanceReport } from '../../../../src/model/instance.js';
+import { instanceReport } from '../../../support/operations-host.js';
 
 function candidate(name: string, facts: Partial<Candidate> = {}): Candidate {
   return {
@@ -156,5 +159,37 @@ describe('what speaks against a target', () => {
     assert.equal(illnessOf('STOP', candidate('web-1', { state: 'STOPPED', health: 'CRITICAL' })), undefined);
     assert.equal(illnessOf('STOP', candidate('web-1', { state: 'RUNNING' })), 'it is RUNNING');
     assert.equal(illnessOf('START', undefined), 'the service is not on its machine any more');
+  });
+
+  it('is an agent that cannot deploy or back up, said as what it is asked for', () => {
+    const old = candidate('web-1', { capabilities: ['search'] });
+    const said = (['DEPLOY', 'ROLLBACK', 'BACKUP', 'VERIFY_BACKUP', 'RESTORE'] as const).map((action) =>
+      problemOf(action, old),
+    );
+    const words = ['deploy releases', 'roll back releases', 'make backups', 'verify backups', 'restore backups'];
+    assert.deepEqual(
+      said,
+      words.map((what) => `the agent of web-1 (version 0.1.0) is too old to ${what}: upgrade it`),
+    );
+    assert.equal(problemOf('ROLLBACK', candidate('web-1', { capabilities: ['deploy'] })), undefined);
+    assert.equal(problemOf('RESTORE', candidate('web-1', { capabilities: ['backup'] })), undefined);
+  });
+
+  it('after a deploy is not that it stays stopped, nor what was told before its end', () => {
+    const stopped = (facts: Partial<InstanceReport>) =>
+      candidate('web-1', { state: 'STOPPED', report: instanceReport({ state: 'STOPPED', ...facts }) });
+    assert.equal(illnessOf('DEPLOY', stopped({ wanted: false })), undefined);
+    assert.equal(illnessOf('ROLLBACK', stopped({ wanted: false })), undefined);
+    assert.equal(illnessOf('DEPLOY', stopped({ wanted: true })), 'it is STOPPED');
+    assert.equal(illnessOf('RESTART', stopped({ wanted: false })), 'it is STOPPED');
+    assert.equal(illnessOf('DEPLOY', stopped({ wanted: true, deploying: 'START' })), undefined);
+    assert.deepEqual(
+      [isSeen('DEPLOY', undefined), isSeen('RESTART', undefined), isSeen('DEPLOY', stopped({ deploying: 'STOP' }))],
+      [false, true, false],
+    );
+    assert.equal(illnessOf('DEPLOY', undefined), undefined, 'its agent may not have told of it yet');
+    for (const action of ['BACKUP', 'VERIFY_BACKUP'] as const) {
+      assert.equal(illnessOf(action, candidate('web-1', { state: 'FATAL' })), undefined);
+    }
   });
 });
