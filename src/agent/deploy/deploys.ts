@@ -10,7 +10,7 @@ import type { Store } from '../../store/port.js';
 import type { ConfigPins, DeployableServices } from '../ports.js';
 import type { Archives } from './archives.js';
 import { firstPosition, next } from './decide.js';
-import type { Deploy, DeployEnd } from './deploy.js';
+import type { Deploy, DeployEnd, Position } from './deploy.js';
 import { Fetcher, type ArtifactSource } from './fetch.js';
 import { goingBack, Held, ofVersion, verifiedBefore } from './held.js';
 import { DeployJournal } from './journal.js';
@@ -97,9 +97,12 @@ export class Deploys {
     return goingBack(this.#parts.held.of(service), present).map(({ ref }) => ref);
   }
 
-  /** Whether an earlier process has left a deploy of it that is gone on with, or one runs. */
+  /**
+   * Whether a deploy of it is at a step that starts it or comes before that: an agent that begins leaves the start to the deploy. Before the
+   * stop, and once it has been started, it is run as its record says.
+   */
   isDeploying(service: string): boolean {
-    return this.#parts.journal.unfinished().some((deploy) => deploy.service === service);
+    return this.#parts.journal.unfinished().some(({ service: its, at }) => its === service && startsLater(at));
   }
 
   /** An unfinished deploy, or one whose end the command has not heard yet. */
@@ -262,6 +265,10 @@ export class Deploys {
       throw error;
     }
   }
+}
+
+function startsLater(at: Position): boolean {
+  return at.phase !== 'ended' && ['STOP', 'SWITCH', 'START'].includes(at.step);
 }
 
 /** A command that had begun and left no entry: without one nothing happens. */
