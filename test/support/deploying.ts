@@ -1,11 +1,13 @@
+import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, readdir, readlink, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Archives } from '../../src/agent/deploy/archives.js';
 import { Deploys, type DeploysOptions } from '../../src/agent/deploy/deploys.js';
 import type { ArtifactSource } from '../../src/agent/deploy/fetch.js';
 import type { ConfigPins, DeployableServices, Hold, ServiceSource } from '../../src/agent/ports.js';
 import { digestFile } from '../../src/archive/digest.js';
-import { inspectArchive } from '../../src/archive/inspect.js';
+import { inspectArchive, type Inspected } from '../../src/archive/inspect.js';
 import { packDirectory } from '../../src/archive/pack.js';
 import { generateSigningKey, isSignedBy, signArtifact, type SigningKey } from '../../src/archive/signature.js';
 import { unpackArchive } from '../../src/archive/unpack.js';
@@ -46,10 +48,13 @@ export class Shelf implements ArtifactSource {
   before: (digest: string, offset: number) => number = () => Infinity;
   readonly directory: string;
   readonly key: SigningKey = generateSigningKey();
+  /** Archives are plain lists of files, as plainArchives reads them: for tests that make hundreds of deploys. */
+  readonly plain: boolean;
   #made = 0;
 
-  constructor(directory: string) {
+  constructor(directory: string, plain = false) {
     this.directory = directory;
+    this.plain = plain;
   }
 
   /** A release as the center orders it. */
@@ -97,6 +102,12 @@ export class Shelf implements ArtifactSource {
     files: Readonly<Record<string, string>>,
   ): Promise<Artifact> {
     this.#made += 1;
+    if (this.plain) {
+      const bytes = Buffer.from(JSON.stringify(files));
+      const digest = createHash('sha256').update(bytes).digest('hex');
+      await writeFile(join(this.directory, digest), bytes);
+      return { digest, sizeBytes: bytes.length, signature: { publicKey: '', signature: '' } };
+    }
     const from = join(this.directory, `.${this.#made}`);
     await mkdir(from, { recursive: true });
     for (const [path, text] of Object.entries(files)) {
@@ -108,6 +119,31 @@ export class Shelf implements ArtifactSource {
     await writeFile(join(this.directory, digest), await readFile(out));
     return { digest, sizeBytes, signature: signArtifact(this.key.privateKey, kind, { ...facts, digest }) };
   }
+}
+
+/** The archives of a plain shelf. */
+export const plainArchives: Archives = {
+  digest: digestFile,
+  isSignedBy: () => true,
+  inspect: async (path): Promise<Inspected> => {
+    const files = await plainFiles(path);
+    return {
+      files: files.size,
+      unpackedBytes: 1000,
+      texts: files,
+      has: (name) => files.has(name),
+      isDirectory: () => false,
+    };
+  },
+  unpack: async (path, into) => {
+    await mkdir(into);
+    for (const [name, text] of await plainFiles(path)) await writeFile(join(into, name), text);
+    return { files: 2, unpackedBytes: 1000 };
+  },
+};
+
+async function plainFiles(path: string): Promise<Map<string, string>> {
+  return new Map(Object.entries(JSON.parse(await readFile(path, 'utf8')) as Record<string, string>));
 }
 
 /** A source as it is kept on the machine: plain values. */
@@ -122,10 +158,12 @@ export interface World {
   /** All that happened, in order: `start VERSION`, `stop VERSION`, `run PROGRAM of VERSION`. */
   readonly trace: string[];
   readonly pins: Record<string, string>;
+  /** By version, how a release behaves now that was made to behave otherwise. */
+  readonly turned: Record<string, Behaviour>;
 }
 
 export function newWorld(): World {
-  return { sources: {}, wanted: {}, running: {}, trace: [], pins: {} };
+  return { sources: {}, wanted: {}, running: {}, trace: [], pins: {}, turned: {} };
 }
 
 /** One process of the agent as it sees the world; `step` is told before and after each change, and never comes back in one that is killed. */
@@ -194,7 +232,7 @@ export class FakeMachine implements DeployableServices, ConfigPins {
 
   async unpin(service: string): Promise<void> {
     await this.#step(`unpin ${service}`);
-    delete this.world.pins[service];
+    Reflect.deleteProperty(this.world.pins, service);
   }
 
   forget(): Promise<void> {
@@ -225,7 +263,7 @@ class FakeHold implements Hold {
     if (!source) return undefined;
     const running = this.#machine.world.running[this.#service] !== undefined;
     const { manifest, release } = source;
-    const health = manifest.env['BEHAVES'] === 'unhealthy' ? 'CRITICAL' : 'PASSING';
+    const health = this.#behaves(manifest) === 'unhealthy' ? 'CRITICAL' : 'PASSING';
     const checks = [...manifest.ports.map(({ name }) => `port ${name}`), ...(manifest.ping ? ['ping'] : [])];
     return instanceReport(this.#service, {
       version: manifest.version,
@@ -262,7 +300,7 @@ class FakeHold implements Hold {
     if (world.running[this.#service] === undefined) return;
     if (this.#behaves() === 'stop-fails') throw new MusterError('precondition', 'its stop script did not end');
     await this.#machine.change(`stop ${this.#version()}`, () => {
-      delete world.running[this.#service];
+      Reflect.deleteProperty(world.running, this.#service);
     });
   }
 
@@ -271,7 +309,7 @@ class FakeHold implements Hold {
     if (world.running[this.#service] !== undefined) throw new MusterError('internal', 'it is not stopped');
     await this.#machine.change(`become ${source?.manifest.version ?? 'nothing'}`, () => {
       if (!source) {
-        delete world.sources[this.#service];
+        Reflect.deleteProperty(world.sources, this.#service);
         return;
       }
       const { manifestText, folder, release } = source;
@@ -308,10 +346,10 @@ class FakeHold implements Hold {
     { argv, directory }: { argv: readonly string[]; directory: string; timeoutMs: number },
   ): Promise<{ code: number | undefined; output: string; timedOut: boolean }> {
     const [program = ''] = argv;
-    const { version, env } = source.manifest;
+    const { version } = source.manifest;
     await this.#machine.change(`run ${program} of ${version}`, () => undefined);
     if (program === 'hook') await writeFile(join(directory, 'made-by-hook'), version);
-    const behaves = env['BEHAVES'];
+    const behaves = this.#behaves(source.manifest);
     if (behaves === 'hook-hangs' && program === 'hook')
       return { code: undefined, output: 'still at it', timedOut: true };
     if (behaves === 'dies-in-verify') this.#restarts += 1;
@@ -333,8 +371,8 @@ class FakeHold implements Hold {
     return report;
   }
 
-  #behaves(): string {
-    return this.source()?.manifest.env['BEHAVES'] ?? 'good';
+  #behaves(manifest = this.source()?.manifest): string {
+    return this.#machine.world.turned[manifest?.version ?? ''] ?? manifest?.env['BEHAVES'] ?? 'good';
   }
 
   #version(): string {
@@ -349,10 +387,10 @@ export interface Bench {
   clean(): Promise<void>;
 }
 
-export async function newBench(): Promise<Bench> {
+export async function newBench(plain = false): Promise<Bench> {
   const directory = await mkdtemp(join(tmpdir(), 'muster-deploy-'));
   const data = join(directory, 'data');
-  const shelf = new Shelf(join(directory, 'shelf'));
+  const shelf = new Shelf(join(directory, 'shelf'), plain);
   await mkdir(join(data, 'services'), { recursive: true });
   await mkdir(shelf.directory);
   return { data, shelf, clean: () => rm(directory, { recursive: true, force: true }) };
@@ -370,7 +408,9 @@ export function openDeploys(
     store,
     services: machine,
     pins: machine,
-    archives: { digest: digestFile, isSignedBy, inspect: inspectArchive, unpack: unpackArchive },
+    archives: shelf.plain
+      ? plainArchives
+      : { digest: digestFile, isSignedBy, inspect: inspectArchive, unpack: unpackArchive },
     source: shelf,
     backupBefore: () => Promise.resolve(undefined),
     space: { floorBytes: 0, freeBytes: () => Promise.resolve(1e12) },
