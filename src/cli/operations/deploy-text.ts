@@ -11,14 +11,10 @@ function stepName({ step, undo }: DeployStepReport): string {
   return `${undo ? 'undo ' : ''}${enumWord('DEPLOY_STEP', step)}`;
 }
 
-function runningStep(report: DeployReport | undefined): DeployStepReport | undefined {
-  return report?.steps.findLast(({ outcome }) => outcome === 'STEP_OUTCOME_RUNNING');
-}
-
-/** The step that a target is at; undefined unless it is at one. */
+/** The step that a target is at, also where it has just failed; undefined unless it is at one. */
 export function stepText({ outcome, deploy }: Pick<Command, 'outcome' | 'deploy'>): string | undefined {
-  const running = outcome === 'OUTCOME_STARTED' ? runningStep(deploy) : undefined;
-  return running && stepName(running);
+  const last = outcome === 'OUTCOME_STARTED' ? deploy?.steps.at(-1) : undefined;
+  return last && `${stepName(last)}${last.outcome === 'STEP_OUTCOME_FAILED' ? ' failed' : ''}`;
 }
 
 /** `1.4.2`; what is no release at all, `none`. */
@@ -49,13 +45,11 @@ function nowText({ current, rolledBack }: DeployReport): string {
   return current === undefined ? '' : `it runs from ${current.version}`;
 }
 
-/** What is said of a target on one line, beside its outcome and the message of its agent. */
-export function deploySummary({ outcome, deploy }: Pick<Command, 'outcome' | 'deploy'>): string {
-  if (deploy === undefined) return '';
-  if (outcome === 'OUTCOME_STARTED') return runningStep(deploy)?.message ?? '';
-  if (outcome !== 'OUTCOME_SUCCEEDED') return nowText(deploy);
-  const downtime = downtimeText(deploy);
-  return `${changeText(deploy.from, deploy.current)}${downtime === '' ? '' : `, down ${downtime}`}`;
+/** What is said of a target on one line, beside its outcome, where its agent has not said it itself. */
+export function deploySummary({ outcome, deploy, message }: Pick<Command, 'outcome' | 'deploy' | 'message'>): string {
+  if (deploy === undefined || message !== '') return '';
+  if (outcome === 'OUTCOME_STARTED') return deploy.steps.at(-1)?.message ?? '';
+  return outcome === 'OUTCOME_SUCCEEDED' ? changeText(deploy.from, deploy.current) : nowText(deploy);
 }
 
 const STEP_WIDTH = 'undo INSTALL'.length;
@@ -79,7 +73,7 @@ function outputOf({ output }: DeployStepReport): string[] {
 }
 
 function stepLines(step: DeployStepReport): string[] {
-  const tookMs = fromDuration(step.took);
+  const tookMs = step.outcome === 'STEP_OUTCOME_SKIPPED' ? undefined : fromDuration(step.took);
   const took = (tookMs === undefined ? '' : formatDuration(tookMs)).padStart(TOOK_WIDTH);
   const message = stepMessage(step).replaceAll('\n', '\n    ');
   return [`${stepName(step).padEnd(STEP_WIDTH)}${took}  ${message}`.trimEnd(), ...outputOf(step)];

@@ -61,6 +61,11 @@ class Holds {
   }
 }
 
+/** Why no more are ordered says nothing where there are no more. */
+function sayingNothing({ operation, total }: OperationView): boolean {
+  return operation.state === 'OPERATION_STATE_STOPPING' && total <= 1;
+}
+
 function awayText(sinceMs: number, nowMs: number): string {
   return `the center cannot be reached since ${clockTime(new Date(sinceMs), nowMs)}: trying again; what has started goes on meanwhile`;
 }
@@ -88,7 +93,7 @@ export function linesProgress(io: Io, output: Output, view: OperationView): Prog
     changed: async (targets) => {
       await name();
       const hold = holds.next(view.operation);
-      if (hold !== undefined) await say(hold);
+      if (hold !== undefined && !sayingNothing(view)) await say(hold);
       for (const target of targets) {
         if (target.outcome === 'OUTCOME_PENDING' || (view.total > STEPS_TOLD_MACHINES_MAX && stepText(target)))
           continue;
@@ -124,8 +129,7 @@ export function quietProgress(io: Io, output: Output, view: OperationView): Prog
   return {
     changed: async (targets) => {
       const hold = holds.next(view.operation);
-      // Why no more are ordered says nothing where there are no more.
-      if (hold !== undefined && view.operation.state !== 'OPERATION_STATE_STOPPING') await output.note(hold);
+      if (hold !== undefined && !sayingNothing(view)) await output.note(hold);
       for (const target of targets) {
         const queued = target.outcome === 'OUTCOME_QUEUED';
         waiting = queued ? target : undefined;

@@ -59,6 +59,10 @@ describe('the words of a deploy', () => {
       steps: [{ step: 'DEPLOY_STEP_START', undo: true, outcome: 'STEP_OUTCOME_RUNNING' }],
     });
     assert.equal(placeText(target('OUTCOME_STARTED', undoing), NOW), 'undo START');
+    const failed = DeployReport.fromPartial({
+      steps: [{ step: 'DEPLOY_STEP_VERIFY', outcome: 'STEP_OUTCOME_FAILED' }],
+    });
+    assert.equal(placeText(target('OUTCOME_STARTED', failed), NOW), 'VERIFY failed');
   });
 
   it('say from what to what', () => {
@@ -71,19 +75,18 @@ describe('the words of a deploy', () => {
 
   it('say on one line what became of a target', () => {
     const done = DeployReport.fromPartial({ ...HALFWAY, current: release('1.4.2'), downtime: { nanos: 240_000_000 } });
-    assert.equal(deploySummary(target('OUTCOME_SUCCEEDED', done)), '1.4.1 -> 1.4.2, down 240ms');
+    assert.equal(deploySummary(target('OUTCOME_SUCCEEDED', done)), '1.4.1 -> 1.4.2');
     assert.equal(deploySummary(target('OUTCOME_STARTED', HALFWAY)), '312 files');
-    assert.equal(
-      messageText(target('OUTCOME_FAILED', UNDONE, './verify.sh failed'), NOW),
-      '1.4.1 was put back: ./verify.sh failed',
-    );
+    assert.equal(deploySummary(target('OUTCOME_FAILED', UNDONE)), '1.4.1 was put back');
+    const told = target('OUTCOME_FAILED', UNDONE, '1.4.2 failed at VERIFY. 1.4.1 runs again');
+    assert.equal(messageText(told, NOW), '1.4.2 failed at VERIFY. 1.4.1 runs again');
     const first = DeployReport.fromPartial({ ...UNDONE, from: undefined, current: undefined });
     assert.equal(deploySummary(target('OUTCOME_FAILED', first)), 'what was there before was put back');
   });
 
   it('tell every step with its time, its exit code and its last output, and what that led to', () => {
     assert.deepEqual(deployLines(UNDONE), [
-      'FETCH           1ms  skipped: it is here already',
+      'FETCH                skipped: it is here already',
       'VERIFY           3s  failed: exit code 3: ./verify.sh failed',
       '  | checking',
       '  | no coffee',
