@@ -1,88 +1,22 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, it, type TestContext } from 'node:test';
-import { generateSigningKey, signArtifact } from '../../../../src/archive/signature.js';
-import { Archives } from '../../../../src/center/releases/archives.js';
+import { describe, it } from 'node:test';
+import { generateSigningKey } from '../../../../src/archive/signature.js';
 import { COLLECT_AFTER_MS, RELEASES_KEPT } from '../../../../src/center/releases/collection.js';
-import type { PutOrder } from '../../../../src/center/releases/publishing.js';
-import { COLLECT_EVERY_MS, openShelf, type Shelf } from '../../../../src/center/releases/shelf.js';
-import { Instances } from '../../../../src/center/fleet/instances.js';
-import { openTables } from '../../../../src/center/tables.js';
-import { ManualClock } from '../../../../src/kit/clock.js';
-import { silentLogger, type Logger } from '../../../../src/kit/logger.js';
-import type { ReleaseRef } from '../../../../src/model/release.js';
-import { openMemoryStore } from '../../../../src/store/memory.js';
-import type { Store } from '../../../../src/store/port.js';
-import { Releaser, type Packed } from '../../../support/releases.js';
+import { COLLECT_EVERY_MS } from '../../../../src/center/releases/shelf.js';
+import { silentLogger } from '../../../../src/kit/logger.js';
+import { ReleaseWorld } from '../../../support/release-world.js';
+import type { Packed } from '../../../support/releases.js';
 import { failureOf } from '../../../support/rpc.js';
 import { waitFor } from '../../../support/waiting.js';
 
-/** A center's releases over a disk and a store that outlive them. */
-class World {
-  readonly clock = new ManualClock(Date.now());
-  readonly releaser: Releaser;
-  readonly directory: string;
-  inUse: ReleaseRef[] = [];
-  readonly #store: Store;
-
-  private constructor(releaser: Releaser, directory: string, store: Store) {
-    this.releaser = releaser;
-    this.directory = directory;
-    this.#store = store;
-  }
-
-  static async open(t: TestContext): Promise<World> {
-    const directory = await mkdtemp(join(tmpdir(), 'muster-publishing-'));
-    t.after(() => rm(directory, { recursive: true, force: true }));
-    return new World(await Releaser.open(t), directory, await openMemoryStore());
-  }
-
-  async start(logger: Logger = silentLogger): Promise<Shelf> {
-    const { clock } = this;
-    const tables = await openTables(this.#store, clock, logger);
-    const archives = await Archives.open({ directory: join(this.directory, 'artifacts'), clock, logger });
-    const shelf = openShelf({
-      ...tables,
-      archives,
-      instances: new Instances(tables.instances, clock, () => undefined),
-      serviceNames: () => ['declared'],
-      machineName: (machine) => machine,
-      inUse: () => this.inUse,
-      clock,
-      logger,
-    });
-    await shelf.keys.enroll('ann', this.releaser.key.publicKey);
-    return shelf;
-  }
-
-  order({ kind, name, version, digest }: Packed, key = this.releaser.key): PutOrder {
-    const signature = signArtifact(key.privateKey, kind, { name, version, digest });
-    return { digest, signature, note: '', by: 'operator ann', validateOnly: false };
-  }
-
-  async upload({ archives }: Shelf, { digest, bytes }: Packed): Promise<void> {
-    const chunks = (async function* () {
-      await Promise.resolve();
-      yield bytes;
-    })();
-    await archives.receive({ digest, sizeBytes: bytes.length, offset: 0 }, chunks);
-  }
-
-  async push(shelf: Shelf, packed: Packed): Promise<void> {
-    await this.upload(shelf, packed);
-    await (packed.kind === 'release'
-      ? shelf.publishing.putRelease(this.order(packed))
-      : shelf.publishing.putModule(this.order(packed)));
-  }
-}
-
 describe('publishing', () => {
   it('goes on after a crash between the archive and its record; without a record the archive is collected in a day', async (t) => {
-    const world = await World.open(t);
+    const world = await ReleaseWorld.open(t);
     const [taken, forgotten] = [await world.releaser.release('web', '1'), await world.releaser.release('web', '2')];
     const before = await world.start();
+    await world.enroll(before);
     await world.upload(before, taken);
     await world.upload(before, forgotten);
     // The process is killed here: the records were never written.
@@ -100,8 +34,9 @@ describe('publishing', () => {
   });
 
   it('collects by itself what is beyond the newest and not needed, the archives too', async (t) => {
-    const world = await World.open(t);
+    const world = await ReleaseWorld.open(t);
     const shelf = await world.start();
+    await world.enroll(shelf);
     const pushed: Packed[] = [];
     for (let number = 1; number <= RELEASES_KEPT + 2; number += 1) {
       const packed = await world.releaser.release('web', `${number}`);
@@ -124,8 +59,9 @@ describe('publishing', () => {
   });
 
   it('numbers what is pushed after a restart behind what was pushed before', async (t) => {
-    const world = await World.open(t);
+    const world = await ReleaseWorld.open(t);
     const first = await world.start();
+    await world.enroll(first);
     await world.push(first, await world.releaser.module('base', '9'));
     await world.push(first, await world.releaser.release('web', '9'));
     const second = await world.start();
@@ -137,8 +73,9 @@ describe('publishing', () => {
   });
 
   it('gives no order for what a revoked key signed, until it is pushed again with a good one', async (t) => {
-    const world = await World.open(t);
+    const world = await ReleaseWorld.open(t);
     const shelf = await world.start();
+    await world.enroll(shelf);
     const base = await world.releaser.module('base', '1');
     await world.push(shelf, base);
     const packed = await world.releaser.release('web', '1', {
@@ -163,8 +100,9 @@ describe('publishing', () => {
   });
 
   it('says at the start which records have no sound archive', async (t) => {
-    const world = await World.open(t);
+    const world = await ReleaseWorld.open(t);
     const shelf = await world.start();
+    await world.enroll(shelf);
     await world.push(shelf, await world.releaser.release('web', '1'));
     await world.push(shelf, await world.releaser.module('base', '1'));
     await rm(join(world.directory, 'artifacts'), { recursive: true });
@@ -178,8 +116,9 @@ describe('publishing', () => {
   });
 
   it('names the nearest service and version of what is not there', async (t) => {
-    const world = await World.open(t);
+    const world = await ReleaseWorld.open(t);
     const { releases, ...shelf } = await world.start();
+    await world.enroll({ releases, ...shelf });
     await world.push({ releases, ...shelf }, await world.releaser.release('web', '1.0.0'));
     const messageOf = async (service: string, version: string): Promise<string> =>
       (await failureOf(Promise.resolve().then(() => releases.deployOrder(service, version)))).message;
@@ -192,8 +131,9 @@ describe('publishing', () => {
   });
 
   it('lets an operator enroll only keys that nobody else has', async (t) => {
-    const world = await World.open(t);
+    const world = await ReleaseWorld.open(t);
     const { keys } = await world.start();
+    await keys.enroll('ann', world.releaser.key.publicKey);
     const [mine] = keys.list();
     assert.ok(mine);
     assert.deepEqual(await keys.enroll('ann', mine.publicKey), mine);
