@@ -13,6 +13,8 @@ import { Revocations } from './access/revocations.js';
 import { Tokens } from './access/tokens.js';
 import { Alerts } from './alerts/alerts.js';
 import { Facts } from './alerts/facts.js';
+import { Backups } from './backups/backups.js';
+import type { BackupCopies } from './backups/copies.js';
 import { Catalog } from './catalog/catalog.js';
 import { Changes } from './changes.js';
 import { Commands } from './commands/commands.js';
@@ -38,6 +40,8 @@ export interface CenterOptions<C extends ConfigSource = ConfigSource> {
   readonly authority: Authority;
   /** Of releases and modules. */
   readonly archives: Archives;
+  /** Of backups. */
+  readonly copies: BackupCopies;
   readonly clock: Clock;
   readonly logger: Logger;
   /** HOST:PORT under which machines reach this center. */
@@ -102,6 +106,7 @@ interface Behind {
   readonly commands: Commands;
   readonly operations: Operations;
   readonly shelf: Shelf;
+  readonly backups: Backups;
   readonly searches: LogSearches;
   readonly outputs: LogOutputs;
   readonly tails: LogTails;
@@ -143,6 +148,7 @@ export async function openCenter<C extends ConfigSource>(options: CenterOptions<
       (signal) => behind.commands.watchOver(signal),
       (signal) => behind.operations.run(signal),
       (signal) => behind.shelf.run(signal),
+      (signal) => behind.backups.run(signal),
       (signal) => behind.alerts.run(behind.dirty.watch(signal), signal),
     ],
     resume: async () => {
@@ -155,19 +161,21 @@ export async function openCenter<C extends ConfigSource>(options: CenterOptions<
     close: async (reason) => {
       gateway.close(reason);
       await instances.flushed();
+      await behind.backups.flushed();
     },
   };
 }
 
 function openBehind(
-  { archives, clock, logger }: CenterOptions,
+  { archives, copies, clock, logger }: CenterOptions,
   { tables, machines, instances }: Core,
   { gateway, config, directory }: { gateway: Gateway; config: ConfigSource; directory: Directory },
 ): Behind {
   const catalog = new Catalog({ ...tables, machines, courier: gateway, config, clock, logger });
   const outputs = new LogOutputs();
   const graceMs = (): number => silenceLimit(gateway.intervalMs);
-  const facts = new Facts({ machines, instances, catalog, clock, graceMs });
+  const backups = new Backups({ ...tables, copies, clock, logger });
+  const facts = new Facts({ machines, instances, catalog, backups, clock, graceMs });
   const shelf = openShelf({
     ...tables,
     archives,
@@ -207,6 +215,7 @@ function openBehind(
     commands,
     operations,
     shelf,
+    backups,
     searches: new LogSearches({ operations, outputs, clip: clipUploaded }),
     outputs,
     tails: new LogTails({ courier: gateway, clock, outputs }),
@@ -266,6 +275,7 @@ function partsOf(options: CenterOptions, core: Core, joined: Joined): CenterPart
   });
   return {
     ...joined,
+    copies: options.copies,
     enrolment,
     tokens,
     advertise: options.advertise,
@@ -299,7 +309,7 @@ function partsOf(options: CenterOptions, core: Core, joined: Joined): CenterPart
 async function removeMachine(
   options: CenterOptions,
   { revocations, instances, machines }: Core,
-  { gateway, commands, catalog, facts, alerts }: Joined,
+  { gateway, commands, catalog, backups, facts, alerts }: Joined,
   { machine, by }: { machine: Machine; by: string },
 ): Promise<void> {
   const { id, name } = machine.record;
@@ -314,6 +324,7 @@ async function removeMachine(
   await machines.remove(id);
   // Once nothing can be assigned to it any more.
   await catalog.machineRemoved(id);
+  await backups.machineRemoved(id);
   facts.machineRemoved(id);
   await alerts.look(id);
   await options.forgetRemoved();
@@ -342,11 +353,14 @@ function hasServiceBy(catalog: Catalog, instances: Instances): (machine: string,
 /** What one part's change means to another. */
 function followChanges(
   { machines, instances }: Core,
-  { catalog, dirty, facts, operations }: Behind,
+  { catalog, backups, dirty, facts, operations }: Behind,
   config: ConfigSource,
 ): void {
   machines.changes.listen((id) => {
     if (facts.contactChanged(id)) dirty.emit(id);
+  });
+  backups.changes.listen((id) => {
+    dirty.emit(id);
   });
   instances.changes.listen((id) => {
     const [machine = '', service = ''] = id.split('/');

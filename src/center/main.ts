@@ -16,6 +16,7 @@ import { Authority } from './access/authority.js';
 import { authorize } from './access/authorize.js';
 import { CenterLeaf } from './access/leaf.js';
 import { joinLine } from './access/service.js';
+import { BackupCopies } from './backups/copies.js';
 import { openCenter, type Center } from './center.js';
 import { Configs } from './config/configs.js';
 import { Counters } from './counters/counters.js';
@@ -94,12 +95,14 @@ async function serve(options: CenterMainOptions, store: Store, clock: Clock): Pr
   const lifetime = leafLifetimeMs === undefined ? {} : { lifetimeMs: leafLifetimeMs };
   const leaf = await CenterLeaf.make({ authority, clock, logger, ...lifetime });
   const archives = await Archives.open({ directory: join(resolve(options.data), 'artifacts'), clock, logger });
+  const copies = await BackupCopies.open({ directory: join(resolve(options.data), 'backups'), clock, logger });
   const listening: Listening = { server: undefined, network: undefined };
   const center = await openCenter({
     ...options,
     store,
     authority,
     archives,
+    copies,
     clock,
     advertise: () => advertised(options, listening.network?.port ?? 0),
     config: (fleet) => Configs.open(store, { clock, fleet }),

@@ -3,7 +3,7 @@ import { ConfigService } from '../../generated/muster/v1/config.js';
 import { CounterService } from '../../generated/muster/v1/counter.js';
 import { accessHandlers, type AccessParts } from './access/service.js';
 import { alertHandlers } from './alerts/service.js';
-import { backupHandlers } from './backups/service.js';
+import { backupHandlers, type BackupParts } from './backups/service.js';
 import { catalogHandlers } from './catalog/service.js';
 import { commandHandlers, type CommandParts } from './commands/service.js';
 import { fleetHandlers, type FleetParts } from './fleet/service.js';
@@ -38,7 +38,8 @@ export type CenterParts = AccessParts &
   StatusParts &
   QueueParts &
   OperationParts &
-  ReleaseParts & {
+  ReleaseParts &
+  BackupParts & {
     readonly catalog: Catalog;
     readonly gateway: Gateway;
     readonly outputs: LogOutputs;
@@ -61,7 +62,7 @@ export function centerHandlers(parts: CenterParts): Handlers<typeof CenterServic
     ...outputHandlers(parts),
     ...statusHandlers(parts),
     ...releaseHandlers(parts),
-    ...backupHandlers(),
+    ...backupHandlers(parts),
   };
 }
 
@@ -75,12 +76,13 @@ export interface ServedParts {
 /** Agents send lines and hits in batches of at most 256 KiB of text. */
 const UPLOAD_BOUNDS = { bytesMax: 1024 * 1024, fieldsMax: 2048 };
 
-/** Archives come in pieces of at most 1 MiB. */
+/** Archives and backups come in pieces of at most 1 MiB. */
 const ARTIFACT_BOUNDS = { bytesMax: 1024 * 1024 + 1024, fieldsMax: 16 };
 
 const BOUNDED_CENTER = {
   ...CenterService,
   uploadArtifact: boundedRequests(CenterService.uploadArtifact, ARTIFACT_BOUNDS),
+  uploadBackup: boundedRequests(CenterService.uploadBackup, ARTIFACT_BOUNDS),
   uploadOutput: boundedRequests(CenterService.uploadOutput, UPLOAD_BOUNDS),
 };
 

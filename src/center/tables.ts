@@ -5,6 +5,7 @@ import type { Store } from '../store/port.js';
 import type { Revocation } from './access/revocations.js';
 import type { TokenRecord } from './access/tokens.js';
 import type { AlertRecord } from './alerts/alerts.js';
+import type { BackupRecord, PlanRecord } from './backups/backups.js';
 import type { AppliedRecord } from './catalog/catalog.js';
 import type { AssignmentRecord, Definition } from './catalog/plan.js';
 import type { CommandRecord } from './commands/command.js';
@@ -33,6 +34,8 @@ export interface Tables {
   readonly releases: Table<ReleaseRecord>;
   readonly modules: Table<ModuleRecord>;
   readonly signingKeys: Table<SigningKeyRecord>;
+  readonly backups: Table<BackupRecord>;
+  readonly backupPlans: Table<PlanRecord>;
 }
 
 /** Reads all of them. @throws data_loss, internal when a document cannot be read */
@@ -54,5 +57,7 @@ export async function openTables(store: Store, clock: Clock, logger: Logger): Pr
     releases: await open<ReleaseRecord>('release/'),
     modules: await open<ModuleRecord>('module/'),
     signingKeys: await open<SigningKeyRecord>('signing-key/'),
+    backups: await open<BackupRecord>('backup/'),
+    backupPlans: await open<PlanRecord>('backup-plan/'),
   };
 }

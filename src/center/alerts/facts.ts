@@ -2,6 +2,7 @@ import type { Clock } from '../../kit/clock.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { Instances } from '../fleet/instances.js';
 import type { Machine, Machines } from '../fleet/machines.js';
+import type { Backups } from '../backups/backups.js';
 import type { Judgement } from './alerts.js';
 import { restartedBy, restartsAfter, type RestartHistory } from './restarts.js';
 import { judgeMachine, skewSaid, type InstanceFacts } from './rules.js';
@@ -10,6 +11,7 @@ export interface FactsOptions {
   readonly machines: Machines;
   readonly instances: Instances;
   readonly catalog: Pick<Catalog, 'failures'>;
+  readonly backups?: Pick<Backups, 'judge' | 'ripening'>;
   readonly clock: Clock;
   /** Silence after which a machine counts as offline, milliseconds. */
   readonly graceMs: () => number;
@@ -72,15 +74,19 @@ export class Facts {
     return true;
   }
 
-  /** Machines on which the judgement may change by the mere passing of time: those away, and those with a refused duplicate. */
+  /**
+   * Machines on which the judgement may change by the mere passing of time: those away, those with a refused duplicate, and those with a backup
+   * that is late by now.
+   */
   ripening(): string[] {
-    const { machines } = this.#options;
-    return machines.ids().filter((id) => !machines.isOnline(id) || this.#duplicates.has(id));
+    const { machines, backups } = this.#options;
+    const changing = machines.ids().filter((id) => !machines.isOnline(id) || this.#duplicates.has(id));
+    return [...changing, ...(backups?.ripening() ?? [])];
   }
 
   /** Undefined when the machine was removed. */
   judge(id: string): Judgement | undefined {
-    const { machines, catalog, clock, graceMs } = this.#options;
+    const { machines, catalog, backups, clock, graceMs } = this.#options;
     const machine = machines.get(id);
     if (!machine) return undefined;
     const nowMs = clock.monotonic();
@@ -97,6 +103,7 @@ export class Facts {
       duplicate: duplicate && { agoMs: nowMs - duplicate.atMs, address: duplicate.address },
       instances: this.#instancesOf(id, nowMs),
       failedAssignments: catalog.failures(id),
+      backups: backups?.judge(id) ?? [],
     });
     const awaySinceMs = silence && (silence.lastContactMs ?? clock.now());
     return { machineName: machine.record.name, awaySinceMs, verdicts };

@@ -1,25 +1,10 @@
 import type { CheckResult, InstanceReport, ServiceState } from '../../model/instance.js';
 import type { InstanceView } from '../fleet/instances.js';
+import { judgeBackups, type BackupFacts } from './backup-rules.js';
+import type { AlertKey, Finding, Verdict } from './verdicts.js';
 import { RESTARTS_MANY, RESTARTS_WINDOW_MS, type Restarted } from './restarts.js';
 
-export type Severity = 'WARNING' | 'CRITICAL';
-
-/** What tells one alert from another; at most one with a key is raised at a time. */
-export interface AlertKey {
-  /** machine_offline, port_down, ping_failing, service_fatal, service_stopped, service_restarting, duplicate_identity, clock_skew, assignment_failed. */
-  readonly kind: string;
-  /** Machine id. */
-  readonly machine: string;
-  /** Empty where it is about the machine. */
-  readonly service: string;
-  /** Name of the check; empty where it is about no check. */
-  readonly check: string;
-}
-
-export interface Finding extends AlertKey {
-  readonly severity: Severity;
-  readonly message: string;
-}
+export type { AlertKey, Finding, Severity, Verdict } from './verdicts.js';
 
 /** A clock further off than this is said. */
 export const CLOCK_SKEW_MAX_MS = 30_000;
@@ -48,16 +33,9 @@ export interface MachineFacts {
   readonly instances: readonly InstanceFacts[];
   /** Assignments its agent could not apply. */
   readonly failedAssignments: readonly { readonly service: string; readonly error: string }[];
+  /** Of services with a backup policy; undefined: none has one. */
+  readonly backups?: readonly BackupFacts[];
 }
-
-/**
- * A verdict on one key: it is wrong now, it is well now, or nobody can say (then what was said before stands).
- * `unchecked`: nobody can say anything of any check of the service.
- */
-export type Verdict =
-  | { readonly is: 'wrong'; readonly finding: Finding }
-  | { readonly is: 'unsure'; readonly key: AlertKey }
-  | { readonly is: 'unchecked'; readonly service: string };
 
 export function keyText(key: AlertKey): string {
   return [key.kind, key.machine, key.service, key.check].join('\n');
@@ -74,6 +52,7 @@ export function judgeMachine(facts: MachineFacts): Verdict[] {
     ...judgeClock(facts),
     ...judgeAssignments(facts),
     ...judgeInstances(facts),
+    ...judgeBackups({ ...facts, backups: facts.backups ?? [] }),
   ];
 }
 
