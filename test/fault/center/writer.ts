@@ -1,4 +1,4 @@
-/** A process that takes uploads which break off and go on: `archive-writer.ts PATH SEED ARCHIVES`. Prints `part N OFFSET`, `whole N` or `done`. */
+/** A process that takes uploads which break off and go on: `writer.ts PATH SEED ARCHIVES`. Prints `part N OFFSET`, `whole N` or `done`. */
 import { writeSync } from 'node:fs';
 import { Archives } from '../../../src/center/releases/archives.js';
 import { systemClock } from '../../../src/kit/clock.js';
