@@ -77,11 +77,11 @@ export interface BackupHost {
   /** Of `orders`. */
   readonly shared: string;
   /** Runs schedules, copies and reports; ends with the test. */
-  run(): void;
+  readonly run: () => void;
   /** Ends the parts, as the end of the agent does. */
-  stop(): Promise<void>;
+  readonly stop: () => Promise<void>;
   /** The agent's next process, on the same disk. */
-  again(options?: Partial<AgentBackupsOptions>): Promise<AgentBackups>;
+  readonly again: (options?: Partial<AgentBackupsOptions>) => Promise<AgentBackups>;
 }
 
 export const NO_CENTER: AgentBackupsOptions['center'] = {

@@ -128,35 +128,34 @@ async function bodyOf(request: IncomingMessage): Promise<Buffer> {
   return Buffer.concat(pieces);
 }
 
+const AUTHORIZATION =
+  /^AWS4-HMAC-SHA256 Credential=(?<access>[^/]+)\/(?<scope>(?<day>\d{8})\/(?<region>[^/]+)\/s3\/aws4_request),\s*SignedHeaders=(?<names>[^,]+),\s*Signature=(?<signature>[0-9a-f]{64})$/;
+
 /** Why the request is not signed by the owner of the keys; undefined when it is. */
 function signatureProblem(state: S3Server, request: IncomingMessage, url: URL): string | undefined {
-  const authorization = request.headers.authorization ?? '';
-  const found =
-    /^AWS4-HMAC-SHA256 Credential=([^/]+)\/(\d{8})\/([^/]+)\/s3\/aws4_request,\s*SignedHeaders=([^,]+),\s*Signature=([0-9a-f]{64})$/.exec(
-      authorization,
-    );
-  if (!found) return `no signature: ${authorization}`;
-  const [, access = '', day = '', region = '', signedHeaders = '', signature = ''] = found;
+  const found = AUTHORIZATION.exec(request.headers.authorization ?? '')?.groups;
+  if (!found) return 'no signature';
+  const { access, scope, day, region, names, signature } = { scope: '', day: '', region: '', names: '', ...found };
   if (access !== state.accessKey) return 'unknown access key';
   if (region !== REGION) return `wrong region ${region}`;
-  const names = signedHeaders.split(';');
-  if (!names.includes('host')) return 'the host is not signed';
-  const headers = names.map((name) => `${name}:${[request.headers[name] ?? ''].flat().join(',').trim()}\n`).join('');
-  const query = [...url.searchParams]
-    .map(([name, value]) => [encodeURIComponent(name), encodeURIComponent(value)])
-    .sort(([a = ''], [b = '']) => (a < b ? -1 : 1))
-    .map(([name = '', value = '']) => `${name}=${value}`)
-    .join('&');
-  const payload = String(request.headers['x-amz-content-sha256']);
-  const canonical = [request.method, url.pathname, query, headers, signedHeaders, payload].join('\n');
-  const scope = `${day}/${region}/s3/aws4_request`;
-  const text = ['AWS4-HMAC-SHA256', request.headers['x-amz-date'], scope, hash(canonical)].join('\n');
+  if (!names.split(';').includes('host')) return 'the host is not signed';
+  const text = ['AWS4-HMAC-SHA256', request.headers['x-amz-date'], scope, hash(canonicalOf(request, url, names))];
   const key = [day, region, 's3', 'aws4_request'].reduce<Buffer | string>(
     (secret, part) => createHmac('sha256', secret).update(part).digest(),
     `AWS4${state.secretKey}`,
   );
-  const right = createHmac('sha256', key).update(text).digest('hex');
+  const right = createHmac('sha256', key).update(text.join('\n')).digest('hex');
   return right === signature ? undefined : 'wrong signature';
+}
+
+function canonicalOf(request: IncomingMessage, url: URL, names: string): string {
+  const valueOf = (name: string): string => [request.headers[name] ?? ''].flat().join(',').trim();
+  const headers = names.split(';').map((name) => `${name}:${valueOf(name)}\n`);
+  const query = [...url.searchParams]
+    .map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`)
+    .sort();
+  const payload = valueOf('x-amz-content-sha256');
+  return [request.method, url.pathname, query.join('&'), headers.join(''), names, payload].join('\n');
 }
 
 function hash(text: string): string {

@@ -35,10 +35,10 @@ describe('backing up', () => {
         ...TREES,
         writeTree: async (source, out, options) => {
           const writing = TREES.writeTree(source, out, options);
-          let done = false;
-          void writing.finally(() => (done = true));
+          const state = { done: false };
+          void writing.finally(() => (state.done = true));
           // Grows for as long as it is read.
-          while (!done) {
+          while (!state.done) {
             await appendFile(join(source.root, 'data/growing'), Buffer.alloc(65_536, 'x'));
             await new Promise((resolve) => setImmediate(resolve));
           }
@@ -86,11 +86,11 @@ describe('backing up', () => {
       freeBytes: () => Promise.resolve(free),
       trees: {
         ...TREES,
-        writeTree: (_source, out, options = {}) =>
+        writeTree: (_source, out, options) =>
           new Promise((_, reject) => {
             free = 0;
             void writeFile(out, 'half');
-            options.signal?.addEventListener('abort', () => {
+            options?.signal?.addEventListener('abort', () => {
               reject(options.signal?.reason as Error);
             });
           }),
