@@ -77,6 +77,12 @@ function instanceFamilies(instances: readonly InstanceReport[]): Family[] {
       samples: instances.map(({ service, wanted }) => [{ service }, wanted ? 1 : 0] as const),
     },
     {
+      name: 'muster_instance_deploying',
+      kind: 'gauge',
+      help: '1 from the stop of a deploy or rollback to the end of its verify: no time for alarms.',
+      samples: instances.map(({ service, deploying }) => [{ service }, deploying ? 1 : 0] as const),
+    },
+    {
       name: 'muster_instance_restarts',
       kind: 'gauge',
       help: 'Starts since the instance was last stopped, the first not counted.',

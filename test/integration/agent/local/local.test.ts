@@ -289,14 +289,36 @@ test('curl with the operator socket needs nothing more', async (t) => {
   }
 });
 
+test('a service that a deploy holds is refused over HTTP with who holds it', async (t) => {
+  const { listening, services } = await localAgent(t);
+  services.before = () => {
+    throw new MusterError('conflict', 'orders is held by the deploy of 2.0.0: wait', { reason: 'SERVICE_HELD' });
+  };
+  for (const verb of ['start', 'stop', 'restart']) {
+    const { status, body } = await http({
+      socketPath: listening.socket,
+      method: 'POST',
+      path: `/services/orders/${verb}`,
+    });
+    assert.equal(status, 409);
+    assert.deepEqual(JSON.parse(body), {
+      code: 'conflict',
+      reason: 'SERVICE_HELD',
+      message: 'orders is held by the deploy of 2.0.0: wait',
+      fields: [],
+    });
+  }
+});
+
 test('metrics are in the format that Prometheus reads', async (t) => {
   const { listening, services } = await localAgent(t);
-  services.set('orders', { state: 'BACKOFF', restarts: 3 });
+  services.set('orders', { state: 'BACKOFF', restarts: 3, deploying: 'VERIFY' });
   const { body, headers } = await http({ socketPath: listening.socket, path: '/metrics' });
   assert.match(String(headers['content-type']), /^text\/plain; version=0\.0\.4/);
   assert.match(body, /^muster_instance_state\{service="orders",state="BACKOFF"\} 1$/m);
   assert.match(body, /^muster_instance_state\{service="orders",state="RUNNING"\} 0$/m);
   assert.match(body, /^muster_instance_restarts\{service="orders"\} 3$/m);
+  assert.match(body, /^muster_instance_deploying\{service="orders"\} 1$/m);
   assert.match(body, /^muster_agent_connected 0$/m);
   for (const line of body.trimEnd().split('\n')) {
     assert.match(line, /^(# (HELP|TYPE) \S+ .+|[a-z_]+(\{([a-z_]+="[^"]*",?)+\})? [0-9.e+]+)$/);
