@@ -2,6 +2,7 @@ import type {
   CenterService,
   Operation,
   SearchLogsResponse,
+  StartOperationRequest,
   WatchOperationResponse,
 } from '../../../generated/muster/v1/center.js';
 import type { Clock, Timer } from '../../kit/clock.js';
@@ -17,18 +18,20 @@ import { toWireCommand } from '../commands/wire.js';
 import type { UploadedBatch } from '../output/service.js';
 import type { OperationView } from './ledger.js';
 import type { Operations } from './operations.js';
+import type { Asking, OperationWish } from './records.js';
 import { Searches, type Clipped, type SearchEvent, type SearchRoom } from './searches.js';
 import {
   boundHit,
   clipHits,
   pieces,
+  fromWireStart,
   fromWireStrategy,
   toWireCoverage,
   toWireOperation,
   toWirePlanned,
   toWireStrategy,
 } from './wire.js';
-import { askingOf, wishOf } from './wishes.js';
+import { checkRequested } from './wishes.js';
 
 export type OperationHandlers = Pick<
   Handlers<typeof CenterService>,
@@ -59,6 +62,7 @@ export interface OperationParts {
 /** Lines of one batch of an agent; agents send about a quarter of that. */
 const BATCH_HITS_MAX = 1000;
 const NUMBER_DIGITS = 16;
+const WORDS_MAX = 1000;
 /** Targets of one frame of a watch, and what they may say together beyond the first of them. */
 const TARGETS_PER_FRAME = 200;
 const FRAME_BYTES_MAX = 1024 * 1024;
@@ -145,6 +149,26 @@ function digits(number: number): string {
 /** Bytes that a target says, about. */
 function weightOf({ message, result }: CommandRecord): number {
   return message.length + (result ? Buffer.byteLength(JSON.stringify(result)) : 0);
+}
+
+function askingOf(
+  request: { readonly reason: string; readonly requestId: string; readonly wait: boolean },
+  { principal, peer }: CallContext,
+): Asking {
+  const { reason, requestId, wait } = request;
+  return { by: describePrincipal(principal), from: peer, reason: reason.slice(0, WORDS_MAX), requestId, wait };
+}
+
+/** @throws invalid naming the field that cannot be used */
+function wishOf(request: StartOperationRequest, context: CallContext): OperationWish {
+  return {
+    ...askingOf(request, context),
+    ...checkRequested(fromWireStart(request)),
+    service: request.service,
+    selector: request.selector,
+    strategy: fromWireStrategy(request.strategy),
+    search: undefined,
+  };
 }
 
 interface Watching {

@@ -6,13 +6,14 @@ import type {
   PlannedTarget as WirePlanned,
   SearchCoverage,
   SearchGap,
+  StartOperationRequest,
   Strategy as WireStrategy,
 } from '../../../generated/muster/v1/center.js';
 import type { LogHit } from '../../../generated/muster/v1/types.js';
 import { HIT_BYTES_MAX, type SearchLimit } from '../../model/log-search.js';
-import type { DeployWish } from '../../model/release.js';
+import { ROLLBACK_SCOPES, type DeployWish, type RollbackScope } from '../../model/release.js';
 import { toWireBackupOrder } from '../../wire/backup.js';
-import { toWireAction, toWireOutcome, toWireState } from '../../wire/instance.js';
+import { fromWireCommandKind, toWireAction, toWireOutcome, toWireState } from '../../wire/instance.js';
 import { HIT_FILE_CHARACTERS_MAX, toWireLimit, toWireSearch } from '../../wire/log-search.js';
 import { toWireRelease } from '../../wire/release.js';
 import { fromDate, fromDuration, toDate, toDuration } from '../../wire/time.js';
@@ -21,6 +22,7 @@ import type { OperationView } from './ledger.js';
 import { totalOf, type OperationRecord, type OperationState, type OutcomeCounts } from './operation.js';
 import type { PlannedTarget } from './operations.js';
 import { formatAmount, formatOrder, type Strategy, type StrategyWish } from './strategy.js';
+import type { Requested } from './wishes.js';
 
 const toWireOperationState = (state: OperationState): WireState => `OPERATION_STATE_${state}`;
 
@@ -113,6 +115,21 @@ function messageOf(
   if (state === 'WAITING' && holder && holder.record.id !== id)
     return `waits for operation ${holder.record.id} by ${holder.record.createdBy}`;
   return state === 'RUNNING' && bakeUntilMs !== undefined ? 'the canaries succeeded' : '';
+}
+
+/** What is asked for, as it came: whoever checks it says what is wrong. */
+export function fromWireStart({ action, service, deploy, backup }: StartOperationRequest): Requested {
+  return {
+    action: fromWireCommandKind(action),
+    service,
+    deploy: deploy && { version: deploy.version, onFailure: fromWireScope(deploy) },
+    backup,
+  };
+}
+
+function fromWireScope({ onFailure }: WireDeployWish): RollbackScope | undefined {
+  if (onFailure === 'ROLLBACK_SCOPE_UNSPECIFIED') return 'TARGET';
+  return ROLLBACK_SCOPES.find((scope) => `ROLLBACK_SCOPE_${scope}` === onFailure);
 }
 
 function toWireDeployWish({ version, onFailure }: DeployWish): WireDeployWish {
