@@ -15,6 +15,7 @@ import { createClient, openChannel } from '../src/rpc/client.js';
 import type { Client } from '../src/rpc/types.js';
 import { Site, type TestAgent } from '../test/support/site.js';
 import { mebibytes, quantile, row, rssOf } from './measure.js';
+import { option } from './runs.js';
 
 const MIB = 1024 * 1024;
 const FILE_BYTES = 50 * MIB;
@@ -22,10 +23,6 @@ const FILE_BYTES = 50 * MIB;
 const PATTERN = '/orders/1337 ';
 const SAMPLE_MS = 20;
 
-const option = (name: string, standard: number): number => {
-  const at = process.argv.indexOf(`--${name}`);
-  return at > 0 ? Number(process.argv[at + 1]) : standard;
-};
 const totalBytes = option('mib', 1024) * MIB;
 const rounds = option('rounds', 3);
 
