@@ -19,9 +19,7 @@ export interface OpenDeploysOptions extends Pick<DeploysOptions, Given> {
 }
 
 /** The deploys of this machine, with its archives, its disk and its center, and what carries them out as commands. @throws as Deploys.open */
-export async function openDeploys(
-  options: OpenDeploysOptions,
-): Promise<{
+export async function openDeploys(options: OpenDeploysOptions): Promise<{
   readonly deploys: Deploys;
   readonly performers: Readonly<Record<'DEPLOY' | 'ROLLBACK', DeployPerformer>>;
 }> {

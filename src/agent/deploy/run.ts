@@ -206,6 +206,8 @@ export class Run {
     signal.throwIfAborted();
     const then = withoutEntry(this.#deploy.at);
     if (typeof then === 'object') {
+      // Nothing has been touched that would be put back.
+      if (then.phase === 'ended') this.#deploy = { ...this.#deploy, before: undefined, stoppedMs: undefined };
       this.#failed(error, then);
       return;
     }
