@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { MusterError } from './errors.js';
 
 /** Work that runs until it is finished or its signal aborts. */
@@ -16,6 +17,8 @@ export function stopped(what: string): MusterError {
 export async function runTasks(parent: AbortSignal, tasks: readonly Task[]): Promise<void> {
   const controller = new AbortController();
   const signal = AbortSignal.any([parent, controller.signal]);
+  // A process has more tasks than the ten listeners from which on Node warns of a leak.
+  setMaxListeners(0, signal);
   let failure: { error: unknown } | undefined;
   await Promise.all(
     tasks.map(async (task) => {
