@@ -15,6 +15,10 @@ export const ARCHIVE_BYTES_MAX = 4 * 1024 * 1024 * 1024;
 /** Of a message of a fetch. */
 export const FETCH_CHUNK_BYTES = 64 * 1024;
 
+/** Archives being sent at once: each may have about a mebibyte on its way. More are refused and tried again by their agents. */
+export const FETCHES_MAX = 128;
+const FETCH_RETRY_MS = 2000;
+
 const WHOLE = '.tar.gz';
 const PART = '.part';
 const DIGEST = /^[0-9a-f]{64}$/;
@@ -70,6 +74,7 @@ export class Archives {
   readonly #turns = new KeyedMutex();
   readonly #whole = new Map<string, Stored>();
   readonly #parts = new Map<string, Stored>();
+  #fetches = 0;
 
   private constructor(options: ArchivesOptions) {
     this.#options = options;
@@ -159,7 +164,7 @@ export class Archives {
   /**
    * The bytes of a whole archive from an offset on, in pieces of at most FETCH_CHUNK_BYTES. Before the first piece its digest is checked, once
    * for as long as the file stays the same: what does not match is never sent.
-   * @throws not_found when it is not here; invalid for an offset behind its end; data_loss when it is damaged
+   * @throws not_found when it is not here; invalid for an offset behind its end; data_loss when it is damaged; unavailable at FETCHES_MAX
    */
   async *read(digest: string, offset: number): AsyncGenerator<Uint8Array> {
     const sizeBytes = this.sizeOf(digest) ?? 0;
@@ -168,7 +173,20 @@ export class Archives {
         reason: 'OFFSET',
       });
     }
-    await this.#assertSound(digest);
+    if (this.#fetches >= FETCHES_MAX) {
+      const message = `${FETCHES_MAX} archives are being sent: try again in a moment`;
+      throw new MusterError('unavailable', message, { reason: 'FETCHES_MAX', retryAfterMs: FETCH_RETRY_MS });
+    }
+    this.#fetches += 1;
+    try {
+      await this.#assertSound(digest);
+      yield* this.#send(digest, offset, sizeBytes);
+    } finally {
+      this.#fetches -= 1;
+    }
+  }
+
+  async *#send(digest: string, offset: number, sizeBytes: number): AsyncGenerator<Uint8Array> {
     const handle = await open(this.#pathOf(digest), 'r');
     try {
       for (let at = offset; at < sizeBytes;) {

@@ -4,7 +4,7 @@ import { mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
-import { Archives, type ArchivesOptions } from '../../../../src/center/releases/archives.js';
+import { Archives, FETCHES_MAX, type ArchivesOptions } from '../../../../src/center/releases/archives.js';
 import { ARCHIVES_FLOOR_BYTES, PARTS_MAX, UPLOADS_MAX } from '../../../../src/center/releases/archive-room.js';
 import { ManualClock } from '../../../../src/kit/clock.js';
 import { silentLogger } from '../../../../src/kit/logger.js';
@@ -224,6 +224,18 @@ describe('archives on the disk', () => {
     assert.deepEqual(await bytesOf(archives, one.digest), one.bytes);
     await rm(path);
     assert.equal((await failureOf(bytesOf(archives, one.digest))).reason, 'ARTIFACT_MISSING');
+  });
+
+  it('are sent so many at once', async (t) => {
+    const { open } = await place(t);
+    const archives = await open();
+    const one = blob(200_000);
+    await take(archives, one);
+    const fetches = Array.from({ length: FETCHES_MAX }, () => archives.read(one.digest, 0));
+    for (const fetch of fetches) await fetch.next();
+    assert.equal((await failureOf(bytesOf(archives, one.digest))).reason, 'FETCHES_MAX');
+    for (const fetch of fetches) await fetch.return(undefined);
+    assert.deepEqual(await bytesOf(archives, one.digest), one.bytes);
   });
 
   it('are not mistaken for other files', async (t) => {
