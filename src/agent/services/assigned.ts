@@ -1,27 +1,8 @@
-import type { Logger } from '../../kit/logger.js';
-import type { KeyedMutex } from '../../kit/tasks.js';
 import type { Manifest } from '../../model/manifest.js';
 import type { Heard } from '../ports.js';
-import type { Holds } from './holds.js';
-import { withManifest, type InstanceRecord, type InstanceRecords } from './records.js';
-import type { Retirements } from './retirements.js';
-import { definitionOf, type Definition } from './sources.js';
-import type { Supervisor } from './supervisor.js';
-
-export interface AssignedServicesOptions {
-  readonly ready: Promise<void>;
-  readonly records: InstanceRecords;
-  readonly holds: Holds;
-  readonly retirements: Retirements;
-  /** One change of what a service is at a time. */
-  readonly mutations: KeyedMutex;
-  readonly logger: Logger;
-  readonly supervisors: ReadonlyMap<string, Supervisor>;
-  /** Makes the service what its definition says. */
-  readonly put: (definition: Definition) => Promise<void>;
-  /** Stops it in the background, then forgets it. */
-  readonly retire: (supervisor: Supervisor) => void;
-}
+import type { ServiceParts } from './parts.js';
+import { withManifest, type InstanceRecord } from './records.js';
+import { definitionOf } from './sources.js';
 
 export interface Assignment {
   readonly manifest: Manifest;
@@ -34,11 +15,11 @@ export interface Assignment {
  * service is let go and is run from no release.
  */
 export class AssignedServices {
-  readonly #options: AssignedServicesOptions;
+  readonly #options: ServiceParts;
   /** Who asked last what becomes of a service's assignment. */
   readonly #heard = new Map<string, Heard>();
 
-  constructor(options: AssignedServicesOptions) {
+  constructor(options: ServiceParts) {
     this.#options = options;
   }
 

@@ -1,27 +1,11 @@
 import { makeDirectory } from '../../kit/files.js';
-import type { Logger } from '../../kit/logger.js';
-import type { KeyedMutex } from '../../kit/tasks.js';
-import type { Holds } from './holds.js';
 import { ManifestDirectory, usualFiles, type BrokenFile, type Scan } from './manifests.js';
-import type { InstanceRecords } from './records.js';
-import type { Retirements } from './retirements.js';
+import type { ServiceParts } from './parts.js';
 import { isAssigned, isLocal, sameText, type Definition } from './sources.js';
-import type { Supervisor } from './supervisor.js';
 
-export interface DeclaredServicesOptions {
+export interface DeclaredServicesOptions extends Omit<ServiceParts, 'ready'> {
   /** Absolute. */
   readonly directory: string;
-  readonly records: InstanceRecords;
-  readonly holds: Holds;
-  readonly retirements: Retirements;
-  /** One change of what a service is at a time. */
-  readonly mutations: KeyedMutex;
-  readonly logger: Logger;
-  readonly supervisors: ReadonlyMap<string, Supervisor>;
-  /** Makes the service what its definition says. */
-  readonly put: (definition: Definition) => Promise<void>;
-  /** Stops it in the background, then forgets it. */
-  readonly retire: (supervisor: Supervisor) => void;
 }
 
 /** What the services directory declares. A manifest there is used where the service is run from no release and the center assigned none. */

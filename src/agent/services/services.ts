@@ -16,6 +16,7 @@ import { Deployments } from './deployments.js';
 import type { ServiceDriver } from './driver.js';
 import { Holds } from './holds.js';
 import type { BrokenFile, Scan } from './manifests.js';
+import type { ServiceParts } from './parts.js';
 import type { Programs } from './programs.js';
 import { InstanceRecords, withManifest, type InstanceRecord } from './records.js';
 import { Retirements } from './retirements.js';
@@ -77,7 +78,7 @@ export class Services implements ServiceControl, DeployableServices {
       resolve = done;
     });
     this.#ready = { promise, resolve };
-    const parts = {
+    const parts: ServiceParts = {
       ready: promise,
       records: this.#records,
       holds: this.#holds,
@@ -85,8 +86,8 @@ export class Services implements ServiceControl, DeployableServices {
       mutations: this.#mutations,
       logger: options.logger,
       supervisors: this.#supervisors,
-      put: (definition: Definition) => this.#put(definition),
-      retire: (supervisor: Supervisor) => {
+      put: (definition) => this.#put(definition),
+      retire: (supervisor) => {
         this.#retire(supervisor);
       },
     };
