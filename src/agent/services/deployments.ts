@@ -208,10 +208,11 @@ class HeldService implements Hold {
     const { file, assigned } = records.get(this.#service) ?? {};
     const definition = definitionFrom(source, { file, generation: assigned?.generation ?? 0 });
     const supervisor = this.#supervisor;
-    if (supervisor) {
+    if (supervisor && isSameUnit(supervisor.definition, definition)) {
       supervisor.update(definition);
       return;
     }
+    supervisor?.detach();
     const made = await supervisors.make(definition);
     // A unit or init script that ran without Muster until now: what it runs is not the release.
     await made.halt();
@@ -238,4 +239,9 @@ class HeldService implements Hold {
     const now = this.#supervisor?.definition.manifest;
     return !now || (now.user === manifest.user && now.driver === manifest.driver);
   }
+}
+
+/** Whether both are the same thing to the machine's own managers of services. */
+function isSameUnit({ manifest: a }: Definition, { manifest: b }: Definition): boolean {
+  return a.driver === b.driver && a.unit === b.unit;
 }

@@ -287,6 +287,24 @@ describe('a service that is held by a deploy', () => {
     hold.letGo();
   });
 
+  it('that moves to a unit that others had started is ended there, too', async (t) => {
+    const b = await Bench.open(t, manifest('1.0.0'));
+    await b.until('it to run', () => b.now === '1.0.0 RUNNING');
+    const hold = await b.hold();
+    const before = hold.source();
+    await hold.stop();
+    b.unit.running = { pid: 7, startedMs: 0 };
+    const manifestText = 'name: web\nversion: 2.0.0\ndriver: systemd\nstart: { settle: 0s }\n';
+    await hold.become({ ...b.release('2.0.0'), manifestText, manifest: parseManifest(manifestText) });
+    assert.deepEqual([b.now, b.unit.running], ['2.0.0 STOPPED', undefined]);
+    await b.while(hold.start());
+    await hold.stop();
+    await hold.become(before);
+    assert.equal((await b.while(hold.start())).version, '1.0.0');
+    hold.letGo();
+    assert.deepEqual(b.unit.calls, ['start', 'terminate', 'terminate', 'start', 'terminate', 'start']);
+  });
+
   it('does not follow its manifest, nor ends with it, before it is let go', async (t) => {
     const b = await Bench.open(t, manifest('1.0.0'));
     await b.until('it to run', () => b.now === '1.0.0 RUNNING');
