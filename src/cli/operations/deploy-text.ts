@@ -52,11 +52,16 @@ export function deploySummary({ outcome, deploy, message }: Pick<Command, 'outco
   return outcome === 'OUTCOME_SUCCEEDED' ? changeText(deploy.from, deploy.current) : nowText(deploy);
 }
 
+/** Whether people can read the exit code in the message already: `ended with code 3`, `exited with 3`. */
+export function saysCode(message: string, exitCode: number): boolean {
+  return new RegExp(`\\b(?:code|exited with) ${exitCode}\\b`).test(message);
+}
+
 const STEP_WIDTH = 'undo INSTALL'.length;
 const TOOK_WIDTH = 7;
 
 function stepMessage({ outcome, message, exitCode }: DeployStepReport): string {
-  const told = exitCode === undefined || exitCode === 0 || message.includes(`code ${exitCode}`);
+  const told = exitCode === undefined || exitCode === 0 || saysCode(message, exitCode);
   const word = outcome === 'STEP_OUTCOME_DONE' ? '' : enumWord('STEP_OUTCOME', outcome).toLowerCase();
   return [word, told ? '' : `exit code ${exitCode}`, message].filter((part) => part !== '').join(': ');
 }

@@ -3,7 +3,7 @@ import { formatDuration, formatSize } from '../../kit/durations.js';
 import { fromDuration } from '../../wire/time.js';
 import { clockTime, enumWord } from '../output.js';
 import { counted } from '../queue-text.js';
-import { deploySummary, stepText } from './deploy-text.js';
+import { deploySummary, saysCode, stepText } from './deploy-text.js';
 
 /** Operations, targets and commands in words. */
 
@@ -89,7 +89,7 @@ function waitText({ outcome, expires }: Command, nowMs: number): string {
 }
 
 function codeText({ exitCode, message }: Command): string {
-  const told = exitCode === undefined || exitCode === 0 || message.includes(`code ${exitCode}`);
+  const told = exitCode === undefined || exitCode === 0 || saysCode(message, exitCode);
   return told ? '' : `exit code ${exitCode}`;
 }
 
