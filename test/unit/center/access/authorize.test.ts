@@ -68,10 +68,14 @@ describe('authorize', () => {
     );
     assert.deepEqual(open.sort(), [
       'muster.v1.Center/Connect',
+      'muster.v1.Center/FetchArtifact',
+      'muster.v1.Center/FetchBackup',
       'muster.v1.Center/Join',
       'muster.v1.Center/ListQueues',
       'muster.v1.Center/Renew',
+      'muster.v1.Center/ReportBackups',
       'muster.v1.Center/SignServiceCertificate',
+      'muster.v1.Center/UploadBackup',
       'muster.v1.Center/UploadOutput',
       'muster.v1.Config/Get',
       'muster.v1.Config/ReportApplied',
