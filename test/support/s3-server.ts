@@ -135,7 +135,9 @@ const AUTHORIZATION =
 function signatureProblem(state: S3Server, request: IncomingMessage, url: URL): string | undefined {
   const found = AUTHORIZATION.exec(request.headers.authorization ?? '')?.groups;
   if (!found) return 'no signature';
-  const { access, scope, day, region, names, signature } = { scope: '', day: '', region: '', names: '', ...found };
+  const part = (name: string): string => found[name] ?? '';
+  const [access, scope, day, region] = [part('access'), part('scope'), part('day'), part('region')];
+  const [names, signature] = [part('names'), part('signature')];
   if (access !== state.accessKey) return 'unknown access key';
   if (region !== REGION) return `wrong region ${region}`;
   if (!names.split(';').includes('host')) return 'the host is not signed';

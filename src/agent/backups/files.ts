@@ -9,7 +9,8 @@ import { freeBytesOf } from '../logs/space.js';
 /** The archives below `backups/` in the agent's data directory: `NAME/ID.tar.gz`, and `NAME/.ID.tar.gz.new` while one is being written. */
 
 const ENDING = '.tar.gz';
-const UNFINISHED = /^\..*\.new$/;
+/** With what is written beside it meanwhile. */
+const UNFINISHED = /^\..*\.new(?:\..*)?$/;
 /** Backups leave so much of the disk free. */
 export const FREE_BYTES_LEAST = 256 * 1_048_576;
 const LOOK_EVERY_MS = 1000;
