@@ -34,6 +34,8 @@ export interface CommandRecord {
   readonly turn?: Turn | undefined;
   /** Of a target that another operation deployed to and that is put back: the version it ran from before; empty: from no release. */
   readonly backTo?: string | undefined;
+  /** Of a target that was given up since it takes too long: only its end is awaited. */
+  readonly overdue?: boolean | undefined;
 }
 
 /** A target's place in its operation. */
@@ -100,7 +102,7 @@ export function unsendable(command: CommandRecord, why: string, nowMs: number): 
 /** It takes too long: how far it is, its agent will say. */
 export function overdue(command: CommandRecord, why: string, nowMs: number): CommandRecord {
   if (command.outcome !== 'DELIVERED' && command.outcome !== 'STARTED') return command;
-  return { ...command, outcome: 'UNKNOWN', message: why, unknownSinceMs: nowMs };
+  return { ...command, outcome: 'UNKNOWN', message: why, unknownSinceMs: nowMs, overdue: true };
 }
 
 /** Time ran out before it started. */
@@ -187,9 +189,11 @@ function parting(result: CommandResult | undefined): CommandResult {
   return result?.deploy ? { deploy: result.deploy } : {};
 }
 
-/** Whether a report says no more than how far a command is that is known to run. */
-export function isProgress({ outcome }: CommandRecord, report: CommandReport): boolean {
-  return outcome === 'STARTED' && report.outcome === 'STARTED';
+/** Whether a report says no more than how far a command is that is known to run, or was given up while it did. */
+export function isProgress(command: CommandRecord, report: CommandReport): boolean {
+  if (report.outcome !== 'STARTED' || isSettled(command)) return false;
+  const { outcome, overdue: late, startedMs } = command;
+  return outcome === 'STARTED' || (outcome === 'UNKNOWN' && late === true && startedMs !== undefined);
 }
 
 /** A command that runs, as far as its agent says that it is; the same object when that is no news, or it does not run any more. */

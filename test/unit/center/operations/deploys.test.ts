@@ -258,6 +258,28 @@ describe('how far a deploy is', () => {
     assert.equal(target?.result?.deploy?.steps[0]?.step, 'UNPACK');
   });
 
+  it('of one that was given up since it takes too long changes nothing but that, and its end counts', async (t) => {
+    const host = await hostOf(t, 'a');
+    const { record } = await host.operations.start(deploy(host, 'TARGET', { strategy: { targetTimeoutMs: 60_000 } }));
+    await host.rest();
+    await host.report('a', 'STARTED', { result: { deploy: deployReport(['FETCH']) } });
+    await host.rest(60_000);
+    assert.deepEqual(host.outcomes(record.id), ['a UNKNOWN']);
+    let changes = 0;
+    const off = host.commands.changes.listen(() => {
+      changes += 1;
+    });
+    for (const step of ['UNPACK', 'INSTALL', 'STOP'] as const) {
+      await host.report('a', 'STARTED', { result: { deploy: deployReport(['FETCH', step]) } });
+    }
+    await host.rest(2000);
+    off();
+    const [target] = host.operations.ledger.targetsOf(record.id);
+    assert.deepEqual([target?.outcome, target?.result?.deploy?.steps.at(-1)?.step, changes], ['UNKNOWN', 'STOP', 2]);
+    await host.report('a', 'SUCCEEDED', deployed(V1, V2));
+    assert.deepEqual(host.outcomes(record.id), ['a SUCCEEDED']);
+  });
+
   it('goes on as STARTED when the agent was killed and resumes it', async (t) => {
     const host = await hostOf(t, 'a');
     const { record } = await host.operations.start(deploy(host));
