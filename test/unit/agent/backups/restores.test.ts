@@ -6,6 +6,8 @@ import type { CommandEnd } from '../../../../src/agent/commands/lifecycle.js';
 import type { AgentBackups } from '../../../../src/agent/backups/backups.js';
 import type { BackupOrder } from '../../../../src/model/backup.js';
 import { Documents } from '../../../../src/store/documents.js';
+import { openMemoryStore } from '../../../../src/store/memory.js';
+import type { Store } from '../../../../src/store/port.js';
 import { backupHost, type BackupHost } from '../../../support/backups.js';
 import { describeTree, makeTree } from '../../../support/trees.js';
 
@@ -217,6 +219,37 @@ describe('a restore that was cut off', () => {
       const end = await next.performers.RESTORE.resume('c-9', () => undefined);
       assert.equal(end.outcome, 'SUCCEEDED');
       assert.match(end.message, /completed it when it was started again/);
+      await nothingLeft(host);
+    });
+  }
+
+  for (const phase of ['switching', 'switched'] as const) {
+    it(`is as its journal says, where the agent ends when "${phase}" is to be written`, async (t) => {
+      const inner = await openMemoryStore();
+      const state = { failing: true };
+      const store = new Proxy(inner, {
+        get: (target, name) => {
+          const value: unknown = Reflect.get(target, name, target);
+          if (name !== 'write') return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+          return (mutations: Parameters<Store['write']>[0]) => {
+            const hit = mutations.some((one) => one.kind === 'put' && Buffer.from(one.value).includes(`"${phase}"`));
+            return hit && state.failing ? Promise.reject(new Error('the agent ends')) : target.write(mutations);
+          };
+        },
+      });
+      const host = await backupHost(t, { store });
+      await filled(host);
+      const whole = await describeTree(host.shared);
+      await host.backups.now('orders');
+      await destroy(host);
+      const destroyed = await describeTree(host.shared);
+      await assert.rejects(restore(host.backups, { stop: true }), /the agent ends/);
+      // Nothing is switched before it is written that it will be.
+      assert.deepEqual(await describeTree(host.shared), phase === 'switching' ? destroyed : whole);
+      state.failing = false;
+      const next = await host.again();
+      assert.deepEqual(await describeTree(host.shared), phase === 'switching' ? destroyed : whole);
+      assert.equal(next.performers.RESTORE.holds('c-1'), phase === 'switched');
       await nothingLeft(host);
     });
   }
