@@ -11,7 +11,7 @@ import { inspectArchive, type Inspected } from '../../src/archive/inspect.js';
 import { packDirectory } from '../../src/archive/pack.js';
 import { generateSigningKey, isSignedBy, signArtifact, type SigningKey } from '../../src/archive/signature.js';
 import { unpackArchive } from '../../src/archive/unpack.js';
-import { systemClock } from '../../src/kit/clock.js';
+import { sleep, systemClock } from '../../src/kit/clock.js';
 import { MusterError } from '../../src/kit/errors.js';
 import { silentLogger } from '../../src/kit/logger.js';
 import { systemRandom } from '../../src/kit/random.js';
@@ -23,7 +23,15 @@ import { instanceReport } from './fake-services.js';
 
 /** How a release of the tests behaves: in its environment, so that it is part of the release itself. */
 export type Behaviour =
-  'good' | 'start-fails' | 'unhealthy' | 'verify-fails' | 'dies-in-verify' | 'hook-fails' | 'hook-hangs' | 'stop-fails';
+  | 'good'
+  | 'start-fails'
+  | 'unhealthy'
+  | 'verify-fails'
+  | 'dies-in-verify'
+  | 'hook-fails'
+  | 'hook-hangs'
+  | 'stop-fails'
+  | 'stop-hangs';
 
 export interface ReleaseSpec {
   readonly service?: string;
@@ -145,6 +153,9 @@ export const plainArchives: Archives = {
 async function plainFiles(path: string): Promise<Map<string, string>> {
   return new Map(Object.entries(JSON.parse(await readFile(path, 'utf8')) as Record<string, string>));
 }
+
+/** How long a stop hangs before its driver ends the service by force. */
+const HANGS_MS = 200;
 
 /** A source as it is kept on the machine: plain values. */
 type StoredSource = Omit<ServiceSource, 'manifest'>;
@@ -299,6 +310,7 @@ class FakeHold implements Hold {
     const { world } = this.#machine;
     if (world.running[this.#service] === undefined) return;
     if (this.#behaves() === 'stop-fails') throw new MusterError('precondition', 'its stop script did not end');
+    if (this.#behaves() === 'stop-hangs') await sleep(systemClock, HANGS_MS);
     await this.#machine.change(`stop ${this.#version()}`, () => {
       Reflect.deleteProperty(world.running, this.#service);
     });

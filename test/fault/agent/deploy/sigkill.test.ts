@@ -1,0 +1,210 @@
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { test } from 'node:test';
+import type { CommandStatus } from '../../../../src/agent/commands/journal.js';
+import { directoryName } from '../../../../src/agent/deploy/places.js';
+import { sleep, systemClock } from '../../../../src/kit/clock.js';
+import { freshSeed, randomBetween, seededRandom, type Random } from '../../../../src/kit/random.js';
+import { DEPLOY_STEPS, type DeployOrder } from '../../../../src/model/release.js';
+import type { DeployHostInput } from '../../../support/deploy-host.js';
+import { CHECKED } from '../../../support/deploy-kills.js';
+import { onDisk, Shelf, type Behaviour, type World } from '../../../support/deploying.js';
+import { waitFor } from '../../../support/waiting.js';
+
+const KILLS = Number(process.env['MUSTER_DEPLOY_KILLS'] ?? 20);
+const HOST = join(import.meta.dirname, '../../../support/deploy-host.ts');
+const seed = Number(process.env['SEED'] ?? freshSeed());
+/** Where a deploy is killed: when it tells that it is at a step, then at instants by chance. */
+const PLACES: readonly string[] = [...DEPLOY_STEPS, '-STOP', '-SWITCH', '-START', '-VERIFY'];
+const LONGEST_MS = 250;
+const END_MS = 40_000;
+const BEHAVIOURS: readonly Behaviour[] = [
+  'good',
+  'good',
+  'verify-fails',
+  'good',
+  'start-fails',
+  'stop-hangs',
+  'unhealthy',
+  'hook-fails',
+];
+
+/** One life of the agent. */
+class Host {
+  readonly child: ChildProcessWithoutNullStreams;
+  readonly heard: CommandStatus[] = [];
+  readonly ready: Promise<void>;
+  onPlace: (place: string) => void = () => undefined;
+  #errors = '';
+
+  constructor(directory: string) {
+    this.child = spawn(process.execPath, ['--import', 'tsx', HOST, directory]);
+    this.child.stdin.on('error', () => undefined);
+    this.child.stderr.on('data', (chunk: Buffer) => (this.#errors += chunk.toString()));
+    this.ready = new Promise((resolve, reject) => {
+      this.child.on('exit', (code) => {
+        if (code) reject(new Error(`the host ended with ${code}: ${this.#errors}`));
+      });
+      createInterface({ input: this.child.stdout }).on('line', (line) => {
+        const parsed = JSON.parse(line) as CommandStatus | { readonly ready: true };
+        if ('ready' in parsed) resolve();
+        else this.#hear(parsed);
+      });
+    });
+  }
+
+  #hear(status: CommandStatus): void {
+    this.heard.push(status);
+    const last = status.result.deploy?.steps.at(-1);
+    if (last?.outcome === 'RUNNING') this.onPlace(`${last.undo ? '-' : ''}${last.step}`);
+  }
+
+  write(input: DeployHostInput): void {
+    if (this.child.stdin.writable) this.child.stdin.write(`${JSON.stringify(input)}\n`);
+  }
+
+  ended(command: string): CommandStatus | undefined {
+    return this.heard.find((status) => status.command === command && status.endedMs !== undefined);
+  }
+
+  async kill(): Promise<void> {
+    const closed = once(this.child, 'close');
+    this.child.kill('SIGKILL');
+    await closed;
+  }
+}
+
+interface Plan {
+  readonly target: DeployOrder;
+  readonly behaves: Behaviour;
+  readonly place: string | undefined;
+}
+
+async function planOf(n: number, shelf: Shelf, random: Random): Promise<Plan> {
+  const behaves = BEHAVIOURS[Math.floor(random.next() * BEHAVIOURS.length)] ?? 'good';
+  const hook = behaves === 'hook-fails' || n % 3 === 0 ? '\nhooks: { install: [hook] }' : '';
+  const target = await shelf.release({ version: `${n}.0.0`, behaves, manifest: `${CHECKED}${hook}` });
+  return { target, behaves, place: PLACES[n] };
+}
+
+interface Round {
+  readonly n: number;
+  readonly directory: string;
+  readonly target: DeployOrder;
+  readonly behaves: Behaviour;
+  /** A step to kill it at; undefined: by chance. */
+  readonly place: string | undefined;
+  readonly afterMs: number;
+}
+
+/** Orders a deploy, kills the agent in it, and lets the next one bring it to its end. Resolves with that, and with what had been told of it. */
+async function killedIn({ n, directory, target, place, afterMs }: Round): Promise<readonly CommandStatus[]> {
+  const command = `c-${n}`;
+  const away = join(directory, 'away');
+  const first = new Host(directory);
+  await first.ready;
+  if (n % 5 === 4) await writeFile(away, '');
+  const hit = new Promise<void>((resolve) => {
+    first.onPlace = (at) => {
+      if (at === place) resolve();
+    };
+  });
+  first.write({ command, deploy: target });
+  const over = waitFor(`the end of ${command}`, () => first.ended(command), END_MS).catch(() => undefined);
+  await Promise.race([place === undefined ? sleep(systemClock, afterMs) : hit, over]);
+  await first.kill();
+  await rm(away, { force: true });
+  const second = new Host(directory);
+  await second.ready;
+  // As the center does with what it has not heard the end of.
+  second.write({ command, deploy: target });
+  await waitFor(`the end of ${command} after the kill`, () => second.ended(command), END_MS).catch(
+    async (error: unknown) => {
+      await second.kill();
+      throw error;
+    },
+  );
+  second.write({ acknowledge: command });
+  const closed = once(second.child, 'close');
+  second.child.stdin.end();
+  await closed;
+  return [...first.heard, ...second.heard].filter(
+    (status) => status.command === command && status.endedMs !== undefined,
+  );
+}
+
+/** However often it is told, it is the same end, and the right one. */
+function assertOneEnd(ends: readonly CommandStatus[], behaves: Behaviour): void {
+  const told = ends.map(({ outcome, endedMs, message }) => JSON.stringify([outcome, endedMs, message]));
+  assert.equal(new Set(told).size, 1, 'one report');
+  const goes = behaves === 'good' || behaves === 'stop-hangs';
+  const untouched = ends[0]?.message.includes('nothing was changed') === true;
+  assert.equal(ends[0]?.outcome, goes && !untouched ? 'SUCCEEDED' : 'FAILED');
+}
+
+function brokenIn(round: string, end: CommandStatus | undefined, cause: unknown): Error {
+  return new Error(`${round} (SEED=${seed}): ${end?.outcome ?? ''} ${end?.message ?? ''}`, { cause });
+}
+
+function kindOf(end: CommandStatus | undefined): string {
+  return `${end?.outcome ?? ''}${end?.result.deploy?.rolledBack === true ? ', put back' : ''}`;
+}
+
+async function assertSettled(directory: string, expected: DeployOrder | undefined): Promise<void> {
+  const world = JSON.parse(
+    await readFile(join(directory, 'world.json'), 'utf8').catch(() => '{"sources":{},"running":{}}'),
+  ) as World;
+  const source = world.sources['orders'];
+  assert.equal(source?.release?.ref.digest, expected?.release.digest, 'it runs from the right release');
+  assert.equal(world.running['orders'], source?.folder, 'and that is what runs');
+  const { current } = await onDisk(join(directory, 'data'));
+  assert.equal(current, expected ? `releases/${directoryName(expected.release)}` : '', 'and where people look');
+  if (!source || !expected) return;
+  assert.equal(
+    await readFile(join(source.folder, 'server.js'), 'utf8'),
+    `// ${expected.release.version}`,
+    'and it is whole',
+  );
+}
+
+test(
+  `a deploy has one end and leaves one whole release through ${KILLS} kills (SEED=${seed})`,
+  { timeout: 1_800_000 },
+  async (t) => {
+    const directory = await mkdtemp(join(tmpdir(), 'muster-deploys-'));
+    t.after(() => rm(directory, { recursive: true, force: true }));
+    await mkdir(join(directory, 'shelf'));
+    await mkdir(join(directory, 'data', 'services'), { recursive: true });
+    const shelf = new Shelf(join(directory, 'shelf'));
+    const random = seededRandom(seed);
+    const counted: Record<string, number> = {};
+    let present: DeployOrder | undefined;
+    for (let n = 0; n < KILLS; n += 1) {
+      const { target, behaves, place } = await planOf(n, shelf, random);
+      const ends = await killedIn({
+        n,
+        directory,
+        target,
+        behaves,
+        place,
+        afterMs: randomBetween(random, 0, LONGEST_MS),
+      });
+      const end = ends[0];
+      try {
+        assertOneEnd(ends, behaves);
+        if (end?.outcome === 'SUCCEEDED') present = target;
+        await assertSettled(directory, present);
+      } catch (error) {
+        throw brokenIn(`round ${n}, ${behaves}, killed at ${place ?? 'an instant'}`, end, error);
+      }
+      const kind = kindOf(end);
+      counted[kind] = (counted[kind] ?? 0) + 1;
+    }
+    t.diagnostic(JSON.stringify(counted));
+  },
+);
