@@ -21,6 +21,13 @@ export function targetLine(target: Command, nowMs: number): string {
   return `${target.machineName}  ${target.service}  ${outcomeText(target, nowMs)}${message === '' ? '' : `  ${message}`}`;
 }
 
+/** A restore to the place of a service that runs is refused unless it may be stopped. */
+function stopAdvice({ operation, counts }: OperationView): string[] {
+  const { action, backup } = operation;
+  if (action !== 'ACTION_RESTORE' || counts.failed === 0 || backup?.stop === true || backup?.aside === true) return [];
+  return ['A service that runs: with --stop it is stopped for the restore and started again, with --aside it goes on.'];
+}
+
 /** What can be done about an operation that did not succeed; empty where nothing can. */
 function nextSteps(view: OperationView): string[] {
   const { id, action } = view.operation;
@@ -81,7 +88,7 @@ async function ended(io: Io, output: Output, view: OperationView): Promise<void>
       targets.filter(({ outcome }) => RETRIED.includes(outcome)),
     );
   }
-  for (const line of nextSteps(view)) await output.note(line);
+  for (const line of [...stopAdvice(view), ...nextSteps(view)]) await output.note(line);
 }
 
 /** What is known when following ended before the operation did. */

@@ -93,8 +93,9 @@ function codeText({ exitCode, message }: Command): string {
   return told ? '' : `exit code ${exitCode}`;
 }
 
-function backupText({ backup, outcome }: Command): string {
-  if (backup === undefined || outcome !== 'OUTCOME_SUCCEEDED') return '';
+/** Which backup it was about, where its agent has not said it itself. */
+function backupText({ backup, outcome, message }: Command): string {
+  if (backup === undefined || outcome !== 'OUTCOME_SUCCEEDED' || message.includes(backup.id)) return '';
   const { id, bytes, files, status } = backup;
   const word = status === 'BACKUP_STATUS_OK' ? '' : `, ${enumWord('BACKUP_STATUS', status)}`;
   return `${id}, ${counted(files, 'file')}, ${formatSize(bytes)}${word}`;

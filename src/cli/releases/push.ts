@@ -59,6 +59,12 @@ function assertSame(archive: Packed, digest: string, { file }: Description): voi
   );
 }
 
+/** What the center says, and how to push a module where it does not say that too. */
+function withPush(message: string): string {
+  if (message.includes('muster module push')) return message;
+  return `${message.replace(/[.\s]*$/, '')}. Push the module first, with "muster module push DIR".`;
+}
+
 /** Says it before an upload that would be for nothing. */
 async function assertPins(center: Center, { modules }: Packed, file: string): Promise<void> {
   for (const [name, version] of Object.entries(modules)) {
@@ -66,11 +72,10 @@ async function assertPins(center: Center, { modules }: Packed, file: string): Pr
       await center.getModule({ name, version });
     } catch (error) {
       if (!isCode(error, 'not_found')) throw error;
-      throw new MusterError(
-        'precondition',
-        `${file} pins ${name} ${version}: ${error.message.replace(/[.\s]*$/, '')}. Push the module first, with "muster module push DIR".`,
-        { reason: 'MODULE_UNKNOWN', cause: error },
-      );
+      throw new MusterError('precondition', `${file} pins ${name} ${version}: ${withPush(error.message)}`, {
+        reason: 'MODULE_UNKNOWN',
+        cause: error,
+      });
     }
   }
 }

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { digestFile } from '../../archive/digest.js';
@@ -96,6 +96,28 @@ async function fromDirectory(
   return { ...described, path, ...packed };
 }
 
+/** Rooms of archives that are packed, with the process that has them in their name. */
+const ROOM = 'muster-push-';
+
+function isThere(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return errnoOf(error) !== 'ESRCH';
+  }
+}
+
+/** Removes what pushes that were ended by force left behind. */
+async function sweep(): Promise<void> {
+  for (const name of await readdir(tmpdir()).catch(() => [])) {
+    const pid = new RegExp(`^${ROOM}(\\d+)-`).exec(name)?.[1];
+    if (pid === undefined || isThere(Number(pid))) continue;
+    // Another user's stays.
+    await rm(join(tmpdir(), name), { recursive: true, force: true }).catch(() => undefined);
+  }
+}
+
 /**
  * Hands `work` the archive, checked as the center will check it. What was packed for it is removed afterwards.
  * @throws invalid for what cannot be a release or module: the manifest with line and column, an entry by its path
@@ -107,7 +129,8 @@ export async function withArchive<T>(
   work: (archive: Packed) => Promise<T>,
 ): Promise<T> {
   if ((await kindOf(path)) === 'file') return work(await fromFile(io, path, description));
-  const room = await mkdtemp(join(tmpdir(), 'muster-push-'));
+  await sweep();
+  const room = await mkdtemp(join(tmpdir(), `${ROOM}${process.pid}-`));
   try {
     return await work(await fromDirectory(io, path, { description, progress, room }));
   } finally {

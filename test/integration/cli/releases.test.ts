@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmod, cp, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import {
@@ -108,6 +110,12 @@ async function keeping(t: TestContext, { failAfterBytes = Infinity, more = {} } 
   return { center, bytes: () => bytes, offsets, releases, modules, enrolled };
 }
 
+/** Of a process that was there and is not any more. */
+function endedPid(): number {
+  const { pid } = spawnSync(process.execPath, ['--version']);
+  return pid;
+}
+
 describe('muster release push', () => {
   it('packs, signs with a key that it makes once, uploads, and says what can be done next', async (t) => {
     const kept = await keeping(t);
@@ -213,6 +221,17 @@ describe('muster release push', () => {
     go();
     assert.equal(await done, 0, io.complained());
     assert.match(io.written(), /\r\u001b\[Korders 1\.4\.2 is pushed/);
+  });
+
+  it('leaves no archive in the directory for temporary files, nor what a killed one left there', async (t) => {
+    const kept = await keeping(t);
+    const room = join(tmpdir(), `muster-push-${endedPid()}-test`);
+    await mkdir(room);
+    await writeFile(join(room, 'archive.tar.gz'), 'half of one');
+    assert.equal((await kept.center.run(['release', 'push', await service(t)])).status, 0);
+    await assert.rejects(stat(room), { code: 'ENOENT' });
+    const own = (await readdir(tmpdir())).filter((name) => name.startsWith(`muster-push-${process.pid}-`));
+    assert.deepEqual(own, []);
   });
 
   it('stores nothing of a manifest that is wrong, and says where', async (t) => {
