@@ -10,7 +10,7 @@ import type { Mutation, Store } from '../../src/store/port.js';
 import { onDisk, type Bench, type Behaviour, type World } from './deploying.js';
 
 /** A service's verify, and how long tests wait for one that does not come. */
-export const CHECKED = 'verify: { exec: [check], timeout: 150ms }';
+export const CHECKED = 'ports: [{ name: http, port: 80 }]\nverify: { exec: [check], timeout: 150ms }';
 
 /** What is deployed, on what. */
 export interface Variant {
