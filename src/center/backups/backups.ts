@@ -129,7 +129,10 @@ export class Backups {
       doubt?.plans.delete(plan.service);
     }
     for (const service of news.removedPlans) this.#dropPlan(machine, service);
-    for (const id of news.removed) await this.#drop(machine, id);
+    for (const id of news.removed) {
+      this.#forget(machine, id);
+      await this.#options.copies.remove(machine, id);
+    }
     this.#bound(machine);
     this.changes.emit(machine);
   }
@@ -220,7 +223,10 @@ export class Backups {
       if (now - sinceMs < FULL_REPORT_MS) continue;
       this.#doubts.delete(machine);
       for (const service of plans) this.#dropPlan(machine, service);
-      for (const id of backups) await this.#drop(machine, id);
+      for (const id of backups) {
+        this.#forget(machine, id);
+        await this.#options.copies.setAside(machine, id);
+      }
       this.changes.emit(machine);
     }
   }
@@ -229,11 +235,6 @@ export class Backups {
     this.#options.backupPlans.set(keyOf(machine, service), undefined);
     drop(this.#plansOf, machine, service);
     this.#due.forget(machine, service);
-  }
-
-  async #drop(machine: string, id: string): Promise<void> {
-    this.#forget(machine, id);
-    await this.#options.copies.remove(machine, id);
   }
 
   #forget(machine: string, id: string): void {

@@ -16,13 +16,13 @@ export const COPY_UPLOADS_MAX = 4;
 export const COPIES_FLOOR_BYTES = 512 * 1024 * 1024;
 /** Of a message of a fetch. */
 export const FETCH_CHUNK_BYTES = 64 * 1024;
-/** Copies of the backups of a machine that was removed are kept so long, for people: it may have been removed because it is broken. */
-export const REMOVED_KEPT_MS = 30 * 24 * 3_600_000;
+/** Copies of which nobody knows the backup any more, as those of a machine that was removed, are kept so long, for people: it may be broken. */
+export const ASIDE_KEPT_MS = 30 * 24 * 3_600_000;
 
 const RETRY_AFTER_MS = 30_000;
 const WHOLE = '.tar.gz';
 const PART = '.part';
-const REMOVED = 'removed';
+const ASIDE = 'removed';
 
 export interface CopiesOptions {
   /** Absolute; made where it is missing. */
@@ -65,7 +65,7 @@ export class BackupCopies {
   /** @throws precondition when the directory cannot be made; system errors of a disk that cannot be read */
   static async open(options: CopiesOptions): Promise<BackupCopies> {
     const copies = new BackupCopies(options);
-    await makeDirectory(join(options.directory, REMOVED), 0o700);
+    await makeDirectory(join(options.directory, ASIDE), 0o700);
     await syncDirectory(dirname(options.directory));
     for (const { path } of await copies.#files(PART)) await rm(path, { force: true });
     return copies;
@@ -126,35 +126,44 @@ export class BackupCopies {
     await this.#turns.run(`${machine}/${backup}`, () => rm(this.#path(machine, backup, WHOLE), { force: true }));
   }
 
-  /** Puts what there is of a machine aside, for REMOVED_KEPT_MS. */
-  async machineRemoved(machine: string): Promise<void> {
-    const { directory, clock, logger } = this.#options;
-    const aside = join(directory, REMOVED, machine);
-    try {
-      await rename(join(directory, machine), aside);
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return;
-      throw error;
-    }
-    const nowS = clock.now() / 1000;
-    await utimes(aside, nowS, nowS);
-    logger.warn('copies of the backups of a machine that was removed are kept for 30 days', {
-      machine,
-      directory: aside,
+  /**
+   * Puts a copy aside for ASIDE_KEPT_MS: nobody said that the backup was removed, it is only not known any more, as of an agent that lost its own
+   * state. One that is not there is fine.
+   */
+  async setAside(machine: string, backup: string): Promise<void> {
+    await this.#turns.run(`${machine}/${backup}`, async () => {
+      const aside = join(this.#options.directory, ASIDE, machine);
+      const path = join(aside, backup + WHOLE);
+      await makeDirectory(aside, 0o700);
+      try {
+        await rename(this.#path(machine, backup, WHOLE), path);
+      } catch (error) {
+        if (errnoOf(error) === 'ENOENT') return;
+        throw error;
+      }
+      const nowS = this.#options.clock.now() / 1000;
+      await utimes(path, nowS, nowS);
+      this.#options.logger.info('a copy of a backup that is not known any more is kept for 30 days', { path });
     });
   }
 
-  /** Removes copies of which no backup was known twice in a row, and what was put aside long ago. */
+  /** Puts what there is of a machine aside. */
+  async machineRemoved(machine: string): Promise<void> {
+    const own = (await this.#files(WHOLE)).filter((copy) => copy.machine === machine);
+    for (const { backup } of own) await this.setAside(machine, backup);
+    await rm(join(this.#options.directory, machine), { recursive: true, force: true });
+  }
+
+  /** Puts copies aside of which no backup was known twice in a row, and removes what was put aside long ago. */
   async collect(isKnown: (machine: string, backup: string) => boolean): Promise<void> {
     const found = (await this.#files(WHOLE)).filter(({ machine, backup }) => !isKnown(machine, backup));
     for (const { machine, backup, path } of found) {
-      if (this.#orphans.has(path)) await this.remove(machine, backup);
+      if (this.#orphans.has(path)) await this.setAside(machine, backup);
     }
     this.#orphans = new Set(found.map(({ path }) => path));
-    const aside = join(this.#options.directory, REMOVED);
-    for (const name of await readdir(aside)) {
-      const { mtimeMs } = await stat(join(aside, name));
-      if (this.#options.clock.now() - mtimeMs > REMOVED_KEPT_MS) await rm(join(aside, name), { recursive: true });
+    const { directory, clock } = this.#options;
+    for (const { path } of await this.#files(WHOLE, join(directory, ASIDE))) {
+      if (clock.now() - (await stat(path)).mtimeMs > ASIDE_KEPT_MS) await rm(path, { force: true });
     }
   }
 
@@ -215,11 +224,11 @@ export class BackupCopies {
 
   async #files(
     ending: string,
+    directory = this.#options.directory,
   ): Promise<{ readonly machine: string; readonly backup: string; readonly path: string }[]> {
-    const { directory } = this.#options;
     const found = [];
     for (const machine of await readdir(directory)) {
-      if (machine === REMOVED) continue;
+      if (machine === ASIDE) continue;
       for (const name of await readdir(join(directory, machine))) {
         if (!name.endsWith(ending)) continue;
         found.push({ machine, backup: name.slice(0, -ending.length), path: join(directory, machine, name) });

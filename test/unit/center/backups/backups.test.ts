@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { describe, it, type TestContext } from 'node:test';
 import { judgeBackups } from '../../../../src/center/alerts/backup-rules.js';
 import { Backups, FULL_REPORT_MS, type BackupNews } from '../../../../src/center/backups/backups.js';
@@ -13,7 +15,7 @@ import { isCode } from '../../../../src/kit/errors.js';
 import { silentLogger } from '../../../../src/kit/logger.js';
 import type { Backup, BackupPlan } from '../../../../src/model/backup.js';
 import { openMemoryStore } from '../../../../src/store/memory.js';
-import type { Store } from '../../../../src/store/port.js';
+import { waitFor } from '../../../support/waiting.js';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -56,7 +58,8 @@ interface World {
   readonly clock: ManualClock;
   readonly backups: Backups;
   readonly copies: BackupCopies;
-  readonly store: Store;
+  /** Copies of machine m1 that were put aside. */
+  readonly aside: () => Promise<string[]>;
   /** As after a restart of the center. */
   readonly reopened: () => Promise<Backups>;
   /** Kinds of what is wrong, those that nobody can say with a `?`. */
@@ -84,7 +87,8 @@ async function world(t: TestContext): Promise<World> {
       if (verdict.is === 'wrong') return verdict.finding.kind;
       return verdict.is === 'unsure' ? `?${verdict.key.kind}` : verdict.is;
     });
-  return { clock, backups, copies, store, said, reopened: open };
+  const aside = (): Promise<string[]> => readdir(join(directory, 'removed/m1')).catch(() => []);
+  return { clock, backups, copies, said, aside, reopened: open };
 }
 
 describe('the inventory of backups', () => {
@@ -125,6 +129,24 @@ describe('the inventory of backups', () => {
       backups.plans().map(({ plan }) => plan.service),
       ['orders'],
     );
+  });
+
+  it('keeps the copies of what an agent has only lost track of, and not of what it removed', async (t) => {
+    const { backups, copies, clock, aside } = await world(t);
+    const content = Buffer.from('content');
+    const digest = createHash('sha256').update(content).digest('hex');
+    for (const id of ['lost', 'removed']) {
+      const pieces = Readable.from([content]) as AsyncIterable<Uint8Array>;
+      await copies.receive({ machine: 'm1', backup: id, digest, sizeBytes: content.length }, pieces);
+    }
+    await backups.report('m1', news({ full: true, backups: [backup('lost'), backup('removed')] }));
+    await backups.report('m1', news({ removed: ['removed'] }));
+    await backups.report('m1', news({ full: true }));
+    await clock.advance(FULL_REPORT_MS * 2);
+    await waitFor('the inventory to forget', () => (backups.list().length === 0 ? true : undefined));
+    await waitFor('the copy to be put aside', async () => ((await aside()).length > 0 ? true : undefined));
+    assert.deepEqual(await aside(), ['lost.tar.gz']);
+    await assert.rejects(copies.read('m1', 'removed', 0).next(), (error: unknown) => isCode(error, 'not_found'));
   });
 
   it('takes nothing of a report that cannot be', async (t) => {
