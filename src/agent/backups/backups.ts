@@ -128,12 +128,12 @@ export class AgentBackups {
   }
 
   /**
-   * The backup before a deploy, once for each command however often it is asked. Undefined: the service is not there, or has no policy.
+   * The backup before a deploy, once for each command however often it is asked. Undefined: the service is not there, has no policy, or no data yet.
    * @throws precondition when it cannot be made
    */
   async backupBefore(service: string, command: string): Promise<{ backup: string; message: string } | undefined> {
     const found = this.#options.services.list().find((one) => one.service === service);
-    if (!found?.policy) return undefined;
+    if (!found?.policy || (await this.#maker.hasNothingYet(service))) return undefined;
     const before = this.list(service).find((backup) => backup.command === command && isMade(backup));
     const request = { service, trigger: 'DEPLOY', deploy: command, orderedBy: '' } as const;
     const backup = before ?? (await this.#maker.make(request, this.#ending.signal)).backup;

@@ -137,6 +137,13 @@ export class BackupMaker {
     return { backup, paths, archive: false, copiesWanted, orderedBy: request.orderedBy };
   }
 
+  /** Whether it has no data yet: nothing of what its policy names is there, and nothing ever was in a backup. @throws not_found */
+  async hasNothingYet(service: string): Promise<boolean> {
+    const { services, records, sharedDirectory } = this.#options;
+    const { paths = [] } = services.get(service).policy ?? {};
+    return !records.of(service).some(isWhole) && !(await isSomethingThere(sharedDirectory(service), paths));
+  }
+
   /** Writes the archive and reads it back. Never rejects. */
   async #archive(running: BackupRecord, policy: ManifestBackup, signal: AbortSignal): Promise<BackupRecord> {
     const { files, trees, clock, records } = this.#options;
@@ -144,7 +151,7 @@ export class BackupMaker {
     const root = this.#options.sharedDirectory(service);
     try {
       signal.throwIfAborted();
-      await somethingThere(root, policy.paths);
+      if (!(await isSomethingThere(root, policy.paths))) throw nothingThere(root, policy.paths);
       const last = records.of(service).find(isWhole)?.backup.bytes ?? 0;
       const { written, verified } = await files.make(
         { service, id, expectedBytes: Math.ceil(last * GROWTH) },
@@ -216,13 +223,17 @@ function policyOf({ service, policy }: BackedUpService): ManifestBackup {
   );
 }
 
-/** Nothing of what is to be backed up is more likely a disk that is not mounted than a service without data. @throws precondition */
-async function somethingThere(root: string, paths: readonly string[]): Promise<void> {
+async function isSomethingThere(root: string, paths: readonly string[]): Promise<boolean> {
   for (const path of paths) {
     const there = await inParent(root, path, (parent, base) => lstat(pathIn(parent, base))).catch(() => undefined);
-    if (there) return;
+    if (there) return true;
   }
-  throw new MusterError('precondition', `none of its paths is there: ${paths.join(', ')} below ${root}`);
+  return false;
+}
+
+/** Of a service that is backed up: more likely a disk that is not mounted than one without data. */
+function nothingThere(root: string, paths: readonly string[]): MusterError {
+  return new MusterError('precondition', `none of its paths is there: ${paths.join(', ')} below ${root}`);
 }
 
 const ID_CHARACTERS = 6;

@@ -175,7 +175,7 @@ export class Deploys {
     return this.#alone(service, what, async () => {
       const { to, from } = await this.#target(service, order);
       checkRef(service, to);
-      if (to.digest === from?.digest) throw alreadyThere(service, to.version);
+      if (to.digest === from?.digest) return alreadyThere(to);
       return this.#begin({ id, service, kind: 'ROLLBACK', local, to, order: order.release }, heard, from);
     });
   }
@@ -288,10 +288,14 @@ function gaveUp({ at, found, failure, steps }: Deploy, then: Deploy['at']): Part
   };
 }
 
-function alreadyThere(service: string, version: string): MusterError {
-  return new MusterError('precondition', `${service} runs from ${version} already: name another version`, {
-    reason: 'ALREADY_THERE',
-  });
+/** Of many machines some may be where all are to be. */
+function alreadyThere(ref: ReleaseRef): DeployEnd {
+  const nothing = { steps: [], rolledBack: false, verified: [], backup: '', downtimeMs: undefined };
+  return {
+    outcome: 'SUCCEEDED',
+    message: `it runs from ${ref.version} already: nothing was done`,
+    report: { from: ref, to: ref, current: ref, ...nothing },
+  };
 }
 
 function nothingBefore(service: string, version: string): MusterError {

@@ -128,8 +128,13 @@ describe('backing up', () => {
     await rm(join(data, 'nothing'), { force: true });
   });
 
-  it('fails the deploy it was to be made before', async (t) => {
-    const { backups } = await backupHost(t);
+  it('is not made before a deploy of a service without data yet, and fails the deploy where there was some', async (t) => {
+    const { backups, shared } = await backupHost(t);
+    assert.equal(await backups.backupBefore('orders', 'c-0'), undefined);
+    await mkdir(join(shared, 'data'));
+    await writeFile(join(shared, 'data/a'), 'a');
+    await backups.now('orders');
+    await rm(join(shared, 'data'), { recursive: true });
     await assert.rejects(
       backups.backupBefore('orders', 'c-1'),
       /the backup before the deploy failed: none of its paths/,
