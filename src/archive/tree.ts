@@ -17,7 +17,6 @@ export interface TreeSource {
 
 export type { WrittenTree } from './tree-write.js';
 export type { RestoredTree, VerifiedTree } from './tree-jobs.js';
-export { TREE_PROBLEMS_MAX } from './problems.js';
 
 export interface TreeOptions {
   readonly signal?: AbortSignal | undefined;
