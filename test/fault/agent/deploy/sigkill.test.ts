@@ -16,7 +16,7 @@ import { CHECKED } from '../../../support/deploy-kills.js';
 import { onDisk, Shelf, type Behaviour, type World } from '../../../support/deploying.js';
 import { waitFor } from '../../../support/waiting.js';
 
-const KILLS = Number(process.env['MUSTER_DEPLOY_KILLS'] ?? 20);
+const KILLS = Number(process.env['MUSTER_DEPLOY_KILLS'] ?? 16);
 const HOST = join(import.meta.dirname, '../../../support/deploy-host.ts');
 const seed = Number(process.env['SEED'] ?? freshSeed());
 /** Where a deploy is killed: when it tells that it is at a step, then at instants by chance. */
