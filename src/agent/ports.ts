@@ -82,8 +82,8 @@ export interface Hold {
   become(source: ServiceSource | undefined): Promise<void>;
   /** Resolves when RUNNING. @throws precondition */
   start(): Promise<InstanceReport>;
-  /** Durable: the release it runs from is verified. */
-  verified(): Promise<void>;
+  /** Durable: the release it runs from is verified, with this revision of its configuration; 0: none. */
+  verified(configRevision: number): Promise<void>;
   /** Runs a program as the service's user with its environment, in `directory`, as `source` says. Output: the last 4 KiB. */
   run(
     source: ServiceSource,

@@ -73,8 +73,8 @@ export class Shelf implements ArtifactSource {
     const text = [
       `name: ${service}`,
       `version: ${version}`,
-      'command: [node, server.js]',
-      `env: { BEHAVES: ${behaves} }`,
+      // What a unit or an init script says itself.
+      ...(manifest.startsWith('driver:') ? [] : ['command: [node, server.js]', `env: { BEHAVES: ${behaves} }`]),
       manifest,
       pins.length > 0 ? `modules:\n${pinned}` : '',
     ].join('\n');
@@ -199,7 +199,7 @@ export class FakeMachine implements DeployableServices, ConfigPins {
     this.world.wanted[service] = true;
   }
 
-  userOf(): Promise<undefined> {
+  userOf(): Promise<{ uid: number; gid: number } | undefined> {
     return Promise.resolve(undefined);
   }
 
@@ -345,11 +345,13 @@ class FakeHold implements Hold {
     return this.#reported();
   }
 
-  async verified(): Promise<void> {
+  async verified(configRevision: number): Promise<void> {
     const { world } = this.#machine;
     await this.#machine.change('verified', () => {
       const source = world.sources[this.#service];
-      if (source?.release) world.sources[this.#service] = { ...source, release: { ...source.release, verified: true } };
+      if (!source?.release) return;
+      const release = { ...source.release, ref: { ...source.release.ref, configRevision }, verified: true };
+      world.sources[this.#service] = { ...source, release };
     });
   }
 

@@ -51,7 +51,7 @@ async function deploy(service: string, folder: string): Promise<void> {
   await hold.stop();
   await hold.become({ manifest, manifestText, folder, release: { ref, deployedMs: 0, verified: false } });
   await hold.start();
-  await hold.verified();
+  await hold.verified(0);
   hold.letGo();
 }
 

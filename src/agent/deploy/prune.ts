@@ -44,7 +44,7 @@ export class Pruner {
         ref: { ...release.ref, configRevision },
       })),
     );
-    await hold.verified();
+    await hold.verified(configRevision);
   }
 
   /** Never fails over what cannot be removed: that is tried again by the next deploy. */

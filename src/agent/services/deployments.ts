@@ -1,6 +1,6 @@
 import { MusterError } from '../../kit/errors.js';
 import type { KeyedMutex } from '../../kit/tasks.js';
-import type { InstanceReport } from '../../model/instance.js';
+import type { DeployedRelease, InstanceReport } from '../../model/instance.js';
 import type { DeployStep } from '../../model/release.js';
 import type { DeployableServices, Hold, ServiceSource } from '../ports.js';
 import type { Holds } from './holds.js';
@@ -126,16 +126,21 @@ class HeldService implements Hold {
     return this.#options.supervisors.report(supervisor);
   }
 
-  async verified(): Promise<void> {
+  async verified(configRevision: number): Promise<void> {
     this.#assertHeld();
     const { records, mutations } = this.#options;
+    const verified = (release: DeployedRelease): DeployedRelease => ({
+      ...release,
+      ref: { ...release.ref, configRevision },
+      verified: true,
+    });
     await mutations.run(this.#service, async () => {
       await records.amend(this.#service, (record) =>
-        record.release ? { ...record, release: { ...record.release, verified: true } } : record,
+        record.release ? { ...record, release: verified(record.release) } : record,
       );
       const supervisor = this.#required();
       const { release } = supervisor.definition;
-      if (release) supervisor.update({ ...supervisor.definition, release: { ...release, verified: true } });
+      if (release) supervisor.update({ ...supervisor.definition, release: verified(release) });
     });
   }
 

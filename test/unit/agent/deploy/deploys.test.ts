@@ -63,6 +63,7 @@ describe('deploys of a machine', () => {
     );
     assert.deepEqual(first.report.verified, ['port http', 'ping', 'check']);
     assert.equal(first.report.downtimeMs, undefined, 'nothing was down');
+    assert.equal(machine.world.sources['orders']?.release?.ref.configRevision, 7, 'the one kept with it');
     const second = await deploy({
       version: '1.1.0',
       manifest: VERIFIED,

@@ -96,7 +96,7 @@ class Bench {
   async deploy(version: string): Promise<void> {
     const hold = await this.hold();
     await this.to(hold, version);
-    await hold.verified();
+    await hold.verified(0);
     hold.letGo();
   }
 
@@ -236,10 +236,11 @@ describe('a service that is held by a deploy', () => {
     assert.equal((await b.while(hold.start())).state, 'RUNNING');
     await hold.become({ ...b.release('2.0.0') });
     assert.equal(hold.report()?.release?.verified, false);
-    await hold.verified();
+    await hold.verified(7);
     hold.letGo();
     const { release, wanted, generation } = b.services.get(WEB);
     assert.deepEqual([release?.ref.version, release?.verified, wanted, generation], ['2.0.0', true, true, 0]);
+    assert.equal(release?.ref.configRevision, 7, 'with the configuration it was verified with');
     assert.deepEqual(b.unit.calls, ['start', 'terminate', 'start']);
   });
 
