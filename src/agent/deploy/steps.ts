@@ -1,11 +1,14 @@
-import { rm } from 'node:fs/promises';
+import { lstat, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { TEXT_BYTES_MAX } from '../../archive/inspect.js';
 import type { Clock } from '../../kit/clock.js';
 import { formatDuration, formatSize } from '../../kit/durations.js';
-import { MusterError } from '../../kit/errors.js';
+import { errnoOf, MusterError } from '../../kit/errors.js';
 import { makeDirectory, syncDirectory } from '../../kit/files.js';
 import { parseManifest, type Manifest } from '../../model/manifest.js';
 import type { DeployOrder, ReleaseRef } from '../../model/release.js';
 import type { ConfigPins, DeployableServices, Hold } from '../ports.js';
+import { unitName } from '../services/systemd-driver.js';
 import type { Archives } from './archives.js';
 import { switchCurrent } from './current.js';
 import type { Deploy } from './deploy.js';
@@ -137,13 +140,27 @@ export class Steps {
       });
       if (ran.timedOut) throw new StepFailed(`${argv.join(' ')} did not end within ${formatDuration(timeoutMs)}`, ran);
       if (ran.code !== 0) throw hookFailed(argv, ran);
-      const { files, bytes } = await takeOver(directory);
+      const { files, bytes } = await takeOver(directory, (await services.userOf(source))?.uid);
+      await this.#checkUntouched(to, manifest);
       await this.#linkModules(to);
       await this.#list(to, manifestText, bytes);
       return { message: `${argv.join(' ')}; ${files} files, ${formatSize(bytes)} now` };
     } catch (error) {
       await rm(directory, { recursive: true, force: true });
       throw error;
+    }
+  }
+
+  /** What says how and as whom the service is run is as it was signed: its hook has no say in it. @throws StepFailed */
+  async #checkUntouched(to: ReleaseRef, { driver, unit }: Manifest): Promise<void> {
+    const { archives, places } = this.#options;
+    const names = [MANIFEST, ...(driver === 'systemd' ? [unitName({ unit })] : [])];
+    const { texts } = await archives.inspect(places.artifact(to.digest), { texts: names });
+    for (const name of names) {
+      if ((await textOf(join(places.release(to), name))) === texts.get(name)) continue;
+      throw new StepFailed(
+        `the install hook changed ${name}, which is used only as it was pushed: leave it alone in the hook`,
+      );
     }
   }
 
@@ -220,6 +237,17 @@ export async function startOf(hold: Hold): Promise<Done> {
 /** Who holds a service, for those who are refused. */
 export function holderOf({ kind, to }: Pick<Deploy, 'kind' | 'to'>): string {
   return kind === 'DEPLOY' ? `the deploy of ${to.version}` : `the rollback to ${to.version}`;
+}
+
+/** Of a plain file; undefined where there is none of that name, empty for anything else. */
+async function textOf(path: string): Promise<string | undefined> {
+  try {
+    const facts = await lstat(path);
+    return facts.isFile() && facts.size <= TEXT_BYTES_MAX ? await readFile(path, 'utf8') : '';
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
 }
 
 function hookFailed(

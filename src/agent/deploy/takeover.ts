@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
-import { lchown, lstat, open, readdir, unlink } from 'node:fs/promises';
+import { copyFile, lchown, lstat, open, readdir, rename, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { MusterError } from '../../kit/errors.js';
 import { mapBounded } from '../../kit/tasks.js';
 
 /** Files that are open at once. */
@@ -13,13 +14,19 @@ export interface TakenOver {
 }
 
 /**
- * Makes a directory that another user wrote in the agent's own: owned by this process, readable by everybody, written by nobody else, every
- * file on the disk. From the top down: what a directory holds can be moved by nobody else once the directory is ours, so that no path
- * below it can be made to lead elsewhere. Sockets, pipes and devices are removed: a release holds files, directories and links.
- * @throws system errors
+ * Makes a directory that another user wrote in the agent's own: owned by this process, readable by everybody, written by nobody else, without
+ * special bits, every file on the disk. From the top down: what a directory holds can be moved by nobody else once the directory is ours, so
+ * that no path below it can be made to lead elsewhere. Links are not followed. Sockets, pipes and devices are removed: a release holds files,
+ * directories and links. A file with other names becomes one of its own: what is behind those stays as it is.
+ * @param user who wrote it; undefined: this process
+ * @throws precondition for a file of another user, which may be one that not all may read; system errors
  */
-export async function takeOver(directory: string): Promise<TakenOver> {
+export async function takeOver(directory: string, user: number | undefined): Promise<TakenOver> {
   const own = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+  return takeOverAs(directory, { ...own, user: user ?? own.uid });
+}
+
+async function takeOverAs(directory: string, own: Owner): Promise<TakenOver> {
   await ownDirectory(directory, own);
   const total = { files: 0, bytes: 0 };
   const names = await readdir(directory, { withFileTypes: true });
@@ -33,7 +40,7 @@ export async function takeOver(directory: string): Promise<TakenOver> {
   });
   for (const entry of names) {
     if (!entry.isDirectory()) continue;
-    const below = await takeOver(join(directory, entry.name));
+    const below = await takeOverAs(join(directory, entry.name), own);
     total.files += below.files + 1;
     total.bytes += below.bytes;
   }
@@ -44,6 +51,8 @@ export async function takeOver(directory: string): Promise<TakenOver> {
 interface Owner {
   readonly uid: number;
   readonly gid: number;
+  /** Whose files are taken over. */
+  readonly user: number;
 }
 
 async function ownDirectory(path: string, { uid, gid }: Owner): Promise<void> {
@@ -56,17 +65,36 @@ async function ownDirectory(path: string, { uid, gid }: Owner): Promise<void> {
   }
 }
 
-async function ownFile(path: string, { uid, gid }: Owner): Promise<number> {
-  const { mode } = await lstat(path);
+async function ownFile(path: string, { uid, gid, user }: Owner): Promise<number> {
+  const facts = await lstat(path);
+  // What has been moved or linked to here from elsewhere may be a secret, which all could read from now on.
+  const readByAll = facts.uid === uid && (facts.mode & 0o004) !== 0;
+  if (facts.uid !== user && !readByAll) throw notTheirs(path);
+  if (facts.nlink > 1) await separate(path);
   const handle = await open(path, OPEN);
   try {
     await handle.chown(uid, gid);
-    await handle.chmod((mode & 0o111) === 0 ? 0o644 : 0o755);
+    await handle.chmod((facts.mode & 0o111) === 0 ? 0o644 : 0o755);
     await handle.sync();
     return (await handle.stat()).size;
   } finally {
     await handle.close();
   }
+}
+
+/** Leaves the other names of a file what they were. */
+async function separate(path: string): Promise<void> {
+  const aside = `${path}.muster-own`;
+  await copyFile(path, aside, constants.COPYFILE_EXCL);
+  await rename(aside, path);
+}
+
+function notTheirs(path: string): MusterError {
+  return new MusterError(
+    'precondition',
+    `${path} does not belong to the service's user, so the release is not used: have the install hook make all files as that user`,
+    { reason: 'FOREIGN_FILE' },
+  );
 }
 
 async function syncOf(path: string): Promise<void> {
