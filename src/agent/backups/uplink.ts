@@ -3,7 +3,7 @@ import { sleep, type Clock } from '../../kit/clock.js';
 import { isCode } from '../../kit/errors.js';
 import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
-import { aborted } from '../../kit/tasks.js';
+import { Wake } from '../../kit/wake.js';
 import type { Backup, BackupPlan } from '../../model/backup.js';
 import type { CenterAccess } from '../ports.js';
 
@@ -54,7 +54,7 @@ export class BackupUplink {
   #told: Told | undefined;
   /** Rises with each connection and each loss of one. */
   #session = 0;
-  #wake = new AbortController();
+  readonly #wake = new Wake();
 
   constructor(options: BackupUplinkOptions) {
     this.#options = options;
@@ -68,19 +68,18 @@ export class BackupUplink {
       center.onConnection(() => {
         this.#told = undefined;
         this.#session += 1;
-        this.#wake.abort();
+        this.#wake.call();
       }),
       onChange(() => {
-        this.#wake.abort();
+        this.#wake.call();
       }),
     ];
     try {
       while (!signal.aborted) {
-        this.#wake = new AbortController();
+        this.#wake.arm();
         const failed = center.connected && !(await this.#round(signal));
-        const woken = AbortSignal.any([signal, this.#wake.signal]);
         if (failed) await sleep(clock, this.#backoff.next(), signal).catch(() => undefined);
-        else await aborted(woken);
+        else await this.#wake.rest(signal);
         await sleep(clock, INTERVAL_MS, signal).catch(() => undefined);
       }
     } finally {

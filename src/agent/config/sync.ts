@@ -1,10 +1,10 @@
 import type { ConfigSnapshot } from '../../config/wire.js';
 import { Backoff } from '../../kit/backoff.js';
-import { sleep, type Clock } from '../../kit/clock.js';
+import type { Clock } from '../../kit/clock.js';
 import { isCode } from '../../kit/errors.js';
 import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
-import { aborted } from '../../kit/tasks.js';
+import { Wake } from '../../kit/wake.js';
 import type { CenterAccess } from '../ports.js';
 import type { ConfigCache, StoredReport } from './cache.js';
 
@@ -29,7 +29,7 @@ const BACKOFF = { initialMs: 200, maxMs: 10_000, multiplier: 2 };
 export class ConfigSync {
   readonly #options: ConfigSyncOptions;
   readonly #backoff: Backoff;
-  #wake = new AbortController();
+  readonly #wake = new Wake();
 
   constructor(options: ConfigSyncOptions) {
     this.#options = options;
@@ -40,17 +40,15 @@ export class ConfigSync {
   async run(signal: AbortSignal): Promise<void> {
     const { cache, center, clock } = this.#options;
     const wake = (): void => {
-      this.#wake.abort();
+      this.#wake.call();
     };
     cache.onWork(wake);
     const unsubscribe = center.onConnection(wake);
     try {
       while (!signal.aborted) {
-        this.#wake = new AbortController();
+        this.#wake.arm();
         const failed = center.connected && !(await this.#round(signal));
-        const woken = AbortSignal.any([signal, this.#wake.signal]);
-        if (failed) await sleep(clock, this.#backoff.next(), woken).catch(() => undefined);
-        else await aborted(woken);
+        await this.#wake.rest(signal, failed ? { ms: this.#backoff.next(), clock } : undefined);
       }
     } finally {
       unsubscribe();
