@@ -242,7 +242,12 @@ function listenersOf(behind: () => Behind): GatewayListeners {
       await behind().commands.held(machine, reports, current);
       behind().operations.poke();
     },
-    commandReported: (machine, report, current) => behind().commands.reported(machine, report, current),
+    commandReported: (machine, report, current) => {
+      const { backup } = report.result;
+      // Before the command ends for those who follow it: what they look for next is there.
+      if (backup && backup.status !== 'RUNNING' && current()) behind().backups.learned(machine, backup);
+      return behind().commands.reported(machine, report, current);
+    },
     contactLost: async (machine) => {
       const { operations, facts, outputs, dirty, commands } = behind();
       facts.contactLost(machine);

@@ -137,6 +137,23 @@ export class Backups {
     this.changes.emit(machine);
   }
 
+  /**
+   * What a command that ended left of the backup that it made or read back: known with the end of the command, and not only when the agent's report
+   * comes. Says nothing against what was reported, and is gone like all that a full report does not tell.
+   */
+  learned(machine: string, backup: Backup): void {
+    if (!ID.test(backup.id) || !SERVICE.test(backup.service)) return;
+    const known = this.get(machine, backup.id)?.backup;
+    if (known && !verifiedSince(known, backup)) return;
+    const { verifiedMs, verifyProblem } = backup;
+    const learned = known ? { ...known, verifiedMs, verifyProblem } : backup;
+    this.#options.backups.set(keyOf(machine, backup.id), { machine, backup: learned });
+    if (!known) this.#doubts.get(machine)?.backups.add(backup.id);
+    put(this.#backupsOf, machine, backup.id);
+    this.#bound(machine);
+    this.changes.emit(machine);
+  }
+
   /** The services with a plan on this machine, as far as alerts are concerned. */
   judge(machine: string): readonly ServiceBackups[] {
     const { clock, backupPlans } = this.#options;
@@ -251,6 +268,10 @@ export class Backups {
       machine,
     });
   }
+}
+
+function verifiedSince(known: Backup, now: Backup): boolean {
+  return now.verifiedMs !== undefined && now.verifiedMs > (known.verifiedMs ?? 0);
 }
 
 function keyOf(machine: string, rest: string): string {

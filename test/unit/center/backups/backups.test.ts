@@ -113,6 +113,39 @@ describe('the inventory of backups', () => {
     );
   });
 
+  it('has what a command made or read back when that ends, before the agent has reported it', async (t) => {
+    const { backups, clock } = await world(t);
+    await backups.report('m1', news({ full: true, backups: [backup('a', { copies: ['center'] })] }));
+    await clock.advance(FULL_REPORT_MS * 2);
+    const told = (): unknown => backups.list().map(({ backup: one }) => [one.id, one.verifiedMs, one.copies]);
+    backups.learned('m1', backup('b', { verifiedMs: 4 }));
+    backups.learned('m1', backup('a', { verifiedMs: 5 }));
+    assert.deepEqual(told(), [
+      ['a', 5, ['center']],
+      ['b', 4, []],
+    ]);
+    await backups.report('m1', news({ backups: [backup('b', { verifiedMs: 4, copies: ['s3'] })] }));
+    backups.learned('m1', backup('b', { verifiedMs: 4 }));
+    backups.learned('m1', backup('../../c'));
+    assert.deepEqual(told(), [
+      ['a', 5, ['center']],
+      ['b', 4, ['s3']],
+    ]);
+  });
+
+  it('does not keep what only an old command tells of', async (t) => {
+    const { backups, clock } = await world(t);
+    await backups.report('m1', news({ full: true, backups: [backup('a')] }));
+    backups.learned('m1', backup('gone'));
+    backups.learned('m1', backup('new'));
+    await backups.report('m1', news({ backups: [backup('new')] }));
+    await clock.advance(FULL_REPORT_MS * 2);
+    assert.deepEqual(
+      backups.list().map((one) => one.backup.id),
+      ['a', 'new'],
+    );
+  });
+
   it('forgets what a full report, in as many calls as it takes, does not tell', async (t) => {
     const { backups, clock } = await world(t);
     const plans = [NIGHTLY, { ...NIGHTLY, service: 'billing' }];
