@@ -85,15 +85,20 @@ export function listed(held: HeldReleases, release: HeldRelease): HeldReleases {
   return { ...held, releases: [...held.releases.filter(({ ref }) => ref.digest !== release.ref.digest), release] };
 }
 
-/** The list with this release verified as what the service runs from; `deployed`: by a deploy, not by a rollback to it. */
+/**
+ * The list with this release verified as what the service runs from; `deployed`: by a deploy, not by a rollback to it. Which was verified
+ * before which holds also when the clock was set back meanwhile: it is the latest of all, whatever the time.
+ */
 export function good(
   held: HeldReleases,
   digest: string,
   { nowMs, deployed }: { readonly nowMs: number; readonly deployed: boolean },
 ): HeldReleases {
+  const others = held.releases.filter(({ ref }) => ref.digest !== digest);
+  const latestMs = Math.max(nowMs, ...others.map(({ verifiedMs = 0 }) => verifiedMs + 1));
   const verified = ({ verifiedMs, ...one }: HeldRelease): HeldRelease => ({
     ...one,
-    verifiedMs: deployed ? nowMs : (verifiedMs ?? nowMs),
+    verifiedMs: deployed ? latestMs : (verifiedMs ?? latestMs),
     failedMs: undefined,
   });
   return { ...amended(held, digest, verified), lastGood: digest };

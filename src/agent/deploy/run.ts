@@ -64,9 +64,14 @@ export class Run {
       }
       return await this.#finish();
     } finally {
-      this.#hold?.step(undefined);
-      this.#hold?.letGo();
+      this.#letGo();
     }
+  }
+
+  #letGo(): void {
+    this.#hold?.step(undefined);
+    this.#hold?.letGo();
+    this.#hold = undefined;
   }
 
   async #advance(): Promise<void> {
@@ -178,7 +183,7 @@ export class Run {
       case 'SWITCH':
         return steps.switch(this.#deploy, hold);
       case 'START':
-        return steps.start(hold);
+        return steps.start(this.#deploy, hold);
       case 'VERIFY':
         return steps.verify(this.#deploy, hold);
       case 'PRUNE':
@@ -272,8 +277,8 @@ export class Run {
   }
 
   async #finish(): Promise<DeployEnd> {
-    const { pruner, journal, logger } = this.#options;
-    const { failure, id, service } = this.#deploy;
+    const { pruner, logger } = this.#options;
+    const { failure, service } = this.#deploy;
     // A download that broke off is gone on with by the next deploy.
     if (failure && failure.step !== 'FETCH') {
       await pruner.forgetArchives(this.#deploy).catch((error: unknown) => {
@@ -282,14 +287,30 @@ export class Run {
     }
     const end = endOf(this.#deploy);
     this.#deploy = { ...this.#deploy, end };
-    try {
-      await journal.write(this.#deploy);
-    } catch (error) {
-      if (!isCode(error, 'exhausted')) throw error;
-      // The command's own record waits for room; a process that finds this one unfinished comes to the same end.
-      logger.warn('the end of a deploy could not be written yet', { id, service, error });
-    }
+    this.#letGo();
+    await this.#writeEnd();
     return end;
+  }
+
+  /**
+   * What touched the service is over only once that is written: a later process that found it at its stop would leave the service's start to it.
+   * One that touched nothing may be forgotten.
+   * @throws the signal's reason; the failure of the store, when nothing can be written any more
+   */
+  async #writeEnd(): Promise<void> {
+    const { journal, logger, signal, clock } = this.#options;
+    const { id, service, before } = this.#deploy;
+    for (;;) {
+      try {
+        await journal.write(this.#deploy);
+        return;
+      } catch (error) {
+        if (!isCode(error, 'exhausted')) throw error;
+        logger.warn('the end of a deploy could not be written yet', { id, service, error });
+        if (before === undefined) return;
+        await sleep(clock, ROOM_RETRY_MS, signal);
+      }
+    }
   }
 }
 

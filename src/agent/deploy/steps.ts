@@ -7,7 +7,7 @@ import { errnoOf, MusterError } from '../../kit/errors.js';
 import { makeDirectory, syncDirectory } from '../../kit/files.js';
 import { parseManifest, type Manifest } from '../../model/manifest.js';
 import type { DeployOrder, ReleaseRef } from '../../model/release.js';
-import type { ConfigPins, DeployableServices, Hold } from '../ports.js';
+import type { ConfigPins, DeployableServices, Hold, ServiceSource } from '../ports.js';
 import { unitName } from '../services/systemd-driver.js';
 import type { Archives } from './archives.js';
 import { switchCurrent } from './current.js';
@@ -184,14 +184,15 @@ export class Steps {
     return { message: `it runs from ${places.release(to)}` };
   }
 
-  async start(hold: Hold): Promise<Done> {
+  /** @throws StepFailed also where an undo whose entries found no room has put back another release: that goes on */
+  async start({ to }: Deploy, hold: Hold): Promise<Done> {
+    checkRunsFrom(to, hold);
     return startOf(hold);
   }
 
   async verify(deploy: Deploy, hold: Hold): Promise<Done> {
     const { places, clock } = this.#options;
-    const source = hold.source();
-    if (!source) throw new StepFailed('the service is gone');
+    const source = checkRunsFrom(deploy.to, hold);
     const passed = await checksPass(hold, source.manifest, clock);
     const program = await programPasses(hold, source.manifest, places.release(deploy.to));
     const verified = [...passed, ...program];
@@ -221,6 +222,13 @@ export class Steps {
     await held.change(ref.service, (one) => listed(one, { ref, manifestText, bytes, sinceMs: clock.now() }));
     this.#unpacked = undefined;
   }
+}
+
+function checkRunsFrom(to: ReleaseRef, hold: Hold): ServiceSource {
+  const source = hold.source();
+  if (!source) throw new StepFailed('the service is gone');
+  if (source.release?.ref.digest === to.digest) return source;
+  throw new StepFailed(`the service is run from ${source.release?.ref.version ?? 'its own manifest'} meanwhile`);
 }
 
 /** Starts what the service is run from. @throws StepFailed with what it printed */

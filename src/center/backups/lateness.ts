@@ -5,6 +5,8 @@ import { nextDue, scheduleProblem } from '../../model/schedule.js';
 export const LATE_GRACE_MS = 30 * 60_000;
 /** One that is being made is waited for so long. */
 export const RUNNING_MAX_MS = 6 * 3_600_000;
+/** A machine's clock may be ahead by so much: a backup that began later than that has a wrong time, and says nothing of what is late. */
+export const AHEAD_MAX_MS = 10 * 60_000;
 /** After its start the center waits so long for what agents have to tell. */
 export const RETURN_MS = 5 * 60_000;
 
@@ -45,7 +47,8 @@ interface Planned {
 export function judgeable({ machine, plan, sinceMs }: Planned, backups: readonly Backup[], now: Now): ServiceBackups {
   const byStart = [...backups].sort((a, b) => a.startedMs - b.startedMs);
   const lastGood = byStart.findLast(isWhole);
-  const dueMs = now.due.after(machine, plan, Math.max(sinceMs, lastGood?.startedMs ?? 0));
+  const timely = byStart.findLast((backup) => isWhole(backup) && !isAhead(backup, now));
+  const dueMs = now.due.after(machine, plan, Math.max(sinceMs, timely?.startedMs ?? 0));
   const overdue = dueMs !== undefined && now.nowMs >= dueMs + LATE_GRACE_MS ? { dueMs } : undefined;
   const unsure = overdue !== undefined && mayStillCome(byStart, now);
   return {
@@ -71,7 +74,13 @@ function lateFrom(dueMs: number | undefined): number | undefined {
 /** It is being made, or was made while the center was away. */
 function mayStillCome(backups: readonly Backup[], { nowMs, runMs, heard }: Now): boolean {
   if (!heard && runMs < RETURN_MS) return true;
-  return backups.some(({ status, startedMs }) => status === 'RUNNING' && nowMs - startedMs < RUNNING_MAX_MS);
+  return backups.some(
+    (backup) => backup.status === 'RUNNING' && !isAhead(backup, { nowMs }) && nowMs - backup.startedMs < RUNNING_MAX_MS,
+  );
+}
+
+function isAhead({ startedMs }: Backup, { nowMs }: Pick<Now, 'nowMs'>): boolean {
+  return startedMs > nowMs + AHEAD_MAX_MS;
 }
 
 export function isWhole({ status }: Backup): boolean {

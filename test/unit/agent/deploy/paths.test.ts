@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { Deploys, DeploysOptions } from '../../../../src/agent/deploy/deploys.js';
 import type { DeployEnd } from '../../../../src/agent/deploy/deploy.js';
 import { Held } from '../../../../src/agent/deploy/held.js';
+import { systemClock, type Clock } from '../../../../src/kit/clock.js';
 import { MusterError } from '../../../../src/kit/errors.js';
 import type { DeployOrder, DeployReport } from '../../../../src/model/release.js';
 import { openMemoryStore } from '../../../../src/store/memory.js';
@@ -31,6 +32,15 @@ function undone({ steps }: DeployReport): string {
     .filter(({ undo }) => undo)
     .map(({ step, outcome }) => (outcome === 'DONE' ? step : `${step}:${outcome}`))
     .join(' ');
+}
+
+/** Says this time, and goes on otherwise. */
+function clockAt(ms: number): Clock {
+  return {
+    now: () => ms,
+    monotonic: () => systemClock.monotonic(),
+    after: (delayMs, run) => systemClock.after(delayMs, run),
+  };
 }
 
 describe('a deploy', () => {
@@ -306,6 +316,36 @@ describe('a deploy', () => {
       deploys.rollBackHere('orders', '2.0.0'),
       /the last deploy of orders 2\.0\.0 on this machine failed/,
     );
+  });
+
+  it('rolls back to what was verified before, whatever the clock said meanwhile', async () => {
+    const times = [3_000_000, 2_000_000, 1_000_000];
+    for (const [index, ms] of times.entries()) {
+      await open({ clock: clockAt(ms) });
+      assert.equal((await deploy({ version: `${index + 1}.0.0` })).outcome, 'SUCCEEDED');
+    }
+    assert.equal((await deploys.rollBackHere('orders', '')).current?.version, '2.0.0');
+    assert.equal((await deploys.rollBackHere('orders', '')).current?.version, '1.0.0');
+  });
+
+  it('is not verified by what an undo has put back whose entries found no room', async () => {
+    await deploy({ version: '1.0.0', manifest: PORT });
+    const { sources, running } = structuredClone(machine.world);
+    const target = await bench.shelf.release({ version: '2.0.0', manifest: PORT });
+    await assert.rejects(
+      deploys.deploy('c-9', target, ({ at }) => {
+        if (at.phase === 'forward' && at.step === 'VERIFY') deploys.close();
+      }),
+      /stopping/,
+    );
+    Object.assign(machine.world.sources, sources);
+    Object.assign(machine.world.running, running);
+    await open();
+    const end = await deploys.resume('c-9', () => undefined);
+    assert.equal(end.outcome, 'FAILED');
+    assert.match(end.message, /run from 1\.0\.0 meanwhile.*1\.0\.0 runs again/);
+    assert.match((await onDisk(bench.data)).current, /1\.0\.0/);
+    await assert.rejects(deploys.rollBackHere('orders', '2.0.0'), /the last deploy of orders 2\.0\.0/);
   });
 
   it('stops at the next entry when the agent ends, and the next process goes on', async () => {
