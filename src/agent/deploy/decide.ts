@@ -104,7 +104,7 @@ export interface Facts {
   readonly hook: boolean;
 }
 
-type Skips = Pick<Deploy, 'at' | 'kind' | 'before' | 'to'>;
+type Skips = Pick<Deploy, 'at' | 'kind' | 'before' | 'to' | 'steps'>;
 
 /** Why there is nothing to do in the step that a deploy is at; undefined: there is. */
 export function skipped(deploy: Skips, facts: Facts): string | undefined {
@@ -120,12 +120,21 @@ function running({ before }: Skips, undo: boolean): string | undefined {
 }
 
 /** The same for the steps of which START and VERIFY are not. */
-function preparing(step: DeployStep, { kind, to }: Skips, { held, hook }: Facts): string | undefined {
+function preparing(step: DeployStep, deploy: Skips, { held, hook }: Facts): string | undefined {
+  const { kind, to } = deploy;
   if (step === 'BACKUP') return kind === 'ROLLBACK' ? 'a rollback makes no backup' : undefined;
-  if (step === 'INSTALL') return hook ? undefined : 'there is no install hook to run';
+  if (step === 'INSTALL') return hook ? undefined : withoutHook(deploy);
   if (step === 'MODULES' && to.modules.length === 0) return 'it pins no modules';
-  return held && MADE.has(step) ? 'the release is on this machine' : undefined;
+  return held && MADE.has(step) ? HELD : undefined;
 }
+
+/** A hook runs once, when its release is unpacked. */
+function withoutHook({ steps }: Skips): string {
+  const unpack = steps.find(({ step, undo }) => step === 'UNPACK' && !undo);
+  return unpack?.outcome === 'SKIPPED' ? HELD : 'there is no install hook to run';
+}
+
+const HELD = 'the release is on this machine';
 
 /** What makes a release complete. */
 const MADE: ReadonlySet<DeployStep> = new Set<DeployStep>(['FETCH', 'MODULES', 'UNPACK']);

@@ -95,7 +95,11 @@ export function addStrategyOptions(command: Command): Command {
     .option('--budget <amount>', 'failed targets it bears; one more ends it (default 0)', amountArgument)
     .option('--unreachable-budget <amount>', 'targets out of reach it bears (default 100%)', amountArgument)
     .option('--order <order>', 'name (default), random, or label:KEY, for example zone after zone', orderArgument)
-    .option('--target-timeout <duration>', 'a target that takes longer is given up (default 10m)', durationArgument)
+    .option(
+      '--target-timeout <duration>',
+      'a target that takes longer is given up (default 10m; deploys and rollbacks 30m, backups and restores 6h)',
+      durationArgument,
+    )
     .option('--timeout <duration>', 'then no more targets are ordered (default 1d)', durationArgument)
     .option(
       '--queue-for <duration>',

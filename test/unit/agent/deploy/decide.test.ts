@@ -96,8 +96,19 @@ describe('the next step of a deploy', () => {
     for (const phase of ['forward', 'undo'] as const) {
       for (const step of ['START', 'VERIFY'] as const) {
         const facts = { held: true, hook: false };
-        assert.match(skipped({ at: { phase, step }, kind: 'DEPLOY', before, to }, facts) ?? '', /stays so/);
+        assert.match(skipped({ at: { phase, step }, kind: 'DEPLOY', before, to, steps: [] }, facts) ?? '', /stays so/);
       }
     }
+  });
+
+  it('says why no install hook is run', () => {
+    const to = { service: 'a', version: '1', digest: '', modules: [], configRevision: 0 };
+    const why = (outcome: 'SKIPPED' | 'DONE'): string | undefined => {
+      const unpack = { step: 'UNPACK', undo: false, outcome, message: '', startedMs: 0, tookMs: 0 } as const;
+      const at = { phase: 'forward', step: 'INSTALL' } as const;
+      return skipped({ at, kind: 'DEPLOY', before: undefined, to, steps: [unpack] }, { held: true, hook: false });
+    };
+    assert.equal(why('SKIPPED'), 'the release is on this machine', 'it was run when that came');
+    assert.equal(why('DONE'), 'there is no install hook to run');
   });
 });
