@@ -12,7 +12,7 @@ import type { Backup } from '../../../src/model/backup.js';
 import { temporaryData } from '../../support/linked-agent.js';
 
 const HOST = join(import.meta.dirname, '../../support/backups-host.ts');
-const KILLS = Number(process.env['MUSTER_BACKUP_KILLS'] ?? 3);
+const KILLS = Number(process.env['MUSTER_BACKUP_KILLS'] ?? 2);
 const PATHS = Array.from({ length: 40 }, (_, index) => `p${index}`);
 const SECTIONS = `backup: { paths: [${PATHS.join(', ')}], keep: { last: 3 } }`;
 

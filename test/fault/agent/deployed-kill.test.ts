@@ -8,7 +8,7 @@ import { carriers, endAll, isSignalled, ServicesHost } from '../../support/kille
 import { openDirectory, script } from '../../support/supervised.js';
 import { waitFor } from '../../support/waiting.js';
 
-const KILLS = Number(process.env['MUSTER_DEPLOYED_KILLS'] ?? 12);
+const KILLS = Number(process.env['MUSTER_DEPLOYED_KILLS'] ?? 6);
 /** A slow disk makes the times between what is written and what is done long enough to be hit often. */
 const SLOW_MS = 60;
 /** About as long as a deploy takes then. */

@@ -12,7 +12,7 @@ import { LOSSES, parseTrace, STRACE, TracedDisk, type Event } from '../store/dis
 import { has, seedOf, smallDisk, startWriter, temporaryDirectory } from '../store/support.js';
 import { archiveOf } from './archives-workload.js';
 
-const IMAGES = Number(process.env['MUSTER_ARCHIVE_POWER_LOSSES'] ?? 100);
+const IMAGES = Number(process.env['MUSTER_ARCHIVE_POWER_LOSSES'] ?? 50);
 const ARCHIVES = 6;
 const PROGRAM = join(import.meta.dirname, 'writer.ts');
 

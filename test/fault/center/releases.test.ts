@@ -8,7 +8,7 @@ import { KilledStore } from '../../support/killed-store.js';
 import { ReleaseWorld } from '../../support/release-world.js';
 import type { Packed } from '../../support/releases.js';
 
-const KILLS = Number(process.env['MUSTER_RELEASE_KILLS'] ?? 60);
+const KILLS = Number(process.env['MUSTER_RELEASE_KILLS'] ?? 30);
 
 interface Made {
   readonly base: Packed;
