@@ -139,6 +139,8 @@ export class Fetcher {
         heardMs = clock.monotonic();
         retry.reset();
       }
+      // Half an archive must not hold space on a full disk.
+      if (isFull(failure)) await rm(part, { force: true });
       giveUpOver(failure, clock.monotonic() - heardMs, `${name} ${version}`);
       await sleep(clock, retry.next(), signal);
     }
@@ -209,6 +211,10 @@ async function lengthOf(path: string): Promise<number> {
     if (errnoOf(error) === 'ENOENT') return 0;
     throw error;
   }
+}
+
+function isFull(failure: unknown): boolean {
+  return ['ENOSPC', 'EDQUOT'].includes(errnoOf(failure) ?? '');
 }
 
 function tooLong(sizeBytes: number): MusterError {

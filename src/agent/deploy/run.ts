@@ -10,6 +10,7 @@ import type { Before, Deploy, DeployEnd, Position } from './deploy.js';
 import { failureOf, isExpected } from './failure.js';
 import type { Held } from './held.js';
 import type { DeployJournal } from './journal.js';
+import type { Modules } from './modules.js';
 import type { Pruner } from './prune.js';
 import { endOf } from './report.js';
 import { holderOf, type Done, type Steps } from './steps.js';
@@ -18,6 +19,7 @@ import type { Undo } from './undo.js';
 export interface RunOptions {
   readonly journal: DeployJournal;
   readonly held: Held;
+  readonly modules: Pick<Modules, 'has'>;
   readonly services: DeployableServices;
   readonly steps: Steps;
   readonly undo: Undo;
@@ -92,9 +94,12 @@ export class Run {
   }
 
   #facts(): Facts {
-    const { held, steps } = this.#options;
-    const { service, to } = this.#deploy;
-    return { held: held.find(service, to.digest) !== undefined, hook: steps.hook };
+    const { held, modules, steps } = this.#options;
+    const { at, service, to } = this.#deploy;
+    const unpacked = held.find(service, to.digest) !== undefined;
+    // A module may be missing that was there when it was unpacked; its own files need not be made again for that.
+    const whole = to.modules.every((ref) => modules.has(ref)) || (at.phase === 'forward' && at.step === 'UNPACK');
+    return { held: unpacked && whole, hook: steps.hook };
   }
 
   /** The entry of the step, durable before anything of it happens. */
