@@ -23,11 +23,17 @@ function columns(targets: readonly PlannedTarget[]): Column<PlannedTarget>[] {
       heading: 'STATE',
       text: ({ state }) => (state === 'SERVICE_STATE_UNSPECIFIED' ? '' : enumWord('SERVICE_STATE', state)),
     },
-    { heading: 'RELEASE', text: ({ from, to }) => changeText(from, to) },
+    { heading: 'RELEASE', text: releaseText },
     { heading: 'CANARY', text: (target) => (target.canary ? 'canary' : '') },
     { heading: 'CHANGES', text: (target) => target.changes.join('; ') },
     { heading: 'PROBLEM', text: (target) => target.problem },
   ];
+}
+
+/** Of a machine that is away nobody can say what it runs from. */
+function releaseText({ online, state, from, to }: PlannedTarget): string {
+  const unknown = !online && state === 'SERVICE_STATE_UNSPECIFIED' && from === undefined && to !== undefined;
+  return unknown ? `? -> ${to.version}` : changeText(from, to);
 }
 
 const COLUMNS_DEFAULT = 80;

@@ -77,6 +77,9 @@ async function ended(io: Io, output: Output, view: OperationView): Promise<void>
     await output.line(targetLine(only, io.clock.now()));
     if (only.deploy === undefined) for (const line of outputLines(only)) await output.line(`  | ${line}`);
     await deploySteps(output, [only], '  ');
+    if (only.outcome === 'OUTCOME_SUCCEEDED' && operation.message !== '') {
+      await output.line(`${titleOf(operation)}  ${stateOf(operation)}: ${operation.message}`);
+    }
   } else {
     const message = operation.message === '' ? '' : `: ${operation.message}`;
     await output.line(`${titleOf(operation)}  ${stateOf(operation)}${tookOf(operation)}${message}`);

@@ -168,6 +168,21 @@ describe('muster deploy', () => {
     assert.match(io.complained(), /"muster ops retry o-7f3kq0x9w2c4hd8t"/);
   });
 
+  it('says why it failed where its only machine had succeeded', async (t) => {
+    const message = 'canary web-1 did not stay well (it is BACKOFF): the others were not touched';
+    const failed = deploying('OPERATION_STATE_FAILED', { ...counts(1), message, ended: seconds(9) });
+    const { center } = await fixture(t, {
+      [ID]: [
+        [deploying('OPERATION_STATE_RUNNING', counts(1)), target(0, 'OUTCOME_SUCCEEDED', DONE)],
+        [failed, target(0, 'OUTCOME_SUCCEEDED', DONE)],
+      ],
+    });
+    const { status, io } = await center.run(['deploy', 'orders', '1.4.2', '--canary', '1', '--bake', '20s']);
+    assert.equal(status, 1);
+    const [, report = ''] = io.written().split('web-1  orders  SUCCEEDED');
+    assert.match(report, /deploy of orders 1\.4\.2 {2}FAILED: canary web-1 did not stay well \(it is BACKOFF\)/);
+  });
+
   it('follows the rollback that a stopped deploy set off, and fails all the same', async (t) => {
     const undo = (state: Operation['state']): Operation =>
       operation(state, { id: 'op-undo', action: 'ACTION_ROLLBACK', rollbackOf: ID, ...counts(1), ended: seconds(12) });
@@ -218,6 +233,7 @@ describe('muster deploy', () => {
                 changes: ['module shared-lib 2.3.0 -> 2.3.1'],
               },
               { machineName: 'web-2', why: 'role=web', online: true, to: release('1.4.2') },
+              { machineName: 'web-3', why: 'role=web', online: false, to: release('1.4.2') },
             ],
             strategy: Strategy.fromPartial({ batch: '1' }),
           }),
@@ -225,11 +241,12 @@ describe('muster deploy', () => {
     });
     const { status, io } = await center.run(['deploy', 'orders', '1.4.2', '--dry-run']);
     assert.equal(status, 0);
-    const [head = '', first = '', second = ''] = io.written().split('\n');
+    const [head = '', first = '', second = '', third = ''] = io.written().split('\n');
     assert.match(head, /^TURN +MACHINE +WHY +STATUS +STATE +RELEASE +CHANGES$/);
     assert.match(first, /web-1 .*1\.4\.1 -> 1\.4\.2 +module shared-lib 2\.3\.0 -> 2\.3\.1$/);
     assert.match(second, /web-2 .*none -> 1\.4\.2/);
-    assert.match(io.written(), /deploy of orders 1\.4\.2: 2 targets; batch 1/);
+    assert.match(third, /web-3 .*\? -> 1\.4\.2/, 'it may run anything');
+    assert.match(io.written(), /deploy of orders 1\.4\.2: 3 targets, 1 not connected; batch 1/);
     assert.match(io.complained(), /Nothing was ordered/);
   });
 
