@@ -1,6 +1,5 @@
-import { stat } from 'node:fs/promises';
 import type { Clock } from '../../kit/clock.js';
-import { errnoOf, MusterError } from '../../kit/errors.js';
+import { MusterError } from '../../kit/errors.js';
 import { newId } from '../../kit/ids.js';
 import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
@@ -14,7 +13,7 @@ import type { Deploy, DeployEnd, Position } from './deploy.js';
 import { Fetcher, type ArtifactSource } from './fetch.js';
 import { goingBack, Held, ofVersion, verifiedBefore } from './held.js';
 import { DeployJournal } from './journal.js';
-import { Modules } from './modules.js';
+import { isDirectory, Modules } from './modules.js';
 import { checkRef, Places } from './places.js';
 import { Pruner } from './prune.js';
 import { Run } from './run.js';
@@ -115,7 +114,7 @@ export class Deploys {
     const { service } = order.release;
     checkRef(service, order.release);
     return this.#alone(service, `the deploy of ${order.release.version}`, async () => {
-      await this.#checkDirectory(order.release);
+      await this.#checkDirectories(order.release);
       const to = { ...order.release, configRevision: 0 };
       return this.#begin({ id, service, kind: 'DEPLOY', local: false, to, order }, heard);
     });
@@ -188,8 +187,7 @@ export class Deploys {
     const from = await this.#present(service);
     const held = this.#parts.held.of(service);
     const here = version === '' ? verifiedBefore(held, from?.digest) : ofVersion(held, version);
-    if (here && (await this.#isThere(here.ref))) return { to: here.ref, from };
-    if (here) await this.#checkDirectory(here.ref);
+    if (here && (await this.#checkDirectories(here.ref))) return { to: here.ref, from };
     if (release) return { to: { ...release.release, configRevision: 0 }, from };
     throw nothingBefore(service, version);
   }
@@ -208,14 +206,15 @@ export class Deploys {
     heard: Heard,
     from?: ReleaseRef,
   ): Promise<DeployEnd> {
-    const { held } = this.#parts;
-    const known = held.find(begun.service, begun.to.digest);
+    const { held, modules } = this.#parts;
+    const known =
+      held.find(begun.service, begun.to.digest) !== undefined && begun.to.modules.every((ref) => modules.has(ref));
     const deploy: Deploy = {
       ...begun,
       from: from ?? (await this.#present(begun.service)),
       startedMs: this.#options.clock.now(),
       found: 0,
-      at: firstPosition(begun, { held: known !== undefined }),
+      at: firstPosition(begun, { held: known }),
       steps: [],
       backup: '',
       verified: [],
@@ -246,24 +245,21 @@ export class Deploys {
     }
   }
 
-  /** A release whose directory somebody removed is not complete any more: it is fetched again. */
-  async #checkDirectory(ref: ReleaseRef): Promise<void> {
-    const { held } = this.#parts;
-    if (!held.find(ref.service, ref.digest) || (await this.#isThere(ref))) return;
+  /**
+   * A release or module whose directory somebody removed is not complete any more: it is fetched again. Resolves with whether the release is
+   * complete with all that it pins.
+   */
+  async #checkDirectories(ref: ReleaseRef): Promise<boolean> {
+    const { held, modules, places } = this.#parts;
+    const pinned = await modules.recheck(ref.modules);
+    if (!held.find(ref.service, ref.digest)) return false;
+    if (await isDirectory(places.release(ref))) return pinned;
     this.#options.logger.warn('the directory of a release is gone', { service: ref.service, version: ref.version });
     await held.change(ref.service, (one) => ({
       ...one,
       releases: one.releases.filter(({ ref: { digest } }) => digest !== ref.digest),
     }));
-  }
-
-  async #isThere(ref: ReleaseRef): Promise<boolean> {
-    try {
-      return (await stat(this.#parts.places.release(ref))).isDirectory();
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return false;
-      throw error;
-    }
+    return false;
   }
 }
 

@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm, rmdir, symlink } from 'node:fs/promises';
+import { mkdir, readdir, rm, rmdir, stat, symlink } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { errnoOf } from '../../kit/errors.js';
 import { makeDirectory, syncDirectory } from '../../kit/files.js';
@@ -49,6 +49,21 @@ export class Modules {
 
   has(ref: ModuleRef): boolean {
     return this.#held.has(keyOf(ref));
+  }
+
+  /** Unlists those whose directory somebody removed: they are fetched again. Resolves with whether all are there. @throws as Store.write */
+  recheck(refs: readonly ModuleRef[]): Promise<boolean> {
+    return this.#turns.run(ALL, async () => {
+      let whole = true;
+      for (const ref of refs) {
+        if (this.has(ref) && (await isDirectory(this.#options.places.module(ref)))) continue;
+        whole = false;
+        if (!this.has(ref)) continue;
+        await this.#documents.delete(keyOf(ref));
+        this.#held.delete(keyOf(ref));
+      }
+      return whole;
+    });
   }
 
   /** Unpacks it unless it is there; resolves with whether it did, once that is durable. @throws as Archives, exhausted without room */
@@ -116,6 +131,16 @@ export class Modules {
 
 function keyOf(ref: ModuleRef): string {
   return `${ref.name} ${directoryName(ref)}`;
+}
+
+/** @throws system errors but that there is nothing */
+export async function isDirectory(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory();
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return false;
+    throw error;
+  }
 }
 
 /** None where there is no such directory. */

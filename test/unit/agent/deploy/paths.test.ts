@@ -123,6 +123,28 @@ describe('a deploy', () => {
     assert.equal(await readFile(join(version(), 'server.js'), 'utf8'), '// 1.0.0');
   });
 
+  it('fetches a module again whose directory somebody removed, for deploys and rollbacks', async () => {
+    const modules = [{ name: 'lib', version: '1.0.0' }];
+    const lib = join(bench.data, 'modules', 'lib');
+    const seen = (): Promise<string> => readFile(join(version(), 'modules', 'lib', 'index.js'), 'utf8');
+    const first = await bench.shelf.release({ version: '1.0.0', modules });
+    await order(first);
+    await rm(lib, { recursive: true });
+    assert.equal((await deploy({ version: '2.0.0', modules })).outcome, 'SUCCEEDED');
+    assert.equal(await seen(), '// lib 1.0.0');
+    await rm(lib, { recursive: true });
+    const before = version();
+    await deploy({ version: '2.0.0', modules });
+    assert.equal(await seen(), '// lib 1.0.0');
+    assert.equal(version(), before);
+    await rm(lib, { recursive: true });
+    await assert.rejects(deploys.rollBackHere('orders', '1.0.0'), /roll back through the center/);
+    const back = await deploys.rollBack('c-back', 'orders', { version: '1.0.0', release: first }, () => undefined);
+    assert.equal(back.outcome, 'SUCCEEDED', back.message);
+    assert.match(version(), /1\.0\.0/);
+    assert.equal(await seen(), '// lib 1.0.0');
+  });
+
   it('goes to an older version as to any other, and a rollback from it to what ran before', async () => {
     await deploy({ version: '1.0.0' });
     await deploy({ version: '2.0.0' });
