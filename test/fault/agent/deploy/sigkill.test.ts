@@ -12,16 +12,21 @@ import { sleep, systemClock } from '../../../../src/kit/clock.js';
 import { freshSeed, randomBetween, seededRandom, type Random } from '../../../../src/kit/random.js';
 import { DEPLOY_STEPS, type DeployOrder } from '../../../../src/model/release.js';
 import type { DeployHostInput } from '../../../support/deploy-host.js';
+import { compiled } from '../../../support/compiled.js';
 import { CHECKED } from '../../../support/deploy-kills.js';
 import { onDisk, Shelf, type Behaviour, type World } from '../../../support/deploying.js';
 import { waitFor } from '../../../support/waiting.js';
 
-const KILLS = Number(process.env['MUSTER_DEPLOY_KILLS'] ?? 16);
+const KILLS = Number(process.env['MUSTER_DEPLOY_KILLS'] ?? 14);
+/** Machines that are deployed to side by side: much of a deploy is to wait. */
+const LANES = 4;
 const HOST = join(import.meta.dirname, '../../../support/deploy-host.ts');
 const seed = Number(process.env['SEED'] ?? freshSeed());
-/** Where a deploy is killed: when it tells that it is at a step, then at instants by chance. */
-const PLACES: readonly string[] = [...DEPLOY_STEPS, '-STOP', '-SWITCH', '-START', '-VERIFY'];
+const UNDO_PLACES: readonly string[] = ['-STOP', '-SWITCH', '-START', '-VERIFY'];
+/** Where a deploy is killed: when it tells that it is at a step; then at instants by chance, after one of the steps or after the order. */
+const PLACES: readonly string[] = [...DEPLOY_STEPS, ...UNDO_PLACES];
 const LONGEST_MS = 250;
+const LONGEST_IN_STEP_MS = 40;
 const END_MS = 40_000;
 const BEHAVIOURS: readonly Behaviour[] = [
   'good',
@@ -42,8 +47,8 @@ class Host {
   onPlace: (place: string) => void = () => undefined;
   #errors = '';
 
-  constructor(directory: string) {
-    this.child = spawn(process.execPath, ['--import', 'tsx', HOST, directory]);
+  constructor(program: readonly string[], directory: string) {
+    this.child = spawn(process.execPath, [...program, directory]);
     this.child.stdin.on('error', () => undefined);
     this.child.stderr.on('data', (chunk: Buffer) => (this.#errors += chunk.toString()));
     this.ready = new Promise((resolve, reject) => {
@@ -82,31 +87,43 @@ class Host {
 interface Plan {
   readonly target: DeployOrder;
   readonly behaves: Behaviour;
+  /** A step to kill it after; undefined: after the order. */
   readonly place: string | undefined;
+  readonly afterMs: number;
 }
 
 async function planOf(n: number, shelf: Shelf, random: Random): Promise<Plan> {
-  const behaves = BEHAVIOURS[Math.floor(random.next() * BEHAVIOURS.length)] ?? 'good';
+  const chosen = BEHAVIOURS[Math.floor(random.next() * BEHAVIOURS.length)] ?? 'good';
+  const behaves = UNDO_PLACES.includes(PLACES[n] ?? '') ? 'verify-fails' : chosen;
   const hook = behaves === 'hook-fails' || n % 3 === 0 ? '\nhooks: { install: [hook] }' : '';
   const target = await shelf.release({ version: `${n}.0.0`, behaves, manifest: `${CHECKED}${hook}` });
-  return { target, behaves, place: PLACES[n] };
+  return { target, behaves, ...instantOf(n, behaves, random) };
+}
+
+function instantOf(n: number, behaves: Behaviour, random: Random): Pick<Plan, 'place' | 'afterMs'> {
+  const listed = PLACES[n];
+  if (listed !== undefined) return { place: listed, afterMs: 0 };
+  if (random.next() < 0.3) return { place: undefined, afterMs: randomBetween(random, 0, LONGEST_MS) };
+  const undone = ['verify-fails', 'start-fails', 'unhealthy'].includes(behaves);
+  const places = undone ? PLACES : DEPLOY_STEPS;
+  const place = places[randomBetween(random, 0, places.length)];
+  return { place, afterMs: randomBetween(random, 0, LONGEST_IN_STEP_MS) };
 }
 
 interface Round {
   readonly n: number;
+  readonly program: readonly string[];
   readonly directory: string;
   readonly target: DeployOrder;
-  readonly behaves: Behaviour;
-  /** A step to kill it at; undefined: by chance. */
   readonly place: string | undefined;
   readonly afterMs: number;
 }
 
 /** Orders a deploy, kills the agent in it, and lets the next one bring it to its end. Resolves with that, and with what had been told of it. */
-async function killedIn({ n, directory, target, place, afterMs }: Round): Promise<readonly CommandStatus[]> {
+async function killedIn({ n, program, directory, target, place, afterMs }: Round): Promise<readonly CommandStatus[]> {
   const command = `c-${n}`;
   const away = join(directory, 'away');
-  const first = new Host(directory);
+  const first = new Host(program, directory);
   await first.ready;
   if (n % 5 === 4) await writeFile(away, '');
   const hit = new Promise<void>((resolve) => {
@@ -116,10 +133,11 @@ async function killedIn({ n, directory, target, place, afterMs }: Round): Promis
   });
   first.write({ command, deploy: target });
   const over = waitFor(`the end of ${command}`, () => first.ended(command), END_MS).catch(() => undefined);
-  await Promise.race([place === undefined ? sleep(systemClock, afterMs) : hit, over]);
+  const instant = (place === undefined ? Promise.resolve() : hit).then(() => sleep(systemClock, afterMs));
+  await Promise.race([instant, over]);
   await first.kill();
   await rm(away, { force: true });
-  const second = new Host(directory);
+  const second = new Host(program, directory);
   await second.ready;
   // As the center does with what it has not heard the end of.
   second.write({ command, deploy: target });
@@ -172,38 +190,45 @@ async function assertSettled(directory: string, expected: DeployOrder | undefine
   );
 }
 
+/** Every LANES-th of the rounds, on a machine of its own with chances of its own. Resolves with how the deploys ended. */
+async function lane(index: number, program: readonly string[], directory: string): Promise<readonly string[]> {
+  await mkdir(join(directory, 'shelf'), { recursive: true });
+  await mkdir(join(directory, 'data', 'services'), { recursive: true });
+  const shelf = new Shelf(join(directory, 'shelf'));
+  const random = seededRandom((seed + index) >>> 0);
+  const kinds: string[] = [];
+  let present: DeployOrder | undefined;
+  for (let n = index; n < KILLS; n += LANES) {
+    const { target, behaves, place, afterMs } = await planOf(n, shelf, random);
+    const ends = await killedIn({ n, program, directory, target, place, afterMs });
+    const end = ends[0];
+    if (ends.length > 1) kinds.push('told before the kill too');
+    try {
+      assertOneEnd(ends, behaves);
+      if (end?.outcome === 'SUCCEEDED') present = target;
+      await assertSettled(directory, present);
+    } catch (error) {
+      throw brokenIn(`round ${n}, ${behaves}, killed ${afterMs} ms after ${place ?? 'the order'}`, end, error);
+    }
+    kinds.push(kindOf(end));
+  }
+  return kinds;
+}
+
 test(
   `a deploy has one end and leaves one whole release through ${KILLS} kills (SEED=${seed})`,
   { timeout: 1_800_000 },
   async (t) => {
     const directory = await mkdtemp(join(tmpdir(), 'muster-deploys-'));
     t.after(() => rm(directory, { recursive: true, force: true }));
-    await mkdir(join(directory, 'shelf'));
-    await mkdir(join(directory, 'data', 'services'), { recursive: true });
-    const shelf = new Shelf(join(directory, 'shelf'));
-    const random = seededRandom(seed);
+    const program = await compiled(HOST, join(directory, 'program'));
+    const lanes = Array.from({ length: LANES }, (_, index) => lane(index, program, join(directory, `${index}`)));
+    // All of them to their end: none may start programs in what is removed.
+    const ended = await Promise.allSettled(lanes);
     const counted: Record<string, number> = {};
-    let present: DeployOrder | undefined;
-    for (let n = 0; n < KILLS; n += 1) {
-      const { target, behaves, place } = await planOf(n, shelf, random);
-      const ends = await killedIn({
-        n,
-        directory,
-        target,
-        behaves,
-        place,
-        afterMs: randomBetween(random, 0, LONGEST_MS),
-      });
-      const end = ends[0];
-      try {
-        assertOneEnd(ends, behaves);
-        if (end?.outcome === 'SUCCEEDED') present = target;
-        await assertSettled(directory, present);
-      } catch (error) {
-        throw brokenIn(`round ${n}, ${behaves}, killed at ${place ?? 'an instant'}`, end, error);
-      }
-      const kind = kindOf(end);
-      counted[kind] = (counted[kind] ?? 0) + 1;
+    for (const one of ended) {
+      if (one.status === 'rejected') throw one.reason;
+      for (const kind of one.value) counted[kind] = (counted[kind] ?? 0) + 1;
     }
     t.diagnostic(JSON.stringify(counted));
   },
