@@ -1,6 +1,9 @@
 import type { Command } from 'commander';
-import { ListAlertsResponse } from '../../generated/muster/v1/center.js';
+import { ListAlertsResponse, type CenterService, type WatchAlertsResponse } from '../../generated/muster/v1/center.js';
 import { Alert } from '../../generated/muster/v1/types.js';
+import { sleep } from '../kit/clock.js';
+import { isCode } from '../kit/errors.js';
+import type { Client } from '../rpc/types.js';
 import { withCenter } from './connection.js';
 import { inertLine } from './inert.js';
 import type { GlobalOptions, Io } from './io.js';
@@ -13,6 +16,7 @@ interface AlertOptions extends GlobalOptions {
 
 /** Alerts shown by one listing. */
 const ALERTS_SHOWN_MAX = 200;
+const AGAIN_MS = 500;
 
 export function alertColumns(nowMs: number): Column<Alert>[] {
   return [
@@ -47,18 +51,42 @@ async function list(io: Io, options: AlertOptions): Promise<void> {
   if (answer.alerts.length === 0) await output.note('No alerts.');
 }
 
+async function show(io: Io, output: Output, { snapshot, alerts }: WatchAlertsResponse): Promise<void> {
+  if (snapshot && alerts.length === 0) await output.note('No alerts now; each is shown as it comes.');
+  for (const alert of alerts) {
+    await output.document(Alert.toJSON(alert));
+    const about = [alert.machineName, alert.service].filter(Boolean).join('/');
+    const now = io.clock.now();
+    await output.line(
+      `${clockTime(changedAt(alert), now)}  ${enumWord('SEVERITY', alert.severity)}  ${alert.kind}  ${about}  ${alertStatus(alert, now)}: ${inertLine(alert.message)}`,
+    );
+  }
+}
+
+/** Goes on over ends of the center: what holds then is shown once more. @throws what is refused, and what cannot be reached from the start */
 async function follow(io: Io, options: AlertOptions): Promise<void> {
   const output = new Output(io, options);
-  await withCenter(io, options, async (center) => {
+  let heard = false;
+  let away = false;
+  const watch = async (center: Pick<Client<typeof CenterService>, 'watchAlerts'>): Promise<void> => {
     for await (const change of center.watchAlerts({}, { signal: io.signal })) {
-      for (const alert of change.alerts) {
-        await output.document(Alert.toJSON(alert));
-        const about = [alert.machineName, alert.service].filter(Boolean).join('/');
-        const now = io.clock.now();
-        await output.line(
-          `${clockTime(changedAt(alert), now)}  ${enumWord('SEVERITY', alert.severity)}  ${alert.kind}  ${about}  ${alertStatus(alert, now)}: ${inertLine(alert.message)}`,
-        );
+      if (away) await output.note('the center is back; what is wrong now:');
+      [heard, away] = [true, false];
+      await show(io, output, change);
+    }
+  };
+  await withCenter(io, options, async (center) => {
+    for (;;) {
+      try {
+        await watch(center);
+      } catch (error) {
+        if (!io.signal.aborted && !(heard && isCode(error, 'unavailable', 'cancelled', 'deadline'))) throw error;
       }
+      if (io.signal.aborted) return;
+      const now = io.clock.now();
+      if (!away) await output.note(`the center cannot be reached since ${clockTime(new Date(now), now)}: trying again`);
+      away = true;
+      await sleep(io.clock, AGAIN_MS, io.signal).catch(() => undefined);
     }
   });
 }

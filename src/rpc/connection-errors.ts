@@ -116,7 +116,7 @@ export function explainNoConnection(target: Target, connectTimeoutMs: number): M
 
 /** What the system says of a connection that ends while an answer is under way; all else is the server's own word. */
 export function explainConnectionLost(details: string, { peer, address }: Target): MusterError | undefined {
-  if (!/^(?:read|write) E[A-Z]+$/.test(details)) return undefined;
+  if (!/^(?:(?:read|write) E[A-Z]+|Connection dropped)$/.test(details)) return undefined;
   return new MusterError('unavailable', `the connection to ${peer} at ${address} was lost: try again`, {
     reason: 'CONNECTION_LOST',
     metadata: { cause: details },

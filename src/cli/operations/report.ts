@@ -70,16 +70,20 @@ async function troubles(io: Io, output: Output, targets: readonly Command[]): Pr
   if (targets.length > TROUBLES_SHOWN) await output.line(`  and ${targets.length - TROUBLES_SHOWN} more`);
 }
 
+/** A canary that succeeded may not have stayed well: then that is said, too. */
+async function endOfOne(io: Io, output: Output, operation: Operation, only: Command): Promise<void> {
+  await output.line(targetLine(only, io.clock.now()));
+  if (only.deploy === undefined) for (const line of outputLines(only)) await output.line(`  | ${line}`);
+  await deploySteps(output, [only], '  ');
+  if (only.outcome !== 'OUTCOME_SUCCEEDED' || operation.message === '') return;
+  await output.line(`${titleOf(operation)}  ${stateOf(operation)}: ${operation.message}`);
+}
+
 async function ended(io: Io, output: Output, view: OperationView): Promise<void> {
   const { operation, targets, counts } = view;
   const [only] = targets;
   if (only !== undefined && view.total === 1) {
-    await output.line(targetLine(only, io.clock.now()));
-    if (only.deploy === undefined) for (const line of outputLines(only)) await output.line(`  | ${line}`);
-    await deploySteps(output, [only], '  ');
-    if (only.outcome === 'OUTCOME_SUCCEEDED' && operation.message !== '') {
-      await output.line(`${titleOf(operation)}  ${stateOf(operation)}: ${operation.message}`);
-    }
+    await endOfOne(io, output, operation, only);
   } else {
     const message = operation.message === '' ? '' : `: ${operation.message}`;
     await output.line(`${titleOf(operation)}  ${stateOf(operation)}${tookOf(operation)}${message}`);
