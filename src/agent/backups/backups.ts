@@ -22,6 +22,7 @@ import { readS3Settings, s3SettingsFile } from './s3-settings.js';
 import { Scheduler } from './scheduler.js';
 import { BackupUplink } from './uplink.js';
 import { CenterCopies, reportBackups } from './wire.js';
+import { filesOf } from './words.js';
 
 export interface AgentBackupsOptions {
   /** Absolute. */
@@ -140,7 +141,7 @@ export class AgentBackups {
     if (isMade(backup)) return { backup: backup.id, message: messageFor(backup) };
     throw new MusterError(
       'precondition',
-      `the backup before the deploy failed: ${backup.problems[0] ?? ''}. Mend that, or take the backup section out of its manifest`,
+      `the backup before the deploy failed, as what runs now asks for it: ${backup.problems[0] ?? ''}. Mend that on the machine, or go back to a release that asks for another: a rollback makes no backup`,
       { reason: 'BACKUP_FAILED' },
     );
   }
@@ -167,7 +168,7 @@ function isMade({ status }: Backup): boolean {
 }
 
 function messageFor({ files, problems }: Backup): string {
-  return problems.length === 0 ? `${files} files` : `${files} files; to be known: ${problems.join('; ')}`;
+  return problems.length === 0 ? filesOf(files) : `${filesOf(files)}; to be known: ${problems.join('; ')}`;
 }
 
 /** What is known of archives against what is on the disk. */

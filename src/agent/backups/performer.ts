@@ -10,6 +10,7 @@ import type { Archives } from './archives.js';
 import type { BackupMaker } from './maker.js';
 import { shownOf, type BackupRecord, type BackupRecords } from './records.js';
 import type { Restores } from './restores.js';
+import { filesOf } from './words.js';
 
 export interface BackupPerformersOptions {
   readonly store: Store;
@@ -71,7 +72,7 @@ function verification(
     await verifying.delete(command);
     const { id, files, verifyProblem } = verified.backup;
     if (verifyProblem !== '') return failed(`backup ${id} is damaged: ${verifyProblem}`, verified);
-    return succeeded(`backup ${id} was read back: ${files} files are as its manifest says`, verified);
+    return succeeded(`backup ${id} was read back: ${filesOf(files)} as its manifest says`, verified);
   };
   return {
     perform: async (order, tell) => {
@@ -122,7 +123,7 @@ function endOf(record: BackupRecord): CommandEnd {
   const { id, status, problems, files, bytes } = record.backup;
   if (status === 'ERROR') return failed(problems[0] ?? 'it failed', record);
   const known = problems.length === 0 ? '' : `. To be known: ${problems.join('; ')}`;
-  return succeeded(`backup ${id}: ${files} files, ${formatSize(bytes)}${known}`, record);
+  return succeeded(`backup ${id}: ${filesOf(files)}, ${formatSize(bytes)}${known}`, record);
 }
 
 function succeeded(message: string, record: BackupRecord | undefined): CommandEnd {

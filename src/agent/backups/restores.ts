@@ -24,6 +24,7 @@ import {
   switchAll,
   type RestorePlace,
 } from './switching.js';
+import { filesOf } from './words.js';
 
 /**
  * A restore to its place, as it is on disk. staging: nothing of the service has changed. switching: it goes on, whatever happens. switched: what
@@ -246,8 +247,4 @@ function runs(state: InstanceReport['state']): boolean {
 function topmost(paths: readonly string[]): string[] {
   const clean = [...new Set(paths.map((path) => path.replace(/\/+$/, '')))];
   return clean.filter((path) => !clean.some((other) => other !== path && path.startsWith(`${other}/`)));
-}
-
-function filesOf(files: number): string {
-  return files === 1 ? '1 file' : `${files} files`;
 }

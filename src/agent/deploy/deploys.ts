@@ -297,7 +297,7 @@ function alreadyThere(ref: ReleaseRef): DeployEnd {
 function nothingBefore(service: string, version: string): MusterError {
   const what =
     version === ''
-      ? `no release of ${service} was verified on this machine before the present one: name a version to go back to`
+      ? `no release of ${service} was verified on this machine before the present one: name the version to go back to, with --to VERSION; "muster services ${service} --detail" shows what is held`
       : `${service} ${version} is not on this machine: deploy it, or roll back through the center`;
   return new MusterError('precondition', what, { reason: 'NOTHING_TO_GO_BACK_TO' });
 }

@@ -104,8 +104,8 @@ export class Publishing {
       const found = usage();
       const machines = [...found.running(artifact.digest), ...found.holding(artifact.digest)];
       if (machines.length > 0) {
-        const names = named(machines.map((id) => this.#options.machineName(id)));
-        const message = `release ${version} of ${service} is on ${names}: deploy another there first, and one more until it is pruned`;
+        const names = named(machines.map((id) => this.#options.machineName(id)).sort());
+        const message = `release ${version} of ${service} is on ${names}: deploy others there until it is not held any more ("releases" in the manifest says how many are)`;
         throw new MusterError('precondition', message, { reason: 'RELEASE_IN_USE' });
       }
       if (inUse().some((one) => one.service === service && one.version === version)) {

@@ -69,6 +69,21 @@ function oneOf(typed: string, backups: readonly Backup[]): Found {
   return { backup: only.id, selector: `machine=${only.machineName}` };
 }
 
+function isMeant(id: string, { id: typed = '' }: Wanted): boolean {
+  return typed !== '' && id.startsWith(typed);
+}
+
+/** @throws not_found where the backup is on other machines than those that were named */
+async function checkElsewhere(center: Center, wanted: Wanted): Promise<void> {
+  const all = await listBackups(center, wanted.service, undefined);
+  const machines = new Set(all.filter(({ id }) => isMeant(id, wanted)).map(({ machineName }) => machineName));
+  if (machines.size === 0) return;
+  throw new MusterError(
+    'not_found',
+    `the backup "${wanted.id ?? ''}" is on ${some([...machines])}, not on a machine that matches "${wanted.on ?? ''}"`,
+  );
+}
+
 /**
  * The backup that is meant, and the machines that have it.
  * @throws not_found naming the nearest; invalid when an id may be several
@@ -76,7 +91,10 @@ function oneOf(typed: string, backups: readonly Backup[]): Found {
 export async function findBackup(center: Center, wanted: Wanted): Promise<Found> {
   const backups = await listBackups(center, wanted.service, wanted.on);
   if (backups.length === 0) throw none(wanted);
-  if (wanted.id !== undefined) return oneOf(wanted.id, backups);
+  if (wanted.id !== undefined) {
+    if (wanted.on !== undefined && !backups.some(({ id }) => isMeant(id, wanted))) await checkElsewhere(center, wanted);
+    return oneOf(wanted.id, backups);
+  }
   return { backup: '', selector: wanted.on ?? '' };
 }
 

@@ -172,6 +172,8 @@ describe('muster backup', () => {
     assert.match(none.io.complained(), /no backup of billing is known: .*"muster backup now billing" makes one/);
     const wrong = await center.run(['backup', 'verify', 'orders', '20261123T030000-ac']);
     assert.match(wrong.io.complained(), /there is no backup "20261123T030000-ac"\. .*20261123T030000-a/);
+    const elsewhere = await center.run(['backup', 'verify', 'orders', '20261123T030000-cc', '--on', 'machine=web-1']);
+    assert.match(elsewhere.io.complained(), /"20261123T030000-cc" is on web-2, not on .* "machine=web-1"/);
     const there = await center.run(['backup', 'restore', 'orders', '--on', 'role=db']);
     assert.match(there.io.complained(), /no backup of orders on a machine that matches "role=db"/);
   });
