@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../kit/clock.js';
 import { messageOf } from '../../kit/errors.js';
@@ -13,6 +12,7 @@ import type { DeployJournal } from './journal.js';
 import { entriesOf, type Modules } from './modules.js';
 import { directoryName, type Places } from './places.js';
 import type { Done } from './steps.js';
+import { removeTheirs } from './takeover.js';
 
 export interface PrunerOptions {
   readonly places: Places;
@@ -94,7 +94,7 @@ export class Pruner {
     // Not only those: also what an earlier process unlisted and did not come to remove.
     const listed = new Set(held.of(service).releases.map(({ ref }) => directoryName(ref)));
     for (const name of await entriesOf(places.releases(service))) {
-      if (!listed.has(name)) await rm(join(places.releases(service), name), { recursive: true, force: true });
+      if (!listed.has(name)) await removeTheirs(join(places.releases(service), name));
     }
     return gone.map(({ ref }) => `${service} ${ref.version}`);
   }

@@ -1,4 +1,4 @@
-import { lstat, readFile, rm } from 'node:fs/promises';
+import { lstat, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TEXT_BYTES_MAX } from '../../archive/inspect.js';
 import type { Clock } from '../../kit/clock.js';
@@ -19,8 +19,9 @@ import { MODULES_DIRECTORY, type Modules } from './modules.js';
 import type { Places } from './places.js';
 import { checkedManifest, sourceOfRelease } from './source.js';
 import type { Space } from './space.js';
-import { takeOver } from './takeover.js';
+import { removeTheirs, takeOver } from './takeover.js';
 import { checksPass, lastOutputOf, programPasses } from './verify.js';
+import { endWriters } from './writers.js';
 
 /** Makes the backup that a service's manifest asks for before a deploy; undefined: it asks for none. */
 export type BackupBefore = (
@@ -110,7 +111,7 @@ export class Steps {
     const manifest = checkedManifest(inspected.texts.get(MANIFEST), to);
     const into = places.release(to);
     await makeDirectory(places.releases(to.service), 0o755);
-    await rm(into, { recursive: true, force: true });
+    await removeTheirs(into);
     const { unpackedBytes: bytes, files } = inspected;
     await space.require(places.releases(to.service), `${to.service} ${to.version}`, { bytes, files });
     const source = sourceOfRelease(places, { ref: to, manifestText }, clock.now());
@@ -140,13 +141,15 @@ export class Steps {
       });
       if (ran.timedOut) throw new StepFailed(`${argv.join(' ')} did not end within ${formatDuration(timeoutMs)}`, ran);
       if (ran.code !== 0) throw hookFailed(argv, ran);
-      const { files, bytes } = await takeOver(directory, (await services.userOf(source))?.uid);
+      const user = (await services.userOf(source))?.uid;
+      const { files, bytes, inodes } = await takeOver(directory, user);
+      await endWriters(inodes, user, clock);
       await this.#checkUntouched(to, manifest);
       await this.#linkModules(to);
       await this.#list(to, manifestText, bytes);
       return { message: `${argv.join(' ')}; ${files} files, ${formatSize(bytes)} now` };
     } catch (error) {
-      await rm(directory, { recursive: true, force: true });
+      await removeTheirs(directory);
       throw error;
     }
   }

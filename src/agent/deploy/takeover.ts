@@ -1,7 +1,7 @@
-import { constants } from 'node:fs';
-import { copyFile, lchown, lstat, open, readdir, rename, unlink } from 'node:fs/promises';
+import { constants, type Stats } from 'node:fs';
+import { copyFile, lchown, lstat, open, readdir, rename, rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { MusterError } from '../../kit/errors.js';
+import { errnoOf, MusterError } from '../../kit/errors.js';
 import { mapBounded } from '../../kit/tasks.js';
 
 /** Files that are open at once. */
@@ -11,6 +11,13 @@ const OPEN = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 export interface TakenOver {
   readonly files: number;
   readonly bytes: number;
+  /** Of its files, as `inodeOf`. */
+  readonly inodes: ReadonlySet<string>;
+}
+
+/** What tells files apart, whatever they are called. */
+export function inodeOf({ dev, ino }: { readonly dev: number; readonly ino: number }): string {
+  return `${dev}:${ino}`;
 }
 
 /**
@@ -28,13 +35,16 @@ export async function takeOver(directory: string, user: number | undefined): Pro
 
 async function takeOverAs(directory: string, own: Owner): Promise<TakenOver> {
   await ownDirectory(directory, own);
-  const total = { files: 0, bytes: 0 };
+  const total = { files: 0, bytes: 0, inodes: new Set<string>() };
   const names = await readdir(directory, { withFileTypes: true });
   const files = names.filter((entry) => !entry.isDirectory());
   await mapBounded(files, FILES_AT_ONCE, async (entry) => {
     const path = join(directory, entry.name);
-    if (entry.isFile()) total.bytes += await ownFile(path, own);
-    else if (entry.isSymbolicLink()) await lchown(path, own.uid, own.gid);
+    if (entry.isFile()) {
+      const facts = await ownFile(path, own);
+      total.bytes += facts.size;
+      total.inodes.add(inodeOf(facts));
+    } else if (entry.isSymbolicLink()) await lchown(path, own.uid, own.gid);
     else await unlink(path);
     total.files += 1;
   });
@@ -43,9 +53,32 @@ async function takeOverAs(directory: string, own: Owner): Promise<TakenOver> {
     const below = await takeOverAs(join(directory, entry.name), own);
     total.files += below.files + 1;
     total.bytes += below.bytes;
+    for (const inode of below.inodes) total.inodes.add(inode);
   }
   await syncOf(directory);
   return total;
+}
+
+/**
+ * Removes a directory that another user wrote, who may still be at it: nobody else may change what leads to what is removed. None is fine.
+ * @throws system errors
+ */
+export async function removeTheirs(directory: string): Promise<void> {
+  const own = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+  try {
+    await ownDirectories(directory, own);
+  } catch (error) {
+    // There is nothing, or no directory.
+    if (!['ENOENT', 'ENOTDIR', 'ELOOP'].includes(errnoOf(error) ?? '')) throw error;
+  }
+  await rm(directory, { recursive: true, force: true });
+}
+
+async function ownDirectories(directory: string, own: Pick<Owner, 'uid' | 'gid'>): Promise<void> {
+  await ownDirectory(directory, own);
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    if (entry.isDirectory()) await ownDirectories(join(directory, entry.name), own);
+  }
 }
 
 interface Owner {
@@ -55,7 +88,7 @@ interface Owner {
   readonly user: number;
 }
 
-async function ownDirectory(path: string, { uid, gid }: Owner): Promise<void> {
+async function ownDirectory(path: string, { uid, gid }: Pick<Owner, 'uid' | 'gid'>): Promise<void> {
   const handle = await open(path, OPEN | constants.O_DIRECTORY);
   try {
     await handle.chown(uid, gid);
@@ -65,7 +98,7 @@ async function ownDirectory(path: string, { uid, gid }: Owner): Promise<void> {
   }
 }
 
-async function ownFile(path: string, { uid, gid, user }: Owner): Promise<number> {
+async function ownFile(path: string, { uid, gid, user }: Owner): Promise<Stats> {
   const facts = await lstat(path);
   // What has been moved or linked to here from elsewhere may be a secret, which all could read from now on.
   const readByAll = facts.uid === uid && (facts.mode & 0o004) !== 0;
@@ -76,7 +109,7 @@ async function ownFile(path: string, { uid, gid, user }: Owner): Promise<number>
     await handle.chown(uid, gid);
     await handle.chmod((facts.mode & 0o111) === 0 ? 0o644 : 0o755);
     await handle.sync();
-    return (await handle.stat()).size;
+    return await handle.stat();
   } finally {
     await handle.close();
   }

@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { chmod, chown, lstat, mkdir, mkdtemp, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { chmod, chown, lstat, mkdir, mkdtemp, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import type { DeployEnd } from '../../../../src/agent/deploy/deploy.js';
-import { takeOver } from '../../../../src/agent/deploy/takeover.js';
+import { inodeOf, removeTheirs, takeOver } from '../../../../src/agent/deploy/takeover.js';
+import { endWriters } from '../../../../src/agent/deploy/writers.js';
 import type { Hold, ServiceSource } from '../../../../src/agent/ports.js';
+import { systemClock } from '../../../../src/kit/clock.js';
 import { isCode } from '../../../../src/kit/errors.js';
 import { openMemoryStore } from '../../../../src/store/memory.js';
 import { FakeMachine, newBench, newWorld, openDeploys, type Bench } from '../../../support/deploying.js';
@@ -15,6 +19,7 @@ import { FakeMachine, newBench, newWorld, openDeploys, type Bench } from '../../
 const run = promisify(execFile);
 const NOBODY = { uid: 65_534, gid: 65_534 };
 const root = process.getuid?.() === 0;
+const python = existsSync('/usr/bin/python3') ? false : 'needs python3';
 const skip = root ? false : 'needs root, to be another user';
 
 async function asNobody(script: string, cwd: string): Promise<string> {
@@ -93,6 +98,59 @@ describe('what an install hook wrote', { skip }, () => {
   });
 });
 
+describe('a directory of another user', { skip }, () => {
+  it('is removed, and nothing that it leads to', async (t) => {
+    const { home, theirs } = await written(
+      t,
+      'mkdir -p a/b; echo x > a/b/c; ln -s ../../outside a/l; ln -s ../outside b',
+    );
+    await mkdir(join(home, 'outside'));
+    await writeFile(join(home, 'outside', 'kept'), 'x');
+    await removeTheirs(theirs);
+    await assert.rejects(lstat(theirs), { code: 'ENOENT' });
+    assert.equal(await readFile(join(home, 'outside', 'kept'), 'utf8'), 'x');
+    await removeTheirs(theirs);
+    await symlink('outside', theirs);
+    await removeTheirs(theirs);
+    await assert.rejects(lstat(theirs), { code: 'ENOENT' });
+    assert.equal(await readFile(join(home, 'outside', 'kept'), 'utf8'), 'x');
+  });
+});
+
+describe('who still writes a file', { skip }, () => {
+  const appending = async (t: TestContext, options: { readonly uid?: number }): Promise<Appending> => {
+    const home = await homeOf(t);
+    const file = join(home, 'file');
+    await writeFile(file, '');
+    await chmod(file, 0o666);
+    const child = spawn('/bin/sh', ['-c', `exec 9>>${file}; echo open; exec sleep 1000`], { ...options, env: {} });
+    t.after(() => child.kill('SIGKILL'));
+    await once(child.stdout, 'data');
+    return { child, inodes: new Set([inodeOf(await lstat(file))]) };
+  };
+
+  it('is ended where it is of the user who made it', async (t) => {
+    const { child, inodes } = await appending(t, NOBODY);
+    const ended = once(child, 'exit');
+    await endWriters(new Set(), NOBODY.uid, systemClock);
+    assert.equal(child.signalCode, null, 'it writes something else');
+    await endWriters(inodes, NOBODY.uid, systemClock);
+    await ended;
+    assert.equal(child.signalCode, 'SIGKILL');
+  });
+
+  it('is not ended where it is of another', async (t) => {
+    const { child, inodes } = await appending(t, {});
+    await assert.rejects(endWriters(inodes, NOBODY.uid, systemClock), /still open for writing by process \d+/);
+    assert.equal(child.signalCode, null);
+  });
+});
+
+interface Appending {
+  readonly child: ChildProcess;
+  readonly inodes: ReadonlySet<string>;
+}
+
 /** Hooks are run for real, as nobody. */
 class HookedMachine extends FakeMachine {
   readonly #script: string;
@@ -150,6 +208,24 @@ describe('a deploy with an install hook of another user', { skip }, () => {
       assert.equal(await modeOf(join(folder, file)), '0 644');
     }
   });
+
+  const writers = {
+    'has it open': 'exec 9>>server.js; while :; do echo evil >&9; /bin/sleep 0.05; done',
+    'has it in memory':
+      'exec /usr/bin/python3 -c "import ctypes,os,time; c=ctypes.CDLL(None); c.mmap.restype=ctypes.c_void_p; f=os.open(\\"server.js\\",2); p=c.mmap(None,4,3,1,f,0); os.close(f); time.sleep(0.4); ctypes.memset(p,69,1); time.sleep(1000)"',
+  };
+  for (const [what, writer] of Object.entries(writers)) {
+    it(`ends what hides from it and still ${what}`, { skip: python }, async (t) => {
+      const script = `/usr/bin/env -i /usr/bin/setsid /bin/sh -c '${writer}' </dev/null >/dev/null 2>&1 & echo $! > pid; sleep 0.3`;
+      const { end, folder } = await deployed(t, script);
+      assert.equal(end.outcome, 'SUCCEEDED', end.message);
+      const pid = Number(await readFile(join(folder, 'pid'), 'utf8'));
+      t.after(() => {
+        if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL');
+      });
+      assert.equal(existsSync(`/proc/${pid}/exe`), false, 'it still runs');
+    });
+  }
 
   const touched = {
     'changes the unit file': ['echo User=root >> orders.service', 'orders.service'],
