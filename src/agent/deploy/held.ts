@@ -15,6 +15,8 @@ export interface HeldRelease {
   readonly verifiedMs?: number | undefined;
   /** Its last deploy failed. */
   readonly failedMs?: number | undefined;
+  /** Its last deploy found the service stopped, so nothing was verified then. */
+  readonly untriedMs?: number | undefined;
 }
 
 /** What a machine holds of a service. */
@@ -100,6 +102,7 @@ export function good(
     ...one,
     verifiedMs: deployed ? latestMs : (verifiedMs ?? latestMs),
     failedMs: undefined,
+    untriedMs: undefined,
   });
   return { ...amended(held, digest, verified), lastGood: digest };
 }
@@ -109,13 +112,24 @@ export function bad(held: HeldReleases, digest: string, nowMs: number): HeldRele
   return amended(held, digest, (one) => ({ ...one, failedMs: nowMs }));
 }
 
+/** The list with this release deployed to a stopped service: what was verified last comes before it, whenever it was verified itself. */
+export function untried(held: HeldReleases, digest: string, nowMs: number): HeldReleases {
+  return amended(held, digest, (one) => ({ ...one, untriedMs: nowMs }));
+}
+
+/** When the present one was verified, as far as going back from it is concerned. */
+function presentVerifiedMs(held: HeldReleases, present: string | undefined): number {
+  const found = held.releases.find(({ ref }) => ref.digest === present);
+  return found?.untriedMs === undefined ? (found?.verifiedMs ?? Infinity) : Infinity;
+}
+
 /**
  * Releases a service can go back to, best first: those verified before the present one, the newest first; then the other verified ones; then
  * those that were never verified because the service was stopped. Those whose deploy failed are not among them.
  */
 export function goingBack(held: HeldReleases, present: string | undefined): readonly HeldRelease[] {
   const others = held.releases.filter(({ ref, failedMs }) => ref.digest !== present && failedMs === undefined);
-  const presentMs = held.releases.find(({ ref }) => ref.digest === present)?.verifiedMs ?? Infinity;
+  const presentMs = presentVerifiedMs(held, present);
   const rank = ({ verifiedMs }: HeldRelease): number => {
     if (verifiedMs === undefined) return 2;
     return verifiedMs < presentMs ? 0 : 1;
@@ -129,7 +143,7 @@ function timeOf({ verifiedMs, sinceMs }: HeldRelease): number {
 
 /** What the present one is rolled back to where no version is named; undefined: nothing was verified before it. */
 export function verifiedBefore(held: HeldReleases, present: string | undefined): HeldRelease | undefined {
-  const presentMs = held.releases.find(({ ref }) => ref.digest === present)?.verifiedMs ?? Infinity;
+  const presentMs = presentVerifiedMs(held, present);
   const [best] = goingBack(held, present);
   return best?.verifiedMs !== undefined && best.verifiedMs < presentMs ? best : undefined;
 }

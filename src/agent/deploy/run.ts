@@ -8,7 +8,7 @@ import type { DeployableServices, Hold } from '../ports.js';
 import { next, skipped, withoutEntry, type Facts } from './decide.js';
 import type { Before, Deploy, DeployEnd, Position } from './deploy.js';
 import { failureOf, isExpected } from './failure.js';
-import type { Held } from './held.js';
+import { untried, type Held } from './held.js';
 import type { DeployJournal } from './journal.js';
 import type { Modules } from './modules.js';
 import type { Pruner } from './prune.js';
@@ -193,8 +193,15 @@ export class Run {
         return steps.verify(this.#deploy, hold);
       case 'PRUNE':
         if (wasVerified(this.#deploy)) await pruner.keep(this.#deploy, hold);
+        else await this.#untried();
         return pruner.prune(this.#deploy, steps.manifestOf(this.#deploy));
     }
+  }
+
+  async #untried(): Promise<void> {
+    const { held, clock } = this.#options;
+    const { kind, service, to } = this.#deploy;
+    if (kind === 'DEPLOY') await held.change(service, (one) => untried(one, to.digest, clock.now()));
   }
 
   async #undo(step: DeployStep): Promise<Done> {

@@ -153,6 +153,16 @@ describe('a deploy', () => {
     assert.equal((await deploys.rollBackHere('orders', '')).current?.version, '2.0.0');
   });
 
+  it('of a stopped service is gone back from to what ran before, also where that is a newer release', async () => {
+    await deploy({ version: '1.0.0' });
+    await deploy({ version: '1.1.0' });
+    Reflect.deleteProperty(machine.world.running, 'orders');
+    machine.world.wanted['orders'] = false;
+    assert.equal((await deploy({ version: '1.0.0' })).outcome, 'SUCCEEDED');
+    assert.equal((await deploys.rollBackHere('orders', '')).current?.version, '1.1.0');
+    assert.equal((await deploys.rollBackHere('orders', '')).current?.version, '1.0.0', 'and further back');
+  });
+
   it('of a stopped service leaves it stopped, unverified, and not the last good one', async () => {
     const first = await bench.shelf.release({ version: '1.0.0', manifest: PORT });
     await order(first);
