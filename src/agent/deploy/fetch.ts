@@ -88,7 +88,7 @@ export class Fetcher {
       const got = await this.#download(wanted, signal);
       if (await this.#isWhole(places.part(digest), digest)) {
         await rename(places.part(digest), places.artifact(digest));
-        await syncDirectory(places.artifacts);
+        for (const directory of places.above(places.artifact(digest))) await syncDirectory(directory);
         return got;
       }
       await rm(places.part(digest), { force: true });

@@ -78,7 +78,7 @@ export class Modules {
       const { files, unpackedBytes } = await archives.inspect(archive, {});
       await space.require(parent, `module ${ref.name} ${ref.version}`, { bytes: unpackedBytes, files });
       await archives.unpack(archive, into, {});
-      for (const directory of [parent, places.modules]) await syncDirectory(directory);
+      for (const directory of places.above(into)) await syncDirectory(directory);
       await this.#documents.put(keyOf(ref), { ref, bytes: unpackedBytes });
       this.#held.set(keyOf(ref), { ref, bytes: unpackedBytes });
       return true;

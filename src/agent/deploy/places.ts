@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { NAME_PATTERN } from '../../kit/ids.js';
 import { MusterError } from '../../kit/errors.js';
 import type { ModuleRef, ReleaseRef } from '../../model/release.js';
@@ -14,6 +14,14 @@ export class Places {
 
   constructor(data: string) {
     this.#data = data;
+  }
+
+  /** What has to be synced for a path to be found after a power loss: the directories above it, from its own up to the data directory. */
+  above(path: string): readonly string[] {
+    const directories: string[] = [];
+    for (let at = dirname(path); at.length >= this.#data.length && at !== dirname(at); at = dirname(at))
+      directories.push(at);
+    return directories;
   }
 
   service(service: string): string {

@@ -217,7 +217,7 @@ export class Steps {
   async #linkModules(to: ReleaseRef): Promise<void> {
     const { places, modules } = this.#options;
     await modules.link(places.release(to), to.modules);
-    for (const directory of [places.releases(to.service), places.service(to.service)]) await syncDirectory(directory);
+    for (const directory of places.above(places.release(to))) await syncDirectory(directory);
   }
 
   async #list(ref: ReleaseRef, manifestText: string, bytes: number): Promise<void> {

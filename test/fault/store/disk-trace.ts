@@ -13,13 +13,27 @@ export const STRACE = [
   '-e', 'trace=openat,write,pwrite64,fdatasync,fsync,rename,link,unlink',
 ] as const; // prettier-ignore
 
+/** With directories and symbolic links. */
+export const STRACE_TREES = STRACE.map((one) => (one.startsWith('trace=') ? `${one},mkdir,rmdir,symlink` : one));
+
 export type Event =
   | { readonly at: 'create'; readonly path: string }
   | { readonly at: 'write'; readonly path: string; readonly offset: number | undefined; readonly bytes: Buffer }
   | { readonly at: 'sync_started' | 'sync_done'; readonly path: string }
   | { readonly at: 'rename' | 'link'; readonly path: string; readonly to: string }
   | { readonly at: 'unlink'; readonly path: string }
-  | { readonly at: 'said'; readonly text: string };
+  | { readonly at: 'said'; readonly text: string }
+  | TreeEvent;
+
+/** Only in a trace made with STRACE_TREES. */
+export type TreeEvent =
+  | { readonly at: 'mkdir'; readonly path: string }
+  | { readonly at: 'rmdir'; readonly path: string }
+  | { readonly at: 'symlink'; readonly path: string; readonly target: string };
+
+function isOfTrees(event: Event): event is TreeEvent {
+  return event.at === 'mkdir' || event.at === 'rmdir' || event.at === 'symlink';
+}
 
 function unhex(text: string | undefined): Buffer {
   return Buffer.from((text ?? '').replaceAll('\\x', ''), 'hex');
@@ -50,6 +64,9 @@ const CALLS: Record<string, (call: Call) => Event | undefined> = {
   rename: ({ strings }) => ({ at: 'rename', path: strings[0].toString(), to: strings[1].toString() }),
   link: ({ strings }) => ({ at: 'link', path: strings[0].toString(), to: strings[1].toString() }),
   unlink: ({ strings }) => ({ at: 'unlink', path: strings[0].toString() }),
+  rmdir: ({ strings }) => ({ at: 'rmdir', path: strings[0].toString() }),
+  mkdir: ({ strings }) => ({ at: 'mkdir', path: strings[0].toString() }),
+  symlink: ({ strings }) => ({ at: 'symlink', path: strings[1].toString(), target: strings[0].toString() }),
   fsync: ({ path }) => ({ at: 'sync_started', path }),
   fdatasync: ({ path }) => ({ at: 'sync_started', path }),
 };
@@ -110,7 +127,7 @@ export class TracedDisk {
   }
 
   apply(event: Event): void {
-    if (event.at === 'said' || !event.path.startsWith(`${this.#root}/`)) return;
+    if (event.at === 'said' || isOfTrees(event) || !event.path.startsWith(`${this.#root}/`)) return;
     const file = this.#files.get(event.path);
     if (file) this.#change(file, event);
     else if (event.at === 'create') {
@@ -118,7 +135,7 @@ export class TracedDisk {
     }
   }
 
-  #change(file: TracedFile, event: Exclude<Event, { at: 'said' }>): void {
+  #change(file: TracedFile, event: Exclude<Event, TreeEvent | { at: 'said' }>): void {
     switch (event.at) {
       case 'create':
         return;
