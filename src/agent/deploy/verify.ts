@@ -12,21 +12,28 @@ const LOOK_EVERY_MS = 50;
 /** What must pass for a service to be as its manifest says. */
 export type Standing = 'passing' | 'waiting' | 'ended';
 
+/** A service as it was started, and what was known of its checks then. */
+export type Started = Pick<InstanceReport, 'pid' | 'restarts'> & Partial<Pick<InstanceReport, 'checks'>>;
+
 /**
- * How far a service is, by its latest report. Results from before its start do not count.
+ * How far a service is, by its latest report. Results from before its start do not count; those that came since this was looked at do, also
+ * where the clock was set back meanwhile.
  * `ended`: it does not run any more, or was started again by itself meanwhile.
  */
-export function standing(
-  report: InstanceReport | undefined,
-  started: Pick<InstanceReport, 'pid' | 'restarts'>,
-): Standing {
+export function standing(report: InstanceReport | undefined, started: Started): Standing {
   if (report?.state !== 'RUNNING') return report?.state === 'STARTING' ? 'waiting' : 'ended';
   if (report.pid !== started.pid || report.restarts !== started.restarts) return 'ended';
-  return report.checks.every((check) => hasPassed(check, report)) ? 'passing' : 'waiting';
+  return report.checks.every((check) => hasPassed(check, report, started)) ? 'passing' : 'waiting';
 }
 
-function hasPassed({ health, lastRunMs }: CheckResult, { startedMs }: InstanceReport): boolean {
-  return health === 'PASSING' && lastRunMs !== undefined && lastRunMs >= (startedMs ?? 0);
+function hasPassed(
+  { name, health, lastRunMs }: CheckResult,
+  { startedMs }: InstanceReport,
+  { checks = [] }: Started,
+): boolean {
+  if (health !== 'PASSING' || lastRunMs === undefined) return false;
+  const before = checks.find((check) => check.name === name);
+  return lastRunMs >= (startedMs ?? 0) || (before !== undefined && before.lastRunMs !== lastRunMs);
 }
 
 /**
@@ -36,7 +43,7 @@ function hasPassed({ health, lastRunMs }: CheckResult, { startedMs }: InstanceRe
 export async function checksPass(hold: Hold, manifest: Manifest, clock: Clock): Promise<readonly string[]> {
   const timeoutMs = manifest.verify?.timeoutMs ?? TIMEOUT_MS;
   const untilMs = clock.monotonic() + timeoutMs;
-  const started = hold.report() ?? { pid: 0, restarts: 0 };
+  const started: Started = hold.report() ?? { pid: 0, restarts: 0 };
   for (;;) {
     const report = hold.report();
     const now = standing(report, started);
