@@ -1,8 +1,8 @@
 import { Contents } from './contents.js';
 import { uncompressed } from './gunzip.js';
 import { RELEASE_LIMITS, type ArchiveLimits } from './limits.js';
-import { refused } from './names.js';
-import { TarReader, type TarSink } from './tar-reader.js';
+import { TarReader, type TarEntry, type TarSink } from './tar-reader.js';
+import { Texts } from './texts.js';
 
 export interface Inspected {
   readonly files: number;
@@ -23,8 +23,6 @@ export interface InspectOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-export const TEXT_BYTES_MAX = 1_048_576;
-
 /**
  * Reads a whole archive, in bounded memory, without writing anything.
  * @throws invalid naming the entry and what is wrong, not_found when there is no such file, the signal's reason
@@ -32,45 +30,40 @@ export const TEXT_BYTES_MAX = 1_048_576;
 export async function inspectArchive(path: string, options: InspectOptions = {}): Promise<Inspected> {
   const { limits = RELEASE_LIMITS, texts = [], forbidden = [], signal } = options;
   const contents = new Contents({ limits, forbidden });
-  const wanted = new WantedTexts(contents, texts);
-  const reader = new TarReader(wanted);
+  const wanted = new Texts(texts);
+  const reader = new TarReader(new Looked(contents, wanted));
   for await (const piece of uncompressed(path, limits, { signal })) reader.push(piece);
   reader.end();
   contents.finish();
   return {
     files: contents.files,
     unpackedBytes: contents.unpackedBytes,
-    texts: wanted.texts,
+    texts: wanted.found,
     has: (name) => contents.has(name),
     isDirectory: (name) => contents.isDirectory(name),
   };
 }
 
-/** Keeps the content of some files, and checks all entries. */
-class WantedTexts implements TarSink {
-  readonly texts = new Map<string, string>();
+/** Checks all entries. */
+class Looked implements TarSink {
   readonly #contents: Contents;
-  readonly #paths: ReadonlySet<string>;
-  #now: { readonly path: string; readonly pieces: Buffer[] } | undefined;
+  readonly #texts: Texts;
 
-  constructor(contents: Contents, paths: readonly string[]) {
+  constructor(contents: Contents, texts: Texts) {
     this.#contents = contents;
-    this.#paths = new Set(paths);
+    this.#texts = texts;
   }
 
-  entry(raw: Parameters<TarSink['entry']>[0]): void {
-    const entry = this.#contents.add(raw)?.entry;
-    this.#now = undefined;
-    if (entry?.kind !== 'file' || !this.#paths.has(entry.path)) return;
-    if (entry.sizeBytes > TEXT_BYTES_MAX) throw refused(raw.path, `is larger than ${TEXT_BYTES_MAX} bytes`);
-    this.#now = { path: entry.path, pieces: [] };
+  entry(raw: TarEntry): void {
+    const accepted = this.#contents.add(raw);
+    if (accepted) this.#texts.entry(accepted.entry);
   }
 
   data(bytes: Buffer): void {
-    this.#now?.pieces.push(Buffer.from(bytes));
+    this.#texts.data(bytes);
   }
 
   fileEnd(): void {
-    if (this.#now) this.texts.set(this.#now.path, Buffer.concat(this.#now.pieces).toString('utf8'));
+    this.#texts.fileEnd();
   }
 }

@@ -22,7 +22,18 @@ export interface UnpackJob {
   /** Is there, and empty. */
   readonly into: string;
   readonly limits: ArchiveLimits;
-  readonly owner: Owner | undefined;
+  /** Files whose content is answered too. */
+  readonly texts: readonly string[];
+  /** Paths that must not be there, nor anything below them. */
+  readonly forbidden: readonly string[];
+  /** What its files take at most, as who ordered it was told; undefined: only the limits hold. */
+  readonly expected: Expected | undefined;
+}
+
+/** Of the files of an archive. */
+export interface Expected {
+  readonly files: number;
+  readonly bytes: number;
 }
 
 export interface WriteTreeJob {

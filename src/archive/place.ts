@@ -1,36 +1,25 @@
-import {
-  chmodSync,
-  chownSync,
-  closeSync,
-  fchmodSync,
-  fchownSync,
-  lchownSync,
-  mkdirSync,
-  openSync,
-  symlinkSync,
-  writeSync,
-} from 'node:fs';
+import { chmodSync, closeSync, fchmodSync, mkdirSync, openSync, symlinkSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { explainFullDisk } from '../kit/files.js';
 import { Contents, type ContentEntry } from './contents.js';
 import { uncompressed } from './gunzip.js';
-import type { Owner, UnpackJob } from './jobs.js';
+import type { Expected, UnpackJob } from './jobs.js';
+import { refusedArchive } from './names.js';
 import { syncTree } from './sync.js';
 import { TarReader, type TarEntry, type TarSink } from './tar-reader.js';
+import { Texts } from './texts.js';
+import type { Unpacked } from './unpack.js';
 
 const DIRECTORY_MODE = 0o755;
 const FILE_MODE = 0o644;
 const EXECUTABLE_MODE = 0o755;
 
 /** Unpacks into a directory that is there and empty, and makes it durable; what is there after a failure is the caller's to remove. For a worker thread. */
-export async function placeArchive({
-  path,
-  into,
-  limits,
-  owner,
-}: UnpackJob): Promise<{ files: number; unpackedBytes: number }> {
-  const contents = new Contents({ limits });
-  const placed = new Placed(into, contents, owner);
+export async function placeArchive(job: UnpackJob): Promise<Unpacked> {
+  const { path, into, limits, forbidden } = job;
+  const contents = new Contents({ limits, forbidden });
+  const texts = new Texts(job.texts);
+  const placed = new Placed(job, contents, texts);
   try {
     const reader = new TarReader(placed);
     for await (const piece of uncompressed(path, limits)) reader.push(piece);
@@ -43,7 +32,7 @@ export async function placeArchive({
   } finally {
     placed.close();
   }
-  return { files: contents.files, unpackedBytes: contents.unpackedBytes };
+  return { files: contents.files, unpackedBytes: contents.unpackedBytes, texts: texts.found };
 }
 
 /**
@@ -53,43 +42,41 @@ export async function placeArchive({
 class Placed implements TarSink {
   readonly #into: string;
   readonly #contents: Contents;
-  readonly #owner: Owner | undefined;
+  readonly #texts: Texts;
+  readonly #expected: Expected | undefined;
   #file: number | undefined;
 
-  constructor(into: string, contents: Contents, owner: Owner | undefined) {
+  constructor({ into, expected }: Pick<UnpackJob, 'into' | 'expected'>, contents: Contents, texts: Texts) {
     this.#into = into;
     this.#contents = contents;
-    this.#owner = owner;
+    this.#texts = texts;
+    this.#expected = expected;
   }
 
   entry(raw: TarEntry): void {
     const accepted = this.#contents.add(raw);
     if (!accepted) return;
+    this.#checkExpected();
+    this.#texts.entry(accepted.entry);
     for (const path of accepted.missing) this.#directory(path);
     this.#place(accepted.entry);
   }
 
   data(bytes: Buffer): void {
+    this.#texts.data(bytes);
     if (this.#file === undefined) return;
     for (let written = 0; written < bytes.length;) written += writeSync(this.#file, bytes, written);
   }
 
   fileEnd(): void {
+    this.#texts.fileEnd();
     this.close();
   }
 
-  /** Only now anybody else can reach what is below `into`, its new owner included. */
+  /** Only now anybody else can reach what is below `into`. */
   finish(): void {
-    this.#placeLinks();
-    this.#own(this.#into, DIRECTORY_MODE);
-  }
-
-  #placeLinks(): void {
-    for (const [path, target] of this.#contents.links) {
-      const at = join(this.#into, path);
-      symlinkSync(target, at);
-      if (this.#owner) lchownSync(at, this.#owner.uid, this.#owner.gid);
-    }
+    for (const [path, target] of this.#contents.links) symlinkSync(target, join(this.#into, path));
+    chmodSync(this.#into, DIRECTORY_MODE);
   }
 
   /** Nothing where no file is open. */
@@ -103,18 +90,19 @@ class Placed implements TarSink {
     if (entry.kind !== 'file') return;
     // Exclusive: nothing that is there is written to.
     this.#file = openSync(join(this.#into, entry.path), 'wx', 0o600);
-    if (this.#owner) fchownSync(this.#file, this.#owner.uid, this.#owner.gid);
     fchmodSync(this.#file, entry.executable ? EXECUTABLE_MODE : FILE_MODE);
   }
 
   #directory(path: string): void {
     const at = join(this.#into, path);
     mkdirSync(at, { mode: 0o700 });
-    this.#own(at, DIRECTORY_MODE);
+    chmodSync(at, DIRECTORY_MODE);
   }
 
-  #own(at: string, mode: number): void {
-    if (this.#owner) chownSync(at, this.#owner.uid, this.#owner.gid);
-    chmodSync(at, mode);
+  #checkExpected(): void {
+    if (!this.#expected) return;
+    const { files, bytes } = this.#expected;
+    if (this.#contents.files <= files && this.#contents.unpackedBytes <= bytes) return;
+    throw refusedArchive(`it holds more than the ${files} files of ${bytes} bytes that it was said to. Push it again`);
   }
 }

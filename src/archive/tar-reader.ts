@@ -1,4 +1,4 @@
-import { Header } from 'tar';
+import { Header } from 'tar/header';
 import { refused, refusedArchive, shown } from './names.js';
 import { readPax, type PaxFields } from './pax.js';
 

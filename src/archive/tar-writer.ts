@@ -1,4 +1,4 @@
-import { Header } from 'tar';
+import { Header } from 'tar/header';
 import { BLOCK_BYTES } from './tar-reader.js';
 
 /** What one header of tar takes; longer, and names that are not ASCII, are said in pax records before it. */

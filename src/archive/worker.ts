@@ -1,20 +1,18 @@
 /** The entry of a worker thread: does the one job it was given, answers, and ends. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { failureOf, type Job, type JobAnswer } from './jobs.js';
-import { placeArchive } from './place.js';
-import { restoreTreeHere, verifyTreeHere } from './tree-jobs.js';
-import { writeTreeHere } from './tree-write.js';
 
-function work(job: Job): Promise<unknown> {
+/** What a job does not need is not loaded: each thread has its own copy of what it runs. */
+async function work(job: Job): Promise<unknown> {
   switch (job.kind) {
     case 'unpack':
-      return placeArchive(job);
+      return (await import('./place.js')).placeArchive(job);
     case 'write-tree':
-      return writeTreeHere(job);
+      return (await import('./tree-write.js')).writeTreeHere(job);
     case 'verify-tree':
-      return verifyTreeHere(job);
+      return (await import('./tree-jobs.js')).verifyTreeHere(job);
     case 'restore-tree':
-      return restoreTreeHere(job);
+      return (await import('./tree-jobs.js')).restoreTreeHere(job);
   }
 }
 

@@ -30,6 +30,8 @@ export interface Artifact {
   readonly digest: string;
   readonly sizeBytes: number;
   readonly signature: Signature;
+  /** What it becomes, where the center says so: the room for it is looked for before anything is unpacked, and with more in it it is refused. */
+  readonly unpacked?: { readonly files: number; readonly bytes: number } | undefined;
 }
 
 export type SignedKind = 'release' | 'module';

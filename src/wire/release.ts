@@ -62,7 +62,7 @@ export function fromWireRelease({ service, version, digest, modules, configRevis
   };
 }
 
-export function toWireArtifact({ digest, sizeBytes, signature }: Artifact): WireArtifact {
+export function toWireArtifact({ digest, sizeBytes, signature, unpacked }: Artifact): WireArtifact {
   return {
     digest,
     sizeBytes,
@@ -70,6 +70,8 @@ export function toWireArtifact({ digest, sizeBytes, signature }: Artifact): Wire
       publicKey: Buffer.from(signature.publicKey, 'base64'),
       signature: Buffer.from(signature.signature, 'base64'),
     },
+    files: unpacked?.files ?? 0,
+    unpackedBytes: unpacked?.bytes ?? 0,
   };
 }
 
@@ -77,7 +79,7 @@ function fromWireArtifact(artifact: WireArtifact | undefined): Artifact {
   if (!artifact?.signature || !DIGEST.test(artifact.digest)) {
     throw new MusterError('invalid', 'the order names an archive without its digest or signature');
   }
-  const { digest, sizeBytes, signature } = artifact;
+  const { digest, sizeBytes, signature, files, unpackedBytes } = artifact;
   return {
     digest,
     sizeBytes,
@@ -85,6 +87,7 @@ function fromWireArtifact(artifact: WireArtifact | undefined): Artifact {
       publicKey: Buffer.from(signature.publicKey).toString('base64'),
       signature: Buffer.from(signature.signature).toString('base64'),
     },
+    unpacked: files > 0 ? { files, bytes: unpackedBytes } : undefined,
   };
 }
 

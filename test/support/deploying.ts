@@ -129,24 +129,27 @@ export class Shelf implements ArtifactSource {
   }
 }
 
+export const realArchives: Archives = {
+  digest: digestFile,
+  isSignedBy,
+  inspect: inspectArchive,
+  unpack: unpackArchive,
+};
+
 /** The archives of a plain shelf. */
 export const plainArchives: Archives = {
   digest: digestFile,
   isSignedBy: () => true,
   inspect: async (path): Promise<Inspected> => {
-    const files = await plainFiles(path);
-    return {
-      files: files.size,
-      unpackedBytes: 1000,
-      texts: files,
-      has: (name) => files.has(name),
-      isDirectory: () => false,
-    };
+    const texts = await plainFiles(path);
+    const has = (name: string): boolean => texts.has(name);
+    return { files: texts.size, unpackedBytes: 1000, texts, has, isDirectory: () => false };
   },
   unpack: async (path, into) => {
     await mkdir(into);
-    for (const [name, text] of await plainFiles(path)) await writeFile(join(into, name), text);
-    return { files: 2, unpackedBytes: 1000 };
+    const texts = await plainFiles(path);
+    for (const [name, text] of texts) await writeFile(join(into, name), text);
+    return { files: texts.size, unpackedBytes: 1000, texts };
   },
 };
 
@@ -422,9 +425,7 @@ export function openDeploys(
     store,
     services: machine,
     pins: machine,
-    archives: shelf.plain
-      ? plainArchives
-      : { digest: digestFile, isSignedBy, inspect: inspectArchive, unpack: unpackArchive },
+    archives: shelf.plain ? plainArchives : realArchives,
     source: shelf,
     backupBefore: () => Promise.resolve(undefined),
     space: { floorBytes: 0, freeBytes: () => Promise.resolve(1e12) },

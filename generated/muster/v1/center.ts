@@ -655,7 +655,12 @@ export interface Artifact {
   digest: string;
   sizeBytes: number;
   /** Who vouches for it. */
-  signature: Signature | undefined;
+  signature:
+    | Signature
+    | undefined;
+  /** Files in it, and their bytes when unpacked: the room for them is looked for before. Only in orders; 0: not said. */
+  files: number;
+  unpackedBytes: number;
 }
 
 /** An Ed25519 signature over the text `muster-KIND-v1\nNAME\nVERSION\nDIGEST\n`, KIND being `release` or `module`. */
@@ -4546,7 +4551,7 @@ export const CommandOrder: MessageFns<CommandOrder> = {
 };
 
 function createBaseArtifact(): Artifact {
-  return { digest: "", sizeBytes: 0, signature: undefined };
+  return { digest: "", sizeBytes: 0, signature: undefined, files: 0, unpackedBytes: 0 };
 }
 
 export const Artifact: MessageFns<Artifact> = {
@@ -4559,6 +4564,12 @@ export const Artifact: MessageFns<Artifact> = {
     }
     if (message.signature !== undefined) {
       Signature.encode(message.signature, writer.uint32(26).fork()).join();
+    }
+    if (message.files !== 0) {
+      writer.uint32(32).int32(message.files);
+    }
+    if (message.unpackedBytes !== 0) {
+      writer.uint32(40).int64(message.unpackedBytes);
     }
     return writer;
   },
@@ -4600,6 +4611,22 @@ export const Artifact: MessageFns<Artifact> = {
             message.signature = Signature.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.files = reader.int32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.unpackedBytes = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4621,6 +4648,12 @@ export const Artifact: MessageFns<Artifact> = {
         ? globalThis.Number(object.size_bytes)
         : 0,
       signature: isSet(object.signature) ? Signature.fromJSON(object.signature) : undefined,
+      files: isSet(object.files) ? globalThis.Number(object.files) : 0,
+      unpackedBytes: isSet(object.unpackedBytes)
+        ? globalThis.Number(object.unpackedBytes)
+        : isSet(object.unpacked_bytes)
+        ? globalThis.Number(object.unpacked_bytes)
+        : 0,
     };
   },
 
@@ -4635,6 +4668,12 @@ export const Artifact: MessageFns<Artifact> = {
     if (message.signature !== undefined) {
       obj.signature = Signature.toJSON(message.signature);
     }
+    if (message.files !== 0) {
+      obj.files = Math.round(message.files);
+    }
+    if (message.unpackedBytes !== 0) {
+      obj.unpackedBytes = Math.round(message.unpackedBytes);
+    }
     return obj;
   },
 
@@ -4648,6 +4687,8 @@ export const Artifact: MessageFns<Artifact> = {
     message.signature = (object.signature !== undefined && object.signature !== null)
       ? Signature.fromPartial(object.signature)
       : undefined;
+    message.files = object.files ?? 0;
+    message.unpackedBytes = object.unpackedBytes ?? 0;
     return message;
   },
 };

@@ -1,3 +1,4 @@
+import { createHash, type Hash } from 'node:crypto';
 import { open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { Backoff } from '../../kit/backoff.js';
 import { sleep, type Clock } from '../../kit/clock.js';
@@ -42,6 +43,24 @@ const RETRY = { initialMs: 500, maxMs: 30_000, multiplier: 2 } as const;
 /** What asking again does not change. */
 const FINAL = ['not_found', 'denied', 'precondition', 'invalid', 'data_loss', 'unimplemented'] as const;
 
+/** The digest of a file that this process has written from its first byte on; what another wrote before has to be read. */
+class Written {
+  readonly #hash: Hash = createHash('sha256');
+  #bytes = 0;
+
+  /** What was written behind `at`. */
+  add(at: number, bytes: Uint8Array): void {
+    if (at !== this.#bytes) return;
+    this.#hash.update(bytes);
+    this.#bytes += bytes.length;
+  }
+
+  /** Undefined when it is not known. To be asked once. */
+  digestOf(sizeBytes: number): string | undefined {
+    return this.#bytes === sizeBytes ? this.#hash.digest('hex') : undefined;
+  }
+}
+
 /** Downloads archives: gone on with where one broke off, digest and signature checked, each once. */
 export class Fetcher {
   readonly #options: FetchOptions;
@@ -85,8 +104,10 @@ export class Fetcher {
     if (await this.#isWhole(places.artifact(digest), digest)) return 0;
     // What was left by an earlier process may have been damaged by a power loss: then once more from its beginning.
     for (let first = true; ; first = false) {
-      const got = await this.#download(wanted, signal);
-      if (await this.#isWhole(places.part(digest), digest)) {
+      const written = new Written();
+      const got = await this.#download(wanted, written, signal);
+      const known = written.digestOf(wanted.artifact.sizeBytes);
+      if (known === undefined ? await this.#isWhole(places.part(digest), digest) : known === digest) {
         await rename(places.part(digest), places.artifact(digest));
         for (const directory of places.above(places.artifact(digest))) await syncDirectory(directory);
         return got;
@@ -113,7 +134,7 @@ export class Fetcher {
   }
 
   /** Until the file is as long as the artifact. Resolves with the bytes that came. */
-  async #download({ name, version, artifact }: Wanted, signal: AbortSignal): Promise<number> {
+  async #download({ name, version, artifact }: Wanted, written: Written, signal: AbortSignal): Promise<number> {
     const { places, space, clock, random } = this.#options;
     const part = places.part(artifact.digest);
     const retry = new Backoff(RETRY, random);
@@ -129,8 +150,9 @@ export class Fetcher {
       const before = got;
       const failure = await this.#append(part, artifact, {
         signal,
-        onBytes: (bytes) => {
-          got += bytes;
+        onBytes: (at, bytes) => {
+          written.add(at, bytes);
+          got += bytes.length;
         },
       });
       signal.throwIfAborted();
@@ -150,7 +172,7 @@ export class Fetcher {
   async #append(
     part: string,
     { digest, sizeBytes }: Artifact,
-    { signal, onBytes }: { readonly signal: AbortSignal; readonly onBytes: (bytes: number) => void },
+    { signal, onBytes }: { readonly signal: AbortSignal; readonly onBytes: (at: number, bytes: Uint8Array) => void },
   ): Promise<unknown> {
     const call = new Silence(this.#options.clock, signal);
     let file: FileHandle | undefined;
@@ -159,10 +181,11 @@ export class Fetcher {
       let at = (await file.stat()).size;
       for await (const bytes of this.#options.source.read(digest, at, call.signal)) {
         call.heard();
+        if (at + bytes.length > sizeBytes) throw tooLong(sizeBytes);
+        // All of them: a plain write may take fewer.
+        await file.appendFile(bytes);
+        onBytes(at, bytes);
         at += bytes.length;
-        if (at > sizeBytes) throw tooLong(sizeBytes);
-        await file.write(bytes);
-        onBytes(bytes.length);
       }
       await file.sync();
       return at < sizeBytes ? new MusterError('unavailable', 'the center ended the download too early') : undefined;

@@ -3,7 +3,7 @@ import { join, relative } from 'node:path';
 import { errnoOf } from '../../kit/errors.js';
 import { makeDirectory, syncDirectory } from '../../kit/files.js';
 import { KeyedMutex } from '../../kit/tasks.js';
-import type { ModuleRef } from '../../model/release.js';
+import type { Artifact, ModuleRef } from '../../model/release.js';
 import { Documents } from '../../store/documents.js';
 import type { Store } from '../../store/port.js';
 import type { Archives } from './archives.js';
@@ -19,7 +19,7 @@ interface HeldModule {
 export interface ModulesOptions {
   readonly store: Store;
   readonly places: Places;
-  readonly archives: Pick<Archives, 'inspect' | 'unpack'>;
+  readonly archives: Pick<Archives, 'unpack'>;
   readonly space: Space;
 }
 
@@ -67,7 +67,7 @@ export class Modules {
   }
 
   /** Unpacks it unless it is there; resolves with whether it did, once that is durable. @throws as Archives, exhausted without room */
-  ensure(ref: ModuleRef, archive: string): Promise<boolean> {
+  ensure(ref: ModuleRef, unpacked: Artifact['unpacked']): Promise<boolean> {
     return this.#turns.run(ALL, async () => {
       if (this.has(ref)) return false;
       const { places, archives, space } = this.#options;
@@ -75,9 +75,8 @@ export class Modules {
       const parent = join(places.modules, ref.name);
       await makeDirectory(parent, 0o755);
       await rm(into, { recursive: true, force: true });
-      const { files, unpackedBytes } = await archives.inspect(archive, {});
-      await space.require(parent, `module ${ref.name} ${ref.version}`, { bytes: unpackedBytes, files });
-      await archives.unpack(archive, into, {});
+      if (unpacked) await space.require(parent, `module ${ref.name} ${ref.version}`, unpacked);
+      const { unpackedBytes } = await archives.unpack(places.artifact(ref.digest), into, { expected: unpacked });
       for (const directory of places.above(into)) await syncDirectory(directory);
       await this.#documents.put(keyOf(ref), { ref, bytes: unpackedBytes });
       this.#held.set(keyOf(ref), { ref, bytes: unpackedBytes });

@@ -1,6 +1,6 @@
 import { lstat, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { TEXT_BYTES_MAX } from '../../archive/inspect.js';
+import { TEXT_BYTES_MAX } from '../../archive/texts.js';
 import type { Clock } from '../../kit/clock.js';
 import { formatDuration, formatSize } from '../../kit/durations.js';
 import { errnoOf, MusterError } from '../../kit/errors.js';
@@ -19,7 +19,7 @@ import { MODULES_DIRECTORY, type Modules } from './modules.js';
 import type { Places } from './places.js';
 import { checkedManifest, sourceOfRelease } from './source.js';
 import type { Space } from './space.js';
-import { removeTheirs, takeOver } from './takeover.js';
+import { giveTo, removeTheirs, takeOver } from './takeover.js';
 import { checksPass, lastOutputOf, programPasses } from './verify.js';
 import { endWriters } from './writers.js';
 
@@ -93,34 +93,49 @@ export class Steps {
     return { message: made.message, change: { backup: made.backup } };
   }
 
-  async modules({ to }: Deploy): Promise<Done> {
-    const { modules, places } = this.#options;
+  async modules({ to, order }: Deploy): Promise<Done> {
+    const { modules } = this.#options;
     const made: string[] = [];
-    for (const ref of to.modules) {
-      if (await modules.ensure(ref, places.artifact(ref.digest))) made.push(`${ref.name} ${ref.version}`);
+    for (const [index, ref] of to.modules.entries()) {
+      if (await modules.ensure(ref, order?.moduleArtifacts[index]?.unpacked)) made.push(`${ref.name} ${ref.version}`);
     }
     if (made.length === 0) return { message: 'all that it pins were on this machine' };
     return { message: `unpacked ${made.join(', ')}` };
   }
 
-  async unpack({ to }: Deploy): Promise<Done> {
-    const { places, archives, space, services, clock } = this.#options;
-    const archive = places.artifact(to.digest);
-    const inspected = await archives.inspect(archive, { texts: [MANIFEST], forbidden: [MODULES_DIRECTORY] });
-    const manifestText = inspected.texts.get(MANIFEST) ?? '';
-    const manifest = checkedManifest(inspected.texts.get(MANIFEST), to);
+  /** In one pass over the archive: what that or the manifest in it is refused for leaves nothing behind. */
+  async unpack({ to, order }: Deploy): Promise<Done> {
+    const { places, archives, space } = this.#options;
     const into = places.release(to);
+    const expected = order?.artifact.unpacked;
     await makeDirectory(places.releases(to.service), 0o755);
     await removeTheirs(into);
-    const { unpackedBytes: bytes, files } = inspected;
-    await space.require(places.releases(to.service), `${to.service} ${to.version}`, { bytes, files });
-    const source = sourceOfRelease(places, { ref: to, manifestText }, clock.now());
-    const owner = manifest.hooks.install && (await services.userOf(source));
-    await archives.unpack(archive, into, owner ? { owner } : {});
-    await this.#linkModules(to);
-    if (manifest.hooks.install) this.#unpacked = { manifest, manifestText };
-    else await this.#list(to, manifestText, bytes);
+    if (expected) await space.require(places.releases(to.service), `${to.service} ${to.version}`, expected);
+    const rules = { texts: [MANIFEST], forbidden: [MODULES_DIRECTORY], expected };
+    const { texts, files, unpackedBytes: bytes } = await archives.unpack(places.artifact(to.digest), into, rules);
+    const manifestText = texts.get(MANIFEST);
+    try {
+      await this.#admit(to, manifestText);
+    } catch (error) {
+      await removeTheirs(into);
+      throw error;
+    }
+    if (!this.hook) await this.#list(to, manifestText ?? '', bytes);
     return { message: `${files} files, ${formatSize(bytes)}` };
+  }
+
+  /** Makes what was unpacked ready to be listed, or for its install hook. @throws invalid for a manifest that is not that of the release */
+  async #admit(to: ReleaseRef, text: string | undefined): Promise<void> {
+    const { places, services, clock } = this.#options;
+    const manifest = checkedManifest(text, to);
+    const manifestText = text ?? '';
+    this.#unpacked = undefined;
+    const hook = manifest.hooks.install !== undefined;
+    const source = sourceOfRelease(places, { ref: to, manifestText }, clock.now());
+    const owner = hook ? await services.userOf(source) : undefined;
+    await this.#linkModules(to);
+    if (owner) await giveTo(places.release(to), owner);
+    if (hook) this.#unpacked = { manifest, manifestText };
   }
 
   /** In the new directory, which belongs to the service's user meanwhile and to the agent afterwards. What was there before runs on. */

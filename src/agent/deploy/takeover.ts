@@ -59,6 +59,15 @@ async function takeOverAs(directory: string, own: Owner): Promise<TakenOver> {
   return total;
 }
 
+/** Gives a directory of the agent's own to another user. From the bottom up: what is still to be given is below directories of the agent alone. @throws system errors */
+export async function giveTo(directory: string, owner: Pick<Owner, 'uid' | 'gid'>): Promise<void> {
+  const entries = await readdir(directory, { withFileTypes: true });
+  const others = entries.filter((entry) => !entry.isDirectory());
+  await mapBounded(others, FILES_AT_ONCE, ({ name }) => lchown(join(directory, name), owner.uid, owner.gid));
+  for (const entry of entries) if (entry.isDirectory()) await giveTo(join(directory, entry.name), owner);
+  await lchown(directory, owner.uid, owner.gid);
+}
+
 /**
  * Removes a directory that another user wrote, who may still be at it: nobody else may change what leads to what is removed. None is fine.
  * @throws system errors

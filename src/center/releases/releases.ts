@@ -138,8 +138,8 @@ export class Releases {
     for (const one of modules) this.#assertSendable(`module ${one.name} ${one.version}`, one.artifact);
     return {
       release: this.refOf(release),
-      artifact: release.artifact,
-      moduleArtifacts: modules.map(({ artifact }) => artifact),
+      artifact: orderedOf(release),
+      moduleArtifacts: modules.map(orderedOf),
     };
   }
 
@@ -154,6 +154,11 @@ export class Releases {
     if (problem === undefined) return;
     throw new MusterError('data_loss', `${what} cannot be deployed: ${problem}`, { reason: 'ARTIFACT_LOST' });
   }
+}
+
+/** The archive as an order names it: with the room that it takes. */
+function orderedOf({ artifact, files, unpackedBytes: bytes }: ReleaseRecord | ModuleRecord): Artifact {
+  return { ...artifact, unpacked: { files, bytes } };
 }
 
 /** Versions, the newest first, for who named one that is not there. */

@@ -39,7 +39,15 @@ after(() => rm(home, { recursive: true }));
 /** As the worker thread does it, without one: quick enough for many. */
 async function placed(path: string, into: string): Promise<void> {
   await mkdir(into);
-  await placeArchive({ kind: 'unpack', path, into, limits: RELEASE_LIMITS, owner: undefined });
+  await placeArchive({
+    kind: 'unpack',
+    path,
+    into,
+    limits: RELEASE_LIMITS,
+    texts: [],
+    forbidden: [],
+    expected: undefined,
+  });
 }
 
 describe('packing and unpacking', () => {
@@ -51,7 +59,7 @@ describe('packing and unpacking', () => {
     assert.deepEqual(await digestFile(archive), { digest: packed.digest, sizeBytes: packed.sizeBytes });
     assert.equal(packed.files, 6);
     const unpacked = await unpackArchive(archive, into);
-    assert.deepEqual(unpacked, { files: packed.files, unpackedBytes: packed.unpackedBytes });
+    assert.deepEqual(unpacked, { files: packed.files, unpackedBytes: packed.unpackedBytes, texts: new Map() });
     await chmod(join(source, 'muster.yaml'), 0o644);
     assert.deepEqual(await describeTree(into), await describeTree(source));
     const { stdout } = await run('tar', ['tzf', archive]);

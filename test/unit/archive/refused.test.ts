@@ -218,7 +218,15 @@ describe('an archive that is refused', () => {
       const into = join(home, 'into');
       await mkdir(into);
       await assert.rejects(
-        placeArchive({ kind: 'unpack', path, into, limits: RELEASE_LIMITS, owner: undefined }),
+        placeArchive({
+          kind: 'unpack',
+          path,
+          into,
+          limits: RELEASE_LIMITS,
+          texts: [],
+          forbidden: [],
+          expected: undefined,
+        }),
         says,
       );
       await rm(into, { recursive: true });
@@ -249,5 +257,24 @@ describe('an archive that is refused', () => {
     await assert.rejects(inspectArchive(path, { forbidden: ['modules'] }), refusal(/must not be in it/));
     await assert.rejects(inspectArchive(path, { forbidden: ['modules/x'] }), refusal(/must not be in it/));
     await inspectArchive(path, { forbidden: ['modules/y', 'module'] });
+  });
+
+  it('holds, while it is unpacked, what the caller does not take or more than it was said to', async () => {
+    const [path, into] = [join(home, 'archive.tar.gz'), join(home, 'into')];
+    await writeFile(path, tarGz({ path: 'a', content: 'one' }, { path: 'b', content: 'two' }));
+    const refusal = (why: RegExp) => (error: unknown) => isCode(error, 'invalid') && why.test(error.message);
+    await assert.rejects(unpackArchive(path, into, { forbidden: ['b'] }), refusal(/must not be in it/));
+    await assert.rejects(
+      unpackArchive(path, into, { expected: { files: 1, bytes: 6 } }),
+      refusal(/1 files of 6 bytes/),
+    );
+    await assert.rejects(
+      unpackArchive(path, into, { expected: { files: 2, bytes: 5 } }),
+      refusal(/2 files of 5 bytes/),
+    );
+    assert.deepEqual(await readdir(home), ['archive.tar.gz'], 'nothing is left of it');
+    const rules = { forbidden: ['c'], texts: ['b', 'c'], expected: { files: 2, bytes: 6 } };
+    assert.deepEqual((await unpackArchive(path, into, rules)).texts, new Map([['b', 'two']]));
+    await rm(into, { recursive: true });
   });
 });

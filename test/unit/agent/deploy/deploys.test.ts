@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import type { Archives } from '../../../../src/agent/deploy/archives.js';
 import type { Deploys } from '../../../../src/agent/deploy/deploys.js';
 import type { DeployEnd } from '../../../../src/agent/deploy/deploy.js';
-import type { DeployReport } from '../../../../src/model/release.js';
+import type { DeployOrder, DeployReport } from '../../../../src/model/release.js';
 import { openMemoryStore } from '../../../../src/store/memory.js';
 import {
   FakeMachine,
@@ -12,6 +14,7 @@ import {
   newWorld,
   onDisk,
   openDeploys,
+  realArchives,
   type Bench,
   type ReleaseSpec,
 } from '../../../support/deploying.js';
@@ -94,6 +97,62 @@ describe('deploys of a machine', () => {
       'START',
       'VERIFY',
     ]);
+  });
+
+  it('reads a download back only where another process began it', async () => {
+    const read: string[] = [];
+    const counting: Archives = {
+      ...realArchives,
+      digest: (path) => {
+        if (existsSync(path)) read.push(basename(path));
+        return realArchives.digest(path);
+      },
+    };
+    deploys = await openDeploys(bench, await openMemoryStore(), machine, { archives: counting });
+    const first = await deploy({ version: '1.0.0', manifest: VERIFIED });
+    assert.equal(first.outcome, 'SUCCEEDED', first.message);
+    assert.deepEqual(read, [], 'its digest was taken as it came');
+
+    const order = await bench.shelf.release({ version: '1.1.0', manifest: VERIFIED });
+    const { digest, sizeBytes } = order.artifact;
+    const parts = join(bench.data, 'cache/artifacts');
+    const begun = (await readFile(join(bench.shelf.directory, digest))).subarray(0, Math.floor(sizeBytes / 2));
+    begun[0] = 0;
+    await mkdir(parts, { recursive: true });
+    await writeFile(join(parts, `${digest}.part`), begun);
+    const second = await deploys.deploy('c-2', order, () => undefined);
+    assert.equal(second.outcome, 'SUCCEEDED', second.message);
+    assert.deepEqual(read, [`${digest}.part`], 'and what was damaged came once more, from its beginning');
+  });
+
+  it('refuses bytes that are not those of the digest, also where they come in one piece', async () => {
+    const order = await bench.shelf.release({ version: '1.0.0', manifest: VERIFIED });
+    const path = join(bench.shelf.directory, order.artifact.digest);
+    const bytes = await readFile(path);
+    bytes[bytes.length - 9] = (bytes[bytes.length - 9] ?? 0) ^ 1;
+    await writeFile(path, bytes);
+    const { outcome, message } = await deploys.deploy('c-1', order, () => undefined);
+    assert.equal(outcome, 'FAILED');
+    assert.match(message, /failed at FETCH: what the center sent for orders 1.0.0 is not the archive ordered/);
+  });
+
+  it('looks for the room that the order says before it unpacks, and leaves nothing of what is refused', async () => {
+    let free = 1e12;
+    const space = { floorBytes: 0, freeBytes: () => Promise.resolve(free) };
+    deploys = await openDeploys(bench, await openMemoryStore(), machine, { space });
+    const order = await bench.shelf.release({ version: '1.0.0', manifest: VERIFIED });
+    const saying = (bytes: number): DeployOrder => ({
+      ...order,
+      artifact: { ...order.artifact, unpacked: { files: 9, bytes } },
+    });
+    free = 1e9;
+    const full = await deploys.deploy('c-1', saying(2e9), () => undefined);
+    assert.match(full.message, /failed at UNPACK: there is no room for orders 1.0.0/);
+    const more = await deploys.deploy('c-2', saying(1), () => undefined);
+    assert.match(more.message, /failed at UNPACK: .*holds more than the 9 files of 1 bytes/);
+    assert.deepEqual((await onDisk(bench.data)).releases, []);
+    const fits = await deploys.deploy('c-3', saying(1e6), () => undefined);
+    assert.equal(fits.outcome, 'SUCCEEDED', fits.message);
   });
 
   it('puts back what was there when the verify fails, and runs nothing of the release that failed', async () => {
