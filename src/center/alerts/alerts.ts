@@ -63,10 +63,15 @@ function continued(alert: AlertRecord, look: Look): AlertRecord[] {
   const { wrong, judgement, nowMs } = look;
   const finding = wrong.get(keyText(alert));
   if (!finding && !isUnsure(alert, look)) return [{ ...alert, clearedMs: nowMs, unknownSinceMs: undefined }];
-  const unknownSinceMs = finding ? undefined : (judgement.awaySinceMs ?? alert.unknownSinceMs);
+  const unknownSinceMs = finding ? undefined : doubtedSince(alert, judgement);
   const message = finding?.message ?? alert.message;
   if (unknownSinceMs === alert.unknownSinceMs && message === alert.message) return [];
   return [{ ...alert, message, unknownSinceMs }];
+}
+
+/** The last contact that a center was left after its end may be older than what it has stored itself: the machine told of the alert. */
+function doubtedSince({ raisedMs, unknownSinceMs }: AlertRecord, { awaySinceMs }: Judgement): number | undefined {
+  return awaySinceMs === undefined ? unknownSinceMs : Math.max(awaySinceMs, raisedMs);
 }
 
 function isUnsure(alert: AlertRecord, { unsure, unchecked }: Look): boolean {

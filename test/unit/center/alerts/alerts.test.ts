@@ -215,6 +215,13 @@ describe('alerts', () => {
     assert.deepEqual([cleared?.clearedMs, cleared?.id], [4000, raised.id]);
   });
 
+  it('are not unknown since before they were raised, also where the last contact that is known is older', () => {
+    const [raised] = planAlerts([], judgement([failing]), 1000);
+    assert.ok(raised);
+    const [marked] = planAlerts([raised], judgement([unsure], 400), 2000);
+    assert.equal(marked?.unknownSinceMs, 1000);
+  });
+
   it('of checks are kept while nothing checks the service, and those of others are not', () => {
     const [raised] = planAlerts([], judgement([failing]), 1000);
     assert.ok(raised);
