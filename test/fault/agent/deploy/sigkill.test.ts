@@ -232,7 +232,7 @@ test(
     const ended = await Promise.allSettled(lanes);
     const counted: Record<string, number> = {};
     for (const one of ended) {
-      if (one.status === 'rejected') throw new Error('a machine was left broken', { cause: one.reason });
+      if (one.status === 'rejected') throw new Error(String(one.reason), { cause: one.reason });
       for (const kind of one.value) counted[kind] = (counted[kind] ?? 0) + 1;
     }
     t.diagnostic(JSON.stringify(counted));
