@@ -101,7 +101,7 @@ export class Restores {
     return this.#turns.run(service, async () => {
       if (!order.aside) this.#checkRunning(service, order);
       const id = newId('r');
-      const place = await placeOf(this.#options.sharedDirectory(service), id);
+      const place = placeOf(this.#options.sharedDirectory(service), id);
       const journal: Journal = {
         service,
         backup: record.backup.id,
@@ -174,6 +174,8 @@ export class Restores {
     return this.#options.maker.alone(service, async () => {
       const hold = await this.#options.services.hold(service, `backup ${record.backup.id} is being restored`);
       try {
+        // Before a service is stopped for nothing, and again when nothing changes any more.
+        await checkSwitch(place, paths);
         await this.#stopped(hold, service, order);
         await checkSwitch(place, paths);
         const message = `${filesOf(files)} restored to ${paths.join(', ')}; what was there before is in ${place.replaced} until the next restore`;

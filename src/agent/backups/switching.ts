@@ -9,7 +9,7 @@ import { inParent, pathIn } from '../system/directory.js';
  * end of the agent completes it. The service may own what is above a path, and the agent may be root: no step of a path follows a link.
  */
 
-/** Where a restore does its work: on the file system of what it restores, out of reach of the service. */
+/** Where a restore does its work: out of reach of the service, which may rename what is in its shared directory, whoever owns that. */
 export interface RestorePlace {
   /** The service's shared directory. */
   readonly shared: string;
@@ -19,12 +19,10 @@ export interface RestorePlace {
   readonly replaced: string;
 }
 
-/** Beside the shared directory; in it where that is a file system of its own. */
-export async function placeOf(shared: string, id: string): Promise<RestorePlace> {
+/** Beside the shared directory. */
+export function placeOf(shared: string, id: string): RestorePlace {
   const beside = dirname(shared);
-  const same = (await deviceOf(shared)) === (await deviceOf(beside));
-  const parent = same ? beside : shared;
-  return { shared, staging: join(parent, `.restore-${id}`), replaced: join(parent, '.replaced') };
+  return { shared, staging: join(beside, `.restore-${id}`), replaced: join(beside, '.replaced') };
 }
 
 async function deviceOf(path: string): Promise<number> {
@@ -49,6 +47,7 @@ export async function restoredOf({ staging }: RestorePlace, paths: readonly stri
 /** @throws precondition for a path that cannot be switched, before anything is */
 export async function checkSwitch({ shared, staging }: RestorePlace, paths: readonly string[]): Promise<void> {
   const device = await deviceOf(staging);
+  if ((await deviceOf(shared)) !== device) throw notSwitched(shared, 'it is a file system of its own');
   for (const path of paths) {
     const there = await inParent(shared, path, (parent, base) => lstat(pathIn(parent, base))).catch(
       (error: unknown) => {

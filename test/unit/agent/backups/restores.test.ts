@@ -9,6 +9,7 @@ import { Documents } from '../../../../src/store/documents.js';
 import { openMemoryStore } from '../../../../src/store/memory.js';
 import type { Store } from '../../../../src/store/port.js';
 import { backupHost, type BackupHost } from '../../../support/backups.js';
+import { must, unless } from '../../../support/debian.js';
 import { describeTree, makeTree } from '../../../support/trees.js';
 
 const POLICY = 'backup: { paths: [data, conf/app.conf], keep: { last: 5 } }';
@@ -139,6 +140,23 @@ describe('restoring to its place', () => {
     assert.deepEqual(await describeTree(host.shared), before);
     assert.ok(!host.services.calls.includes('stop orders'));
     await nothingLeft(host);
+  });
+
+  it('is refused where the shared directory is a file system of its own', { skip: unless('root') }, async (t) => {
+    const host = await backupHost(t);
+    await must('mount', '-t', 'tmpfs', 'tmpfs', host.shared);
+    try {
+      await filled(host);
+      await host.backups.now('orders');
+      await rm(join(host.shared, 'data'), { recursive: true });
+      const { outcome, message } = await restore(host.backups, { stop: true });
+      assert.equal(outcome, 'FAILED');
+      assert.match(message, /is a file system of its own. Restore it aside, and copy/);
+      assert.equal((await restore(host.backups, { aside: true }, 'c-2')).outcome, 'SUCCEEDED');
+      await nothingLeft(host);
+    } finally {
+      await must('umount', host.shared);
+    }
   });
 
   it('never follows a link that the service put on the way', async (t) => {
