@@ -7,7 +7,7 @@ import { Site } from '../../support/site.js';
 import { waitFor } from '../../support/waiting.js';
 
 /** Of the center and of agents together. */
-const KILLS = Number(process.env['MUSTER_OPERATION_KILLS'] ?? 6);
+const KILLS = Number(process.env['MUSTER_OPERATION_KILLS'] ?? 4);
 const AGENTS = 3;
 const SERVICES = 4;
 /** Between two kills at most, milliseconds. */

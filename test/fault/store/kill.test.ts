@@ -6,10 +6,10 @@ import { openLevelStore } from '../../../src/store/leveldb.js';
 import { seedOf, startWriter, temporaryDirectory } from './support.js';
 import { judge, type Acknowledgements } from './workload.js';
 
-const KILLS = 30;
+const KILLS = Number(process.env['MUSTER_STORE_KILLS'] ?? 15);
 
 it(
-  'loses no acknowledged write in 30 kills under load, one after another on the same data',
+  `loses no acknowledged write in ${KILLS} kills under load, one after another on the same data`,
   { timeout: 600_000 },
   async (t) => {
     const path = join(await temporaryDirectory(t), 'data');

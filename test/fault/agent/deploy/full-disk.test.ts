@@ -190,7 +190,9 @@ describe('a deploy on a disk that is full', () => {
     const first = await b.release({ version: '1.0.0' });
     const second = await b.release({ version: '2.0.0' });
     await b.deployWell('c-1', first);
-    b.at.set('after stop 1.0.0', () => { b.fill(); });
+    b.at.set('after stop 1.0.0', () => {
+      b.fill();
+    });
     const deploying = b.deploy('c-2', second);
     await waitFor(
       'the old release to run again',
@@ -215,7 +217,9 @@ describe('a deploy on a disk that is full', () => {
     const first = await b.release({ version: '1.0.0' });
     const second = await b.release({ version: '2.0.0' });
     await b.deployWell('c-1', first);
-    b.at.set('after become 2.0.0', () => { b.fill(); });
+    b.at.set('after become 2.0.0', () => {
+      b.fill();
+    });
     const steps: string[] = [];
     const deploying = b.deploy('c-2', second, ({ steps: all }) => void steps.push(all.at(-1)?.step ?? ''));
     // A release that is verified waits for the room to say so.
@@ -242,7 +246,9 @@ describe('a deploy on a disk that is full', () => {
     const first = await b.release({ version: '1.0.0' });
     const bad = await b.release({ version: '2.0.0', behaves: 'verify-fails' });
     await b.deployWell('c-1', first);
-    b.at.set('after run check of 2.0.0', () => { b.fill(); });
+    b.at.set('after run check of 2.0.0', () => {
+      b.fill();
+    });
     const steps: string[] = [];
     const deploying = b.deploy('c-2', bad, ({ at }) => void steps.push(at.phase === 'undo' ? at.step : ''));
     await waitFor('the undo to begin', () => steps.includes('STOP') || undefined);
