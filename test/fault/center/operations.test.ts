@@ -5,7 +5,7 @@ import { openMemoryStore } from '../../../src/store/memory.js';
 import { OperationsWorld } from '../../support/operations-world.js';
 
 /** Kills of the center and of agents together. */
-const KILLS = Number(process.env['MUSTER_OPERATION_MODEL_KILLS'] ?? 1000);
+const KILLS = Number(process.env['MUSTER_OPERATION_MODEL_KILLS'] ?? 300);
 const STEPS = 120;
 
 interface Tally {

@@ -11,7 +11,7 @@ import type { Answer, Task } from './reader.js';
 import { Workload } from './workload.js';
 
 /** Flipped bits; MUSTER_LOG_FLIPS asks for more of them. */
-const FLIPS = Number(process.env['MUSTER_LOG_FLIPS'] ?? 60);
+const FLIPS = Number(process.env['MUSTER_LOG_FLIPS'] ?? 40);
 const COMMITS = 240;
 const WRITE_BUFFER_BYTES = 64 * 1024;
 const ORDERS: readonly Task['first'][] = ['read', 'scrub', 'compact'];

@@ -9,7 +9,7 @@ import { has, seedOf, startWriter, temporaryDirectory } from '../store/support.j
 import { judge } from './workload.js';
 
 /** Power losses; MUSTER_LOG_IMAGES asks for more of them. */
-const IMAGES = Number(process.env['MUSTER_LOG_IMAGES'] ?? 30);
+const IMAGES = Number(process.env['MUSTER_LOG_IMAGES'] ?? 20);
 /** About every third of them loses something. */
 const IMAGES_UNSYNCED = 60;
 /** Enough to fill several of the writer's write buffers, so that tables are written and logs replaced. */

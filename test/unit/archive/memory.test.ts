@@ -9,7 +9,7 @@ import { describe, it } from 'node:test';
 import { pathToFileURL } from 'node:url';
 
 /** What the process holds at most while it packs, unpacks, backs up and verifies this many bytes of files. */
-const CONTENT_BYTES = 300 * 1_048_576;
+const CONTENT_BYTES = 200 * 1_048_576;
 const GROWTH_BYTES_MAX = 120 * 1_048_576;
 
 const url = (module: string): string => JSON.stringify(pathToFileURL(join('src/archive', module)).href);

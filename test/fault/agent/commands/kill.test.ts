@@ -12,7 +12,7 @@ import { freshSeed, randomBetween, seededRandom } from '../../../../src/kit/rand
 import { isFinal } from '../../../../src/model/instance.js';
 import type { HostInput } from '../../../support/command-host.js';
 
-const KILLS = Number(process.env['MUSTER_COMMAND_KILLS'] ?? 24);
+const KILLS = Number(process.env['MUSTER_COMMAND_KILLS'] ?? 16);
 const ORDERS_PER_LIFE = 6;
 const HOST = join(import.meta.dirname, '../../../support/command-host.ts');
 const seed = Number(process.env['SEED'] ?? freshSeed());

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { DEATHS, History, stepsArbitrary } from './history.js';
 
 /** In all. */
-const HISTORIES = Number(process.env['MUSTER_HISTORIES'] ?? 10_000);
+const HISTORIES = Number(process.env['MUSTER_HISTORIES'] ?? 5_000);
 
 const kinds = [
   { ordered: false, deaths: false },
