@@ -14,6 +14,7 @@ import { systemRandom } from '../../src/kit/random.js';
 import { Slots } from '../../src/kit/slots.js';
 import type { InstanceReport } from '../../src/model/instance.js';
 import { openLevelStore } from '../../src/store/leveldb.js';
+import { wellInstance } from './instance-report.js';
 
 /** What the test writes and reads. */
 export type HostInput = { readonly order: CommandOrder } | { readonly acknowledge: string };
@@ -21,24 +22,7 @@ export type HostInput = { readonly order: CommandOrder } | { readonly acknowledg
 const [, , statePath = '', tracePath = ''] = process.argv;
 
 function instance(service: string): InstanceReport {
-  return {
-    service,
-    version: '1',
-    driver: 'process',
-    state: 'RUNNING',
-    sinceMs: 0,
-    health: 'UNKNOWN',
-    pid: process.pid,
-    wanted: true,
-    reason: '',
-    exitCode: undefined,
-    exitSignal: '',
-    restarts: 0,
-    checks: [],
-    generation: 0,
-    logDirectory: '',
-    startedMs: undefined,
-  };
+  return wellInstance({ service, version: '1', health: 'UNKNOWN', pid: process.pid, startedMs: undefined });
 }
 
 /** One line in the trace per run; services whose name ends in 7 fail. */

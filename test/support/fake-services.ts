@@ -2,28 +2,12 @@ import { MusterError } from '../../src/kit/errors.js';
 import type { Heard, ServiceControl, ServicesChange } from '../../src/agent/ports.js';
 import type { InstanceReport, ServiceState } from '../../src/model/instance.js';
 import type { Manifest } from '../../src/model/manifest.js';
+import { wellInstance } from './instance-report.js';
 
 /** An instance with nothing special about it. */
 export function instanceReport(service: string, fields: Partial<InstanceReport> = {}): InstanceReport {
-  return {
-    service,
-    version: '1.0.0',
-    driver: 'process',
-    state: 'RUNNING',
-    sinceMs: 1_700_000_000_000,
-    health: 'PASSING',
-    pid: 42,
-    wanted: true,
-    reason: '',
-    exitCode: undefined,
-    exitSignal: '',
-    restarts: 0,
-    checks: [],
-    generation: 0,
-    logDirectory: `/logs/${service}`,
-    startedMs: 1_700_000_000_000,
-    ...fields,
-  };
+  const times = { sinceMs: 1_700_000_000_000, startedMs: 1_700_000_000_000 };
+  return wellInstance({ service, pid: 42, logDirectory: `/logs/${service}`, ...times, ...fields });
 }
 
 /** Services in memory: every call succeeds at once and is remembered. */

@@ -16,32 +16,10 @@ import { NO_RESULT } from '../../src/model/command-result.js';
 import type { InstanceReport, Outcome } from '../../src/model/instance.js';
 import { openMemoryStore } from '../../src/store/memory.js';
 import type { Store } from '../../src/store/port.js';
+import { wellInstance } from './instance-report.js';
 
 export const SERVICE = 'orders';
 export const PATIENCE_MS = 30_000;
-
-/** An instance that is well, but for what is said. */
-export function instanceReport(facts: Partial<InstanceReport> = {}): InstanceReport {
-  return {
-    service: SERVICE,
-    version: '1.0.0',
-    driver: 'process',
-    state: 'RUNNING',
-    sinceMs: 0,
-    health: 'PASSING',
-    pid: 1,
-    wanted: true,
-    reason: '',
-    exitCode: undefined,
-    exitSignal: '',
-    restarts: 0,
-    checks: [],
-    generation: 0,
-    logDirectory: '',
-    startedMs: 0,
-    ...facts,
-  };
-}
 
 /** Operations over machines that do what a test says, on a disk in memory. */
 export class OperationsHost {
@@ -192,7 +170,7 @@ export class OperationsHost {
     const capabilities = ['search', 'deploy', 'backup'];
     const facts = { labels: {}, agentVersion: '1', capabilities, health: undefined, absent: this.absent.has(name) };
     const known = online && !this.silent.has(name) && !this.absent.has(name);
-    const report = known ? instanceReport({ state, ...this.reports.get(name) }) : undefined;
+    const report = known ? wellInstance({ state, ...this.reports.get(name) }) : undefined;
     return { id: name, name, online, state: known ? state : undefined, report, ...facts };
   }
 

@@ -18121,6 +18121,7 @@ export const CenterService = {
    * as the operation is stored; follow it with WatchOperation. A repeated request_id answers with the first operation.
    * Errors: NOT_FOUND when no machine with the service matches, naming the nearest label or service; INVALID_ARGUMENT for a selector (with the
    * column) or a strategy that cannot be read; ABORTED with reason OPERATION_HELD, naming the operation that is under way on the service, unless `wait` is set.
+   * With ACTION_DEPLOY also NOT_FOUND for a version that was not pushed, naming the nearest, and FAILED_PRECONDITION where its signing key was revoked.
    */
   startOperation: {
     path: "/muster.v1.Center/StartOperation" as const,
@@ -18555,6 +18556,7 @@ export interface CenterServer extends UntypedServiceImplementation {
    * as the operation is stored; follow it with WatchOperation. A repeated request_id answers with the first operation.
    * Errors: NOT_FOUND when no machine with the service matches, naming the nearest label or service; INVALID_ARGUMENT for a selector (with the
    * column) or a strategy that cannot be read; ABORTED with reason OPERATION_HELD, naming the operation that is under way on the service, unless `wait` is set.
+   * With ACTION_DEPLOY also NOT_FOUND for a version that was not pushed, naming the nearest, and FAILED_PRECONDITION where its signing key was revoked.
    */
   startOperation: handleUnaryCall<StartOperationRequest, Operation>;
   /** What StartOperation would do: every target and why it is one. Nothing is stored. */
@@ -19098,6 +19100,7 @@ export interface CenterClient extends Client {
    * as the operation is stored; follow it with WatchOperation. A repeated request_id answers with the first operation.
    * Errors: NOT_FOUND when no machine with the service matches, naming the nearest label or service; INVALID_ARGUMENT for a selector (with the
    * column) or a strategy that cannot be read; ABORTED with reason OPERATION_HELD, naming the operation that is under way on the service, unless `wait` is set.
+   * With ACTION_DEPLOY also NOT_FOUND for a version that was not pushed, naming the nearest, and FAILED_PRECONDITION where its signing key was revoked.
    */
   startOperation(
     request: StartOperationRequest,

@@ -1396,7 +1396,10 @@ export interface QueueServer {
 /** Something that is wrong now, or was. */
 export interface Alert {
   id: string;
-  /** machine_offline, port_down, ping_failing, service_fatal, service_stopped, service_restarting, duplicate_identity, clock_skew, ... */
+  /**
+   * machine_offline, port_down, ping_failing, service_fatal, service_stopped, service_restarting, duplicate_identity, clock_skew,
+   * backup_late, backup_failed, backup_unverified, ...
+   */
   kind: string;
   severity: Severity;
   machine: string;

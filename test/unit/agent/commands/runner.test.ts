@@ -15,26 +15,10 @@ import type { InstanceReport } from '../../../../src/model/instance.js';
 import type { LogSearch, SearchReport } from '../../../../src/model/log-search.js';
 import { openMemoryStore } from '../../../../src/store/memory.js';
 import type { Store } from '../../../../src/store/port.js';
+import { wellInstance } from '../../../support/instance-report.js';
 
 function report(service: string): InstanceReport {
-  return {
-    service,
-    version: '1.0.0',
-    driver: 'process',
-    state: 'RUNNING',
-    sinceMs: 0,
-    health: 'PASSING',
-    pid: 42,
-    wanted: true,
-    reason: '',
-    exitCode: undefined,
-    exitSignal: '',
-    restarts: 0,
-    checks: [],
-    generation: 0,
-    logDirectory: '',
-    startedMs: 0,
-  };
+  return wellInstance({ service, pid: 42 });
 }
 
 /** Services whose calls end when told to. */

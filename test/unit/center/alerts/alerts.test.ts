@@ -17,6 +17,7 @@ import { silentLogger } from '../../../../src/kit/logger.js';
 import type { CheckResult, Health, InstanceReport } from '../../../../src/model/instance.js';
 import { openMemoryStore } from '../../../../src/store/memory.js';
 import { HeldStore } from '../../../support/held-store.js';
+import { wellInstance } from '../../../support/instance-report.js';
 
 function check(name: string, health: Health): CheckResult {
   return { name, kind: 'tcp', health, sinceMs: 0, lastRunMs: 0, tookMs: 0, output: '', streak: 1 };
@@ -29,25 +30,7 @@ function instance(report: Partial<InstanceReport>, unknownSinceMs?: number): Ins
     configApplied: 0,
     unknownSinceMs,
     restarted: { recent: 0, quietMs: 3_600_000, reason: '' },
-    report: {
-      service: 'orders',
-      version: '1.0.0',
-      driver: 'process',
-      state: 'RUNNING',
-      sinceMs: 0,
-      health: 'PASSING',
-      pid: 1,
-      wanted: true,
-      reason: '',
-      exitCode: undefined,
-      exitSignal: '',
-      restarts: 0,
-      checks: [],
-      generation: 0,
-      logDirectory: '',
-      startedMs: 0,
-      ...report,
-    },
+    report: wellInstance(report),
   };
 }
 

@@ -10,6 +10,7 @@ import { ManualClock } from '../../../../src/kit/clock.js';
 import { silentLogger } from '../../../../src/kit/logger.js';
 import type { Inventory } from '../../../../src/model/machine.js';
 import { openMemoryStore } from '../../../../src/store/memory.js';
+import { wellInstance } from '../../../support/instance-report.js';
 
 async function fixture() {
   const store = await openMemoryStore();
@@ -42,24 +43,7 @@ const reported = (machine: string): InstanceRecord => ({
   machine,
   configHeld: 0,
   configApplied: 0,
-  report: {
-    service: 'orders',
-    version: '',
-    driver: 'process',
-    state: 'RUNNING',
-    sinceMs: 0,
-    health: 'UNKNOWN',
-    pid: 0,
-    wanted: true,
-    reason: '',
-    exitCode: undefined,
-    exitSignal: '',
-    restarts: 0,
-    checks: [],
-    generation: 0,
-    logDirectory: '',
-    startedMs: undefined,
-  },
+  report: wellInstance({ version: '', health: 'UNKNOWN', pid: 0, startedMs: undefined }),
 });
 
 describe('the catalog', () => {

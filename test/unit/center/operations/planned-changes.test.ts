@@ -7,7 +7,8 @@ import { MusterError } from '../../../../src/kit/errors.js';
 import type { InstanceReport } from '../../../../src/model/instance.js';
 import type { ReleaseRef } from '../../../../src/model/release.js';
 import { FakeReleases, releaseRef } from '../../../support/fake-releases.js';
-import { instanceReport, SERVICE } from '../../../support/operations-host.js';
+import { SERVICE } from '../../../support/operations-host.js';
+import { wellInstance } from '../../../support/instance-report.js';
 
 const V1 = releaseRef(SERVICE, '1.0.0', { lib: '1.0.0', gone: '3.0.0', same: '1.0.0' });
 const V2 = releaseRef(SERVICE, '2.0.0', { lib: '1.1.0', added: '0.1.0', same: '1.0.0' });
@@ -20,7 +21,7 @@ function releases(manifests: { readonly one?: string; readonly two?: string } = 
 }
 
 function candidate(report: Partial<InstanceReport> | undefined, facts: Partial<Candidate> = {}): Candidate {
-  const told = report && instanceReport(report);
+  const told = report && wellInstance(report);
   const known = { state: told?.state, health: told?.health, report: told };
   return {
     id: 'a',

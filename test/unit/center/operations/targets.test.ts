@@ -13,7 +13,7 @@ import {
 import { MusterError } from '../../../../src/kit/errors.js';
 import { seededRandom } from '../../../../src/kit/random.js';
 import type { InstanceReport } from '../../../../src/model/instance.js';
-import { instanceReport } from '../../../support/operations-host.js';
+import { wellInstance } from '../../../support/instance-report.js';
 
 function candidate(name: string, facts: Partial<Candidate> = {}): Candidate {
   return {
@@ -177,7 +177,7 @@ describe('what speaks against a target', () => {
 
   it('after a deploy is not that it stays stopped, nor what was told before its end', () => {
     const stopped = (facts: Partial<InstanceReport>) =>
-      candidate('web-1', { state: 'STOPPED', report: instanceReport({ state: 'STOPPED', ...facts }) });
+      candidate('web-1', { state: 'STOPPED', report: wellInstance({ state: 'STOPPED', ...facts }) });
     assert.equal(illnessOf('DEPLOY', stopped({ wanted: false })), undefined);
     assert.equal(illnessOf('ROLLBACK', stopped({ wanted: false })), undefined);
     assert.equal(illnessOf('DEPLOY', stopped({ wanted: true })), 'it is STOPPED');

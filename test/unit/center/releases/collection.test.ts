@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { InstanceReport } from '../../../../src/model/instance.js';
 import type { ModuleRef, ReleaseRef } from '../../../../src/model/release.js';
 import {
   COLLECT_AFTER_MS,
@@ -11,6 +10,7 @@ import {
 } from '../../../../src/center/releases/collection.js';
 import type { ModuleRecord, ReleaseRecord } from '../../../../src/center/releases/release.js';
 import { Usage } from '../../../../src/center/releases/usage.js';
+import { wellInstance } from '../../../support/instance-report.js';
 
 const NOW_MS = 100 * COLLECT_AFTER_MS;
 
@@ -36,28 +36,9 @@ function ref({ service, version, artifact, modules }: ReleaseRecord): ReleaseRef
   return { service, version, digest: artifact.digest, modules, configRevision: 0 };
 }
 
-const REPORT: InstanceReport = {
-  service: 'web',
-  version: '',
-  driver: 'process',
-  state: 'RUNNING',
-  sinceMs: 0,
-  health: 'PASSING',
-  pid: 1,
-  wanted: true,
-  reason: '',
-  exitCode: undefined,
-  exitSignal: '',
-  restarts: 0,
-  checks: [],
-  generation: 0,
-  logDirectory: '',
-  startedMs: 0,
-};
-
 function instance(machine: string, running: ReleaseRecord | undefined, held: readonly ReleaseRecord[] = []) {
   const release = running && { ref: ref(running), deployedMs: 0, verified: true };
-  return { machine, report: { ...REPORT, release, heldReleases: held.map(ref) } };
+  return { machine, report: wellInstance({ service: 'web', version: '', release, heldReleases: held.map(ref) }) };
 }
 
 function plan(facts: Partial<CollectionFacts>): { releases: number[]; modules: number[] } {
