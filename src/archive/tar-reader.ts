@@ -235,7 +235,8 @@ function oneOf(what: string, inHeader: string | undefined, before: readonly (str
   return name ?? inHeader ?? '';
 }
 
-function paddingOf(sizeBytes: number): number {
+/** Bytes from the end of content of so many bytes to the end of its last block. */
+export function paddingOf(sizeBytes: number): number {
   return (BLOCK_BYTES - (sizeBytes % BLOCK_BYTES)) % BLOCK_BYTES;
 }
 

@@ -1,26 +1,13 @@
 import { Header } from 'tar/header';
-import { BLOCK_BYTES } from './tar-reader.js';
+import { BLOCK_BYTES, paddingOf, type TarEntry } from './tar-reader.js';
 
 /** What one header of tar takes; longer, and names that are not ASCII, are said in pax records before it. */
 const NAME_BYTES_MAX = 99;
 
 const LETTERS = { file: '0', symlink: '2', directory: '5' } as const;
 
-export interface WrittenEntry {
-  readonly type: keyof typeof LETTERS;
-  readonly path: string;
-  /** Of a link; empty for others. */
-  readonly target: string;
-  /** 0 for all but files. */
-  readonly sizeBytes: number;
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly mtimeS: number;
-}
-
 /** The blocks that precede an entry's content. */
-export function headerOf(entry: WrittenEntry): Buffer {
+export function headerOf(entry: TarEntry): Buffer {
   const path = entry.type === 'directory' ? `${entry.path}/` : entry.path;
   const records = [...record('linkpath', entry.target), ...record('path', path)].join('');
   const header = block(entry, path);
@@ -32,10 +19,10 @@ export function headerOf(entry: WrittenEntry): Buffer {
 
 /** What follows content of so many bytes. */
 export function padding(sizeBytes: number): Buffer {
-  return Buffer.alloc((BLOCK_BYTES - (sizeBytes % BLOCK_BYTES)) % BLOCK_BYTES);
+  return Buffer.alloc(paddingOf(sizeBytes));
 }
 
-function block(entry: WrittenEntry, path: string, letter: '0' | '2' | '5' | 'x' = LETTERS[entry.type]): Buffer {
+function block(entry: TarEntry, path: string, letter: '0' | '2' | '5' | 'x' = LETTERS[entry.type]): Buffer {
   const bytes = Buffer.alloc(BLOCK_BYTES);
   const { mode, uid, gid } = entry;
   const header = new Header({

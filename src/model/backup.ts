@@ -48,6 +48,18 @@ export interface BackupPlan {
   readonly nextDueMs: number | undefined;
 }
 
+/** What an agent tells its center in one call. */
+export interface BackupNews {
+  /** What is told in this call and in those right behind it is all there is. */
+  readonly full: boolean;
+  readonly backups: readonly Backup[];
+  /** Ids. */
+  readonly removed: readonly string[];
+  readonly plans: readonly BackupPlan[];
+  /** Services. */
+  readonly removedPlans: readonly string[];
+}
+
 /** Which backup to verify or restore, and how. */
 export interface BackupOrder {
   /** Empty: the latest. */

@@ -4,20 +4,8 @@ import { isCode } from '../../kit/errors.js';
 import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
 import { Wake } from '../../kit/wake.js';
-import type { Backup, BackupPlan } from '../../model/backup.js';
+import type { Backup, BackupNews, BackupPlan } from '../../model/backup.js';
 import type { CenterAccess } from '../ports.js';
-
-/** What one call tells the center. */
-export interface BackupNews {
-  /** What is not told is gone. */
-  readonly full: boolean;
-  readonly backups: readonly Backup[];
-  /** Ids. */
-  readonly removed: readonly string[];
-  readonly plans: readonly BackupPlan[];
-  /** Services. */
-  readonly removedPlans: readonly string[];
-}
 
 export interface BackupState {
   readonly backups: readonly Backup[];

@@ -5,13 +5,12 @@ import {
   type UploadBackupRequest,
 } from '../../../generated/muster/v1/center.js';
 import { isCode, MusterError } from '../../kit/errors.js';
-import type { Backup, BackupPlan } from '../../model/backup.js';
+import type { Backup, BackupPlan, BackupNews } from '../../model/backup.js';
 import { createClient, type Channel } from '../../rpc/client.js';
 import { toWireBackup } from '../../wire/backup.js';
 import { toDate } from '../../wire/time.js';
 import type { CopyPlace } from './ports.js';
 import type { BackupRecord } from './records.js';
-import type { BackupNews } from './uplink.js';
 
 /** What backups and the center say to each other. */
 

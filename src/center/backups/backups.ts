@@ -1,7 +1,8 @@
 import { sleep, type Clock } from '../../kit/clock.js';
 import { messageOf, MusterError } from '../../kit/errors.js';
+import { NAME_PATTERN } from '../../kit/ids.js';
 import type { Logger } from '../../kit/logger.js';
-import type { Backup, BackupPlan } from '../../model/backup.js';
+import type { Backup, BackupNews, BackupPlan } from '../../model/backup.js';
 import { Changes } from '../changes.js';
 import type { Table } from '../table.js';
 import type { BackupCopies } from './copies.js';
@@ -20,18 +21,6 @@ export interface PlanRecord {
   readonly sinceMs: number;
 }
 
-/** What an agent tells in one call. */
-export interface BackupNews {
-  /** What is told in this call and in those right behind it is all there is. */
-  readonly full: boolean;
-  readonly backups: readonly Backup[];
-  /** Ids. */
-  readonly removed: readonly string[];
-  readonly plans: readonly BackupPlan[];
-  /** Services. */
-  readonly removedPlans: readonly string[];
-}
-
 /** Of one machine. Beyond it the oldest are not in the inventory. */
 export const BACKUPS_PER_MACHINE_MAX = 5000;
 export const PLANS_PER_MACHINE_MAX = 1000;
@@ -43,7 +32,6 @@ const SWEEP_EVERY_MS = 10_000;
 const COLLECT_EVERY_SWEEPS = 60;
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
-const SERVICE = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 
 export interface BackupsOptions {
   readonly backups: Table<BackupRecord>;
@@ -142,7 +130,7 @@ export class Backups {
    * comes. Says nothing against what was reported, and is gone like all that a full report does not tell.
    */
   learned(machine: string, backup: Backup): void {
-    if (!ID.test(backup.id) || !SERVICE.test(backup.service)) return;
+    if (!ID.test(backup.id) || !NAME_PATTERN.test(backup.service)) return;
     const known = this.get(machine, backup.id)?.backup;
     if (known && !verifiedSince(known, backup)) return;
     const { verifiedMs, verifyProblem } = backup;
@@ -293,7 +281,7 @@ function drop(index: Map<string, Set<string>>, machine: string, value: string): 
 function checkNews({ backups, removed, plans, removedPlans }: BackupNews): void {
   for (const id of [...removed, ...backups.map((backup) => backup.id)]) assertBackupId(id);
   const services = [...backups, ...plans].map(({ service }) => service);
-  const wrong = [...services, ...removedPlans].find((service) => !SERVICE.test(service));
+  const wrong = [...services, ...removedPlans].find((service) => !NAME_PATTERN.test(service));
   if (wrong !== undefined) throw new MusterError('invalid', 'a backup names a service that cannot be one');
   if (plans.length <= PLANS_PER_MACHINE_MAX && backups.length <= BACKUPS_PER_MACHINE_MAX) return;
   throw new MusterError(

@@ -69,7 +69,8 @@ test('a connection that is reset over and over: epochs rise, nothing is left beh
     await session.awaited('heartbeat');
     proxy.cut();
   }
-  await center.session(10);
+  // A hello is sent before the agent listens to its services, a heartbeat after.
+  await (await center.session(10)).awaited('heartbeat');
   const epochs = center.sessions.map(({ hello }) => hello.sessionEpoch);
   assert.deepEqual(
     epochs,
