@@ -12,7 +12,7 @@ const sizeCaps = {
 };
 
 export default tseslint.config(
-  { ignores: ['node_modules/', 'dist/', 'coverage/', 'generated/', '**/.muster/'] },
+  { ignores: ['node_modules/', 'dist/', 'build/', 'coverage/', 'generated/', '**/.muster/'] },
   {
     linterOptions: { reportUnusedDisableDirectives: 'error' },
     rules: {

@@ -31,6 +31,7 @@ const child = spawn(
     '--statements=0',
     process.execPath,
     'test/run.mjs',
+    '--from-source',
     ...present,
   ],
   { cwd: root, stdio: 'inherit' },

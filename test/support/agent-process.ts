@@ -8,8 +8,9 @@ import type { TestContext } from 'node:test';
 import type { AgentReady, RunAgentOptions } from '../../src/agent/main.js';
 import { http, type HttpAnswer } from './local-agent.js';
 import { waitFor } from './waiting.js';
+import { programArgs } from './program.js';
 
-const HOST = join(import.meta.dirname, 'agent-host.ts');
+const HOST = join(import.meta.dirname, 'agent-host');
 
 export interface AgentExit {
   readonly code: number | null;
@@ -32,7 +33,7 @@ export class AgentProcess {
 
   /** Starts it and waits until it is ready. @throws with what it said when it ends before */
   static async start(data: string, settings: AgentSettings = {}): Promise<AgentProcess> {
-    const child = spawn(process.execPath, ['--import', 'tsx', HOST, JSON.stringify({ data, ...settings })], {
+    const child = spawn(process.execPath, programArgs(HOST, JSON.stringify({ data, ...settings })), {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let log = '';

@@ -5,8 +5,9 @@ import { createInterface } from 'node:readline';
 import { hasVariable, listPids } from '../../src/agent/services/proc.js';
 import { readProcess } from '../../src/kit/proc.js';
 import { waitFor } from './waiting.js';
+import { programArgs } from './program.js';
 
-const HOST = join(import.meta.dirname, 'services-host.ts');
+const HOST = join(import.meta.dirname, 'services-host');
 
 interface Said {
   readonly ready?: boolean;
@@ -28,7 +29,7 @@ export class ServicesHost {
   readonly #process: ChildProcess;
 
   constructor(data: string, slowMs = 0) {
-    this.#process = spawn(process.execPath, ['--import', 'tsx', HOST, data, String(slowMs)], {
+    this.#process = spawn(process.execPath, programArgs(HOST, data, String(slowMs)), {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     if (this.#process.stdout) {

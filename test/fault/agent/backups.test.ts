@@ -1,30 +1,21 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { after, before, describe, it, type TestContext } from 'node:test';
+import { describe, it, type TestContext } from 'node:test';
 import { verifyTree } from '../../../src/archive/tree.js';
 import { sleep, systemClock } from '../../../src/kit/clock.js';
 import { freshSeed, seededRandom, type Random } from '../../../src/kit/random.js';
 import type { Backup } from '../../../src/model/backup.js';
-import { compiled } from '../../support/compiled.js';
 import { temporaryData } from '../../support/linked-agent.js';
+import { programArgs } from '../../support/program.js';
 
-const HOST = join(import.meta.dirname, '../../support/backups-host.ts');
+const HOST = join(import.meta.dirname, '../../support/backups-host');
 const KILLS = Number(process.env['MUSTER_BACKUP_KILLS'] ?? 2);
 const PATHS = Array.from({ length: 40 }, (_, index) => `p${index}`);
 const SECTIONS = `backup: { paths: [${PATHS.join(', ')}], keep: { last: 3 } }`;
-
-let folder = '';
-let program: readonly string[] = [];
-before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'muster-program-'));
-  program = await compiled(HOST, folder);
-});
-after(() => rm(folder, { recursive: true, force: true }));
 
 /** Writes every file of the service with this content. */
 async function fill(data: string, content: string): Promise<void> {
@@ -57,7 +48,7 @@ interface Ended {
 
 /** Starts the host; kills it so long after it has said what was left, unless it ends before. */
 async function host(data: string, what: 'look' | 'backup' | 'restore', killAfterMs = Infinity): Promise<Ended> {
-  const child = spawn(process.execPath, [...program, data, SECTIONS, what], {
+  const child = spawn(process.execPath, programArgs(HOST, data, SECTIONS, what), {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const closed = once(child, 'close');

@@ -15,8 +15,9 @@ import { createLogger } from '../../../src/kit/logger.js';
 import { freshSeed, seededRandom } from '../../../src/kit/random.js';
 import { openDirectory } from '../../support/supervised.js';
 import { waitFor } from '../../support/waiting.js';
+import { programArgs } from '../../support/program.js';
 
-const LOGS_HOST = join(import.meta.dirname, '../../support/logs-host.ts');
+const LOGS_HOST = join(import.meta.dirname, '../../support/logs-host');
 const MIB = 1024 * 1024;
 
 /** Writes numbered lines of varying length, 5 MB/s and more, to its standard output, until it has written enough. */
@@ -127,7 +128,7 @@ describe('log rotation', () => {
     children.push(writer);
     let kills = 0;
     while (writer.exitCode === null) {
-      const host = spawn(process.execPath, ['--import', 'tsx', LOGS_HOST, b.data, String(MIB)], {
+      const host = spawn(process.execPath, programArgs(LOGS_HOST, b.data, String(MIB)), {
         stdio: ['ignore', 'pipe', 'inherit'],
       });
       children.push(host);

@@ -8,8 +8,9 @@ import { parseRotated } from '../../../src/agent/logs/names.js';
 import { sleep, systemClock } from '../../../src/kit/clock.js';
 import { ANY_SEARCH, searchBench, type SearchBench } from '../../support/searching.js';
 import { waitFor } from '../../support/waiting.js';
+import { programArgs } from '../../support/program.js';
 
-const SEARCH_HOST = join(import.meta.dirname, '../../support/search-host.ts');
+const SEARCH_HOST = join(import.meta.dirname, '../../support/search-host');
 /** Takes a minute of processor time and more over the lines of `slowLog`. */
 const SLOW = '(a|b)*a(a|b){200}(c|(a|b){200}d)';
 
@@ -147,7 +148,7 @@ describe('a search that costs too much', () => {
     await waitFor('grep to be gone', () => processesWith(pattern).length === 0);
 
     const data = join(b.root, '../..');
-    const host = spawn(process.execPath, ['--import', 'tsx', SEARCH_HOST, data, pattern], { stdio: 'inherit' });
+    const host = spawn(process.execPath, programArgs(SEARCH_HOST, data, pattern), { stdio: 'inherit' });
     await waitFor('grep to run', () =>
       processesWith(pattern).some((pid) => readFileSync(`/proc/${pid}/comm`, 'utf8').trim() === 'grep'),
     );

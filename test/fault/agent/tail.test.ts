@@ -28,8 +28,9 @@ import { isCode } from '../../../src/kit/errors.js';
 import { createLogger } from '../../../src/kit/logger.js';
 import { freshSeed, randomBetween, seededRandom } from '../../../src/kit/random.js';
 import { waitFor } from '../../support/waiting.js';
+import { programArgs } from '../../support/program.js';
 
-const LOGS_HOST = join(import.meta.dirname, '../../support/logs-host.ts');
+const LOGS_HOST = join(import.meta.dirname, '../../support/logs-host');
 const KIB = 1024;
 const ROUNDS = Number(process.env['TAIL_ROUNDS'] ?? 12);
 
@@ -144,7 +145,7 @@ describe('a position', () => {
     let position = last(await read(bench.open(), {}));
     let next = 10;
     for (let round = 0; round < ROUNDS; round += 1) {
-      const host = spawn(process.execPath, ['--import', 'tsx', LOGS_HOST, bench.data, String(64 * KIB)], {
+      const host = spawn(process.execPath, programArgs(LOGS_HOST, bench.data, String(64 * KIB)), {
         stdio: ['ignore', 'ignore', 'inherit'],
       });
       t.after(() => host.kill('SIGKILL'));

@@ -14,7 +14,7 @@ import { archiveOf } from './archives-workload.js';
 
 const IMAGES = Number(process.env['MUSTER_ARCHIVE_POWER_LOSSES'] ?? 50);
 const ARCHIVES = 6;
-const PROGRAM = join(import.meta.dirname, 'writer.ts');
+const PROGRAM = join(import.meta.dirname, 'writer');
 
 /** What the writer said is durable: bytes of parts, by number; whole ones have all. */
 type Promised = Map<number, number>;

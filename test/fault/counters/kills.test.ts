@@ -11,6 +11,7 @@ import { sleep, systemClock } from '../../../src/kit/clock.js';
 import { freshSeed, randomBetween, seededRandom } from '../../../src/kit/random.js';
 import { clientsAt } from '../../support/hops.js';
 import { waitFor } from '../../support/waiting.js';
+import { programArgs } from '../../support/program.js';
 
 const KILLS = 50;
 /** Time between kills: shorter than a restart, so that several are down at once now and then. */
@@ -18,7 +19,7 @@ const PAUSE_MS = [50, 700] as const;
 const SERVICES = ['exact', 'rough'] as const;
 type Service = (typeof SERVICES)[number];
 
-const HOST = fileURLToPath(new URL('../../support/counting-host.ts', import.meta.url));
+const HOST = fileURLToPath(new URL('../../support/counting-host', import.meta.url));
 
 interface Said {
   readonly ready?: boolean;
@@ -35,7 +36,7 @@ class HostProcess {
   said: Said = {};
 
   constructor(args: readonly string[], env: Record<string, string> = {}) {
-    this.#child = spawn(process.execPath, ['--import', 'tsx', HOST, ...args], {
+    this.#child = spawn(process.execPath, programArgs(HOST, ...args), {
       stdio: ['pipe', 'pipe', 'inherit'],
       env: { ...process.env, ...env, NODE_NO_WARNINGS: '1' },
     });

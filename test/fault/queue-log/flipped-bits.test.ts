@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { fork, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,6 +9,7 @@ import { openQueueLog } from '../../../src/queue/log/leveldb-log.js';
 import { copyAsKilled, seedOf, temporaryDirectory } from '../store/support.js';
 import type { Answer, Task } from './reader.js';
 import { Workload } from './workload.js';
+import { programArgs } from '../../support/program.js';
 
 /** Flipped bits; MUSTER_LOG_FLIPS asks for more of them. */
 const FLIPS = Number(process.env['MUSTER_LOG_FLIPS'] ?? 40);
@@ -83,8 +84,7 @@ class Reader {
 
   /** What it found; undefined: the process ended. */
   async ask(task: Task): Promise<Answer | undefined> {
-    const child = (this.#child ??= fork(join(import.meta.dirname, 'reader.ts'), {
-      execArgv: ['--import', 'tsx'],
+    const child = (this.#child ??= spawn(process.execPath, programArgs(join(import.meta.dirname, 'reader')), {
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     }));
     const ended = new AbortController();

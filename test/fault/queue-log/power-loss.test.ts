@@ -15,7 +15,7 @@ const IMAGES_UNSYNCED = 60;
 /** Enough to fill several of the writer's write buffers, so that tables are written and logs replaced. */
 const COMMITS = 120;
 const RUNS = 2;
-const WRITER = join(import.meta.dirname, 'writer.ts');
+const WRITER = join(import.meta.dirname, 'writer');
 
 /** Two runs of the writer, the second one over what the first has left. */
 async function record(

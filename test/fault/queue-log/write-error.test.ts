@@ -6,7 +6,7 @@ import { openQueueLog } from '../../../src/queue/log/leveldb-log.js';
 import { has, seedOf, startWriter, temporaryDirectory } from '../store/support.js';
 import { judge } from './workload.js';
 
-const WRITER = join(import.meta.dirname, 'writer.ts');
+const WRITER = join(import.meta.dirname, 'writer');
 const ROUNDS = 4;
 
 it(

@@ -8,11 +8,12 @@ import { Subscription, Topic } from '../../../generated/muster/v1/queue.js';
 import { connectQueue } from '../../../src/client/queue/index.js';
 import { QueueProcess } from '../../support/queue-process.js';
 import { waitFor } from '../../support/waiting.js';
+import { programArgs } from '../../support/program.js';
 
 /** Messages published; a million with MUSTER_QUEUE_MESSAGES=1000000. */
 const MESSAGES = Number(process.env['MUSTER_QUEUE_MESSAGES'] ?? 60_000);
 const DEADLINE_MS = 60_000 + MESSAGES / 5;
-const CONSUMER = fileURLToPath(new URL('whole-set-consumer.ts', import.meta.url));
+const CONSUMER = fileURLToPath(new URL('whole-set-consumer', import.meta.url));
 const BUF = fileURLToPath(new URL('../../../node_modules/.bin/buf', import.meta.url));
 const run = promisify(execFile);
 
@@ -24,7 +25,7 @@ interface Report {
 
 /** A consumer in its own process, which reports when it has everything. */
 function consumer(queue: QueueProcess, subscription: string): { report: Promise<Report>; kill: () => void } {
-  const args = ['--import', 'tsx', CONSUMER, queue.address, 'numbers', subscription, String(MESSAGES)];
+  const args = programArgs(CONSUMER, queue.address, 'numbers', subscription, String(MESSAGES));
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   let out = '';
   child.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()));

@@ -6,8 +6,9 @@ import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
 import { freshSeed } from '../../../src/kit/random.js';
 import { acknowledge, type Acknowledgements } from './workload.js';
+import { programArgs } from '../../support/program.js';
 
-const WRITER = join(import.meta.dirname, 'writer.ts');
+const WRITER = join(import.meta.dirname, 'writer');
 
 export async function temporaryDirectory(t: TestContext): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), 'muster-fault-'));
@@ -70,7 +71,7 @@ export interface WriterOptions {
 
 export function startWriter({ under = [], program = WRITER, more = [], ...writer }: WriterOptions): Writer {
   const { path, seed, batches } = writer;
-  const argv = [...under, process.execPath, '--import', 'tsx', program, path, String(seed), String(batches), ...more];
+  const argv = [...under, process.execPath, ...programArgs(program, path, String(seed), String(batches), ...more)];
   const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', 'pipe', 'inherit'] });
   const acknowledged: Acknowledgements = new Map();
   let count = 0;

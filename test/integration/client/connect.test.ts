@@ -9,8 +9,9 @@ import { describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { clientsAt, MACHINE, relay, startAgentHost, startCenterHost } from '../../support/hops.js';
 import { waitFor } from '../../support/waiting.js';
+import { programArgs } from '../../support/program.js';
 
-const HOST = fileURLToPath(new URL('../../support/library-host.ts', import.meta.url));
+const HOST = fileURLToPath(new URL('../../support/library-host', import.meta.url));
 
 interface Program {
   readonly said: Record<string, unknown>[];
@@ -23,7 +24,7 @@ interface Program {
 
 function run(t: TestContext, mode: 'end' | 'follow' | 'follow refuse', agent: string): Program {
   const env = { ...process.env, MUSTER_AGENT: agent };
-  const child = spawn(process.execPath, ['--import', 'tsx', HOST, ...mode.split(' ')], {
+  const child = spawn(process.execPath, programArgs(HOST, ...mode.split(' ')), {
     env,
     stdio: ['pipe', 'pipe', 'pipe'],
   });

@@ -3,13 +3,14 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { programArgs } from '../../support/program.js';
 
-const script = fileURLToPath(new URL('../../support/rpc-life.ts', import.meta.url));
+const script = fileURLToPath(new URL('../../support/rpc-life', import.meta.url));
 const TIMEOUT_MS = 60_000;
 
 describe('a process that has closed its channels and drained its server', () => {
   it('ends by itself: no socket, server or timer holds it', async () => {
-    const child = spawn(process.execPath, ['--import', 'tsx', script], {
+    const child = spawn(process.execPath, programArgs(script), {
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: TIMEOUT_MS,
     });

@@ -13,6 +13,7 @@ import { describePrincipal, type Principal } from '../../../src/rpc/principal.js
 import { notAnonymous, type Bound } from '../../../src/rpc/server.js';
 import { failureOf, shapesClient, shapesServer, temporaryDirectory, type ServerOverrides } from '../../support/rpc.js';
 import { waitFor } from '../../support/waiting.js';
+import { NODE_FLAGS, moduleUrl } from '../../support/program.js';
 
 const run = promisify(execFile);
 const me: Principal = { kind: 'operator', name: 'me' };
@@ -115,7 +116,7 @@ describe('a unix socket', () => {
     const writable = join(directory, 'writable');
     await mkdir(writable);
     await chmod(writable, 0o777);
-    const module = new URL('../../../src/rpc/unix-socket.ts', import.meta.url).href;
+    const module = moduleUrl('src/rpc/unix-socket');
     const listen = async (options: object): Promise<string> => {
       const program = `
         import { createServer } from 'node:net';
@@ -123,7 +124,7 @@ describe('a unix socket', () => {
         await listenOnUnixSocket(createServer(), ${JSON.stringify(options)}).then(
           () => console.log('listening'), (error) => console.log(error.code + ': ' + error.message));
         process.exit(0);`;
-      const args = ['--import', 'tsx', '--input-type=module', '-e', program];
+      const args = [...NODE_FLAGS, '--input-type=module', '-e', program];
       const { stdout } = await run(process.execPath, args, {
         uid: 65_534,
         gid: 65_534,

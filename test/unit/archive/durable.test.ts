@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
-import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { tarGz } from '../../support/tar-bytes.js';
+import { moduleUrl, NODE_FLAGS } from '../../support/program.js';
 
 const run = promisify(execFile);
 
@@ -25,11 +25,11 @@ async function syncsOf(t: TestContext, files: number): Promise<readonly string[]
   t.after(() => rm(home, { recursive: true }));
   const pieces = Array.from({ length: files }, (_, at) => ({ path: `d${at % 3}/f${at}`, content: 'x' }));
   await writeFile(join(home, 'a.tar.gz'), tarGz(...pieces, { path: 'l', type: '2', target: 'd0' }));
-  const module = pathToFileURL(resolve('src/archive/unpack.ts')).href;
+  const module = moduleUrl('src/archive/unpack');
   const program = `const { unpackArchive } = await import('${module}'); await unpackArchive('${home}/a.tar.gz', '${home}/into');`;
   await writeFile(join(home, 'program.mjs'), program);
   const args = ['-f', '-y', '-qq', '-e', 'trace=fsync,fdatasync,syncfs', '-o', join(home, 'trace')];
-  await run('strace', [...args, process.execPath, '--import', 'tsx', join(home, 'program.mjs')]);
+  await run('strace', [...args, process.execPath, ...NODE_FLAGS, join(home, 'program.mjs')]);
   const trace = await readFile(join(home, 'trace'), 'utf8');
   return [...trace.matchAll(/(\w+)\(\d+<([^>]*)>\)\s+= 0/g)].map(
     ([, call = '', path = '']) => `${call} ${path.replace(home, '')}`,

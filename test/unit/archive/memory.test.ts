@@ -6,20 +6,20 @@ import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promi
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { pathToFileURL } from 'node:url';
+import { moduleUrl, NODE_FLAGS } from '../../support/program.js';
 
 /** What the process holds at most while it packs, unpacks, backs up and verifies this many bytes of files. */
 const CONTENT_BYTES = 200 * 1_048_576;
 const GROWTH_BYTES_MAX = 120 * 1_048_576;
 
-const url = (module: string): string => JSON.stringify(pathToFileURL(join('src/archive', module)).href);
+const url = (module: string): string => JSON.stringify(moduleUrl(`src/archive/${module}`));
 
 /** Does one thing with archives after another, and prints by how much the most memory it held grew over what it held before. */
 const PROGRAM = `
 import { readFileSync } from 'node:fs';
-const { packDirectory } = await import(${url('pack.ts')});
-const { unpackArchive } = await import(${url('unpack.ts')});
-const { writeTree, verifyTree, restoreTree } = await import(${url('tree.ts')});
+const { packDirectory } = await import(${url('pack')});
+const { unpackArchive } = await import(${url('unpack')});
+const { writeTree, verifyTree, restoreTree } = await import(${url('tree')});
 const [home] = process.argv.slice(-1);
 const all = async (name) => {
   await packDirectory(home + '/' + name, home + '/' + name + '.tar.gz');
@@ -49,7 +49,7 @@ describe('archives of large files', () => {
         await truncate(join(home, `large/${file}`), CONTENT_BYTES / 10);
       }
       await writeFile(join(home, 'program.mjs'), PROGRAM);
-      const grown = await outputOf(['--max-old-space-size=64', '--import', 'tsx', join(home, 'program.mjs'), home]);
+      const grown = await outputOf(['--max-old-space-size=64', ...NODE_FLAGS, join(home, 'program.mjs'), home]);
       assert.ok(Number(grown) < GROWTH_BYTES_MAX, `it held ${grown} bytes more`);
       assert.equal((await readFile(join(home, 'large-restored/9'))).length, CONTENT_BYTES / 10);
     } finally {

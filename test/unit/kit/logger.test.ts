@@ -4,6 +4,7 @@ import { describe, it } from 'node:test';
 import { MusterError } from '../../../src/kit/errors.js';
 import { createLogger, type LogLevel, silentLogger } from '../../../src/kit/logger.js';
 import { Secret } from '../../../src/kit/secret.js';
+import { NODE_FLAGS, moduleUrl } from '../../support/program.js';
 
 function capture(level: LogLevel = 'debug') {
   const lines: string[] = [];
@@ -95,9 +96,9 @@ describe('errors in the log', () => {
 
 describe('the default destination', () => {
   it('is standard error: standard output stays the program’s own', () => {
-    const module = new URL('../../../src/kit/logger.ts', import.meta.url).href;
+    const module = moduleUrl('src/kit/logger');
     const script = `import { createLogger } from ${JSON.stringify(module)}; createLogger('info').info('hello');`;
-    const child = spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', script], {
+    const child = spawnSync(process.execPath, [...NODE_FLAGS, '--input-type=module', '--eval', script], {
       encoding: 'utf8',
     });
     assert.equal(child.stdout, '');

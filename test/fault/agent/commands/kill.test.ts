@@ -11,10 +11,11 @@ import { sleep, systemClock } from '../../../../src/kit/clock.js';
 import { freshSeed, randomBetween, seededRandom } from '../../../../src/kit/random.js';
 import { isFinal } from '../../../../src/model/instance.js';
 import type { HostInput } from '../../../support/command-host.js';
+import { programArgs } from '../../../support/program.js';
 
 const KILLS = Number(process.env['MUSTER_COMMAND_KILLS'] ?? 16);
 const ORDERS_PER_LIFE = 6;
-const HOST = join(import.meta.dirname, '../../../support/command-host.ts');
+const HOST = join(import.meta.dirname, '../../../support/command-host');
 const seed = Number(process.env['SEED'] ?? freshSeed());
 
 type Line = CommandStatus | { readonly ready: true };
@@ -47,7 +48,7 @@ class Host {
   #errors = '';
 
   constructor(directory: string, hear: (status: CommandStatus) => void) {
-    this.child = spawn(process.execPath, ['--import', 'tsx', HOST, join(directory, 'state'), join(directory, 'trace')]);
+    this.child = spawn(process.execPath, programArgs(HOST, join(directory, 'state'), join(directory, 'trace')));
     this.child.stdin.on('error', () => undefined);
     this.child.stderr.on('data', (chunk: Buffer) => (this.#errors += chunk.toString()));
     this.ready = new Promise((resolve, reject) => {

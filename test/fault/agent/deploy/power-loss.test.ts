@@ -14,8 +14,9 @@ import type { DeployOrder, DeployStep } from '../../../../src/model/release.js';
 import { parseTrace, STRACE_TREES, type Event } from '../../store/disk-trace.js';
 import { has, temporaryDirectory } from '../../store/support.js';
 import { DiskTree } from './disk-tree.js';
+import { programArgs } from '../../../support/program.js';
 
-const HOST = join(import.meta.dirname, 'recorded-host.ts');
+const HOST = join(import.meta.dirname, 'recorded-host');
 
 interface Recording {
   readonly root: string;
@@ -52,7 +53,7 @@ async function record(t: TestContext): Promise<Recording> {
   await writeFile(join(home, 'orders.json'), JSON.stringify(orders));
   const trace = join(home, 'trace');
   const [program = '', ...options] = STRACE_TREES;
-  const argv = [...options, '-o', trace, process.execPath, '--import', 'tsx', HOST, root];
+  const argv = [...options, '-o', trace, process.execPath, ...programArgs(HOST), root];
   const child = spawn(program, argv, {
     stdio: ['ignore', 'pipe', 'inherit'],
     env: { ...process.env, UV_USE_IO_URING: '0' },

@@ -12,15 +12,15 @@ import { sleep, systemClock } from '../../../../src/kit/clock.js';
 import { freshSeed, randomBetween, seededRandom, type Random } from '../../../../src/kit/random.js';
 import { DEPLOY_STEPS, type DeployOrder } from '../../../../src/model/release.js';
 import type { DeployHostInput } from '../../../support/deploy-host.js';
-import { compiled } from '../../../support/compiled.js';
 import { CHECKED } from '../../../support/deploy-kills.js';
 import { onDisk, Shelf, type Behaviour, type World } from '../../../support/deploying.js';
+import { programArgs } from '../../../support/program.js';
 import { waitFor } from '../../../support/waiting.js';
 
 const KILLS = Number(process.env['MUSTER_DEPLOY_KILLS'] ?? 8);
 /** Machines that are deployed to side by side: much of a deploy is to wait. */
 const LANES = 4;
-const HOST = join(import.meta.dirname, '../../../support/deploy-host.ts');
+const HOST = join(import.meta.dirname, '../../../support/deploy-host');
 const seed = Number(process.env['SEED'] ?? freshSeed());
 const UNDO_PLACES: readonly string[] = ['-STOP', '-SWITCH', '-START', '-VERIFY'];
 /** Where a deploy is killed: when it tells that it is at a step; then at instants by chance, after one of the steps or after the order. */
@@ -47,8 +47,8 @@ class Host {
   onPlace: (place: string) => void = () => undefined;
   #errors = '';
 
-  constructor(program: readonly string[], directory: string) {
-    this.child = spawn(process.execPath, [...program, directory]);
+  constructor(directory: string) {
+    this.child = spawn(process.execPath, programArgs(HOST, directory));
     this.child.stdin.on('error', () => undefined);
     this.child.stderr.on('data', (chunk: Buffer) => (this.#errors += chunk.toString()));
     this.ready = new Promise((resolve, reject) => {
@@ -117,7 +117,6 @@ function instantOf(n: number, behaves: Behaviour, random: Random): Pick<Plan, 'p
 
 interface Round {
   readonly n: number;
-  readonly program: readonly string[];
   readonly directory: string;
   readonly target: DeployOrder;
   readonly place: string | undefined;
@@ -125,10 +124,10 @@ interface Round {
 }
 
 /** Orders a deploy, kills the agent in it, and lets the next one bring it to its end. Resolves with that, and with what had been told of it. */
-async function killedIn({ n, program, directory, target, place, afterMs }: Round): Promise<readonly CommandStatus[]> {
+async function killedIn({ n, directory, target, place, afterMs }: Round): Promise<readonly CommandStatus[]> {
   const command = `c-${n}`;
   const away = join(directory, 'away');
-  const first = new Host(program, directory);
+  const first = new Host(directory);
   await first.ready;
   if (n % 5 === 4) await writeFile(away, '');
   const hit = new Promise<void>((resolve) => {
@@ -142,7 +141,7 @@ async function killedIn({ n, program, directory, target, place, afterMs }: Round
   await Promise.race([instant, over]);
   await first.kill();
   await rm(away, { force: true });
-  const second = new Host(program, directory);
+  const second = new Host(directory);
   await second.ready;
   // As the center does with what it has not heard the end of.
   second.write({ command, deploy: target });
@@ -196,7 +195,7 @@ async function assertSettled(directory: string, expected: DeployOrder | undefine
 }
 
 /** Every LANES-th of the rounds, on a machine of its own with chances of its own. Resolves with how the deploys ended. */
-async function lane(index: number, program: readonly string[], directory: string): Promise<readonly string[]> {
+async function lane(index: number, directory: string): Promise<readonly string[]> {
   await mkdir(join(directory, 'shelf'), { recursive: true });
   await mkdir(join(directory, 'data', 'services'), { recursive: true });
   const shelf = new Shelf(join(directory, 'shelf'));
@@ -205,7 +204,7 @@ async function lane(index: number, program: readonly string[], directory: string
   let present: DeployOrder | undefined;
   for (let n = index; n < KILLS; n += LANES) {
     const { target, behaves, place, afterMs } = await planOf(n, shelf, random);
-    const ends = await killedIn({ n, program, directory, target, place, afterMs });
+    const ends = await killedIn({ n, directory, target, place, afterMs });
     const end = ends[0];
     if (ends.length > 1) kinds.push('told before the kill too');
     try {
@@ -226,8 +225,7 @@ test(
   async (t) => {
     const directory = await mkdtemp(join(tmpdir(), 'muster-deploys-'));
     t.after(() => rm(directory, { recursive: true, force: true }));
-    const program = await compiled(HOST, join(directory, 'program'));
-    const lanes = Array.from({ length: LANES }, (_, index) => lane(index, program, join(directory, `${index}`)));
+    const lanes = Array.from({ length: LANES }, (_, index) => lane(index, join(directory, `${index}`)));
     // All of them to their end: none may start programs in what is removed.
     const ended = await Promise.allSettled(lanes);
     const counted: Record<string, number> = {};
