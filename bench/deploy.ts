@@ -63,7 +63,12 @@ async function plainly(root: string, url: string, synced: boolean): Promise<numb
 }
 
 interface Report {
-  readonly targets: readonly { readonly deploy?: { readonly downtime?: Duration } }[];
+  readonly targets: readonly { readonly deploy?: Deployed }[];
+}
+
+interface Deployed {
+  readonly downtime?: Duration;
+  readonly steps: readonly { readonly step: string; readonly took?: Duration }[];
 }
 
 interface Duration {
@@ -94,6 +99,7 @@ try {
   const synced: number[] = [];
   const ours: number[] = [];
   const downtimes: number[] = [];
+  const starts: number[] = [];
   let memory = 0;
   for (let round = 0; round < rounds; round += 1) {
     const version = `1.0.${round}`;
@@ -113,7 +119,10 @@ try {
     if (round === 0) continue;
     const { operations } = (await site.json('ops')) as { operations: readonly { readonly id: string }[] };
     const { targets } = (await site.json('ops', operations[0]?.id ?? '')) as Report;
-    downtimes.push(...targets.flatMap(({ deploy: report }) => (report?.downtime ? [msOf(report.downtime)] : [])));
+    for (const { deploy: report } of targets) {
+      downtimes.push(msOf(report?.downtime ?? {}));
+      starts.push(msOf(report?.steps.find(({ step }) => step === 'DEPLOY_STEP_START')?.took ?? {}));
+    }
   }
   server.close();
   const median = (values: readonly number[]): number => quantile(values, 0.5);
@@ -125,8 +134,10 @@ try {
   row('  of the same on disk', (median(ours) / median(synced)).toFixed(2));
   row('  memory of an agent, at most', mebibytes(memory), 'under 120 MB');
   row('  memory of an agent before', mebibytes(idle));
-  row('  downtime of the service, median', `${median(downtimes).toFixed(0)} ms`, 'under 300 ms and its start (100 ms)');
-  row('  downtime of the service, longest', `${Math.max(...downtimes).toFixed(0)} ms`);
+  const beside = downtimes.map((downtime, index) => downtime - (starts[index] ?? 0));
+  row('  downtime of the service, median', `${median(downtimes).toFixed(0)} ms`);
+  row('  the same without its own start, median', `${median(beside).toFixed(0)} ms`, 'under 300 ms');
+  row('  the same without its own start, longest', `${Math.max(...beside).toFixed(0)} ms`, 'under 300 ms');
 } finally {
   await site.close();
 }

@@ -205,8 +205,8 @@ interface Later {
 async function openWork(base: Base, services: Services, { center, machine, pins }: Later) {
   const backups = await openBackups(services, { ...base, center, machine });
   const backupBefore: BackupBefore = (service, command) => backups.backupBefore(service, command);
-  const channel = (): Channel | undefined => center().channel();
-  const { deploys, performers: deployers } = await openDeploys({ ...base, services, channel, pins, backupBefore });
+  const connect = (): Channel | undefined => center().fileChannel();
+  const { deploys, performers: deployers } = await openDeploys({ ...base, services, connect, pins, backupBefore });
   const performers: CommandRunnerOptions['performers'] = { ...backups.performers, ...deployers };
   const goesOn = ({ action, command }: CommandStatus): boolean =>
     (action && performers[action]?.holds(command)) ?? false;

@@ -18,6 +18,7 @@ import { statusHandlers, type StatusParts } from './status-service.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { Gateway } from './gateway/gateway.js';
 import type { Clock } from '../kit/clock.js';
+import { sendsPieces } from '../rpc/pieces.js';
 import { boundedRequests } from '../rpc/raw.js';
 import { implement, type Implementation } from '../rpc/server.js';
 import type { Handlers } from '../rpc/types.js';
@@ -84,6 +85,8 @@ const BOUNDED_CENTER = {
   uploadArtifact: boundedRequests(CenterService.uploadArtifact, ARTIFACT_BOUNDS),
   uploadBackup: boundedRequests(CenterService.uploadBackup, ARTIFACT_BOUNDS),
   uploadOutput: boundedRequests(CenterService.uploadOutput, UPLOAD_BOUNDS),
+  fetchArtifact: sendsPieces(CenterService.fetchArtifact),
+  fetchBackup: sendsPieces(CenterService.fetchBackup),
 };
 
 /** Every service the center serves, beside health and reflection. */

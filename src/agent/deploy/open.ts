@@ -12,8 +12,8 @@ import { artifactsOf } from './wire.js';
 type Given = 'data' | 'store' | 'services' | 'backupBefore' | 'clock' | 'random' | 'logger';
 
 export interface OpenDeploysOptions extends Pick<DeploysOptions, Given> {
-  /** Asked when a deploy needs the center; undefined: the machine has not joined one. */
-  readonly channel: () => Channel | undefined;
+  /** A new connection to the center, closed here; undefined: the machine has not joined one. */
+  readonly connect: () => Channel | undefined;
   /** Asked when a deploy needs them. */
   readonly pins: () => ConfigPins;
 }
@@ -27,7 +27,7 @@ export async function openDeploys(options: OpenDeploysOptions): Promise<{
     ...options,
     pins: laterPins(options.pins),
     archives: { digest: digestFile, isSignedBy, inspect: inspectArchive, unpack: unpackArchive },
-    source: artifactsOf(options.channel),
+    source: artifactsOf(options.connect),
     space: { floorBytes: SPACE_FLOOR_BYTES, freeBytes: freeBytesOf },
   });
   const performer = new DeployPerformer(deploys);

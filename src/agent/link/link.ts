@@ -70,6 +70,8 @@ const REDIRECTS_MAX = 5;
 /** Failures in a row at the address of a redirect until the machine's own center is asked again. */
 const REDIRECT_FAILURES_MAX = 3;
 const CLOCK_SKEW_MAX_MS = 30_000;
+/** What a center sends of a file before it hears that it was read: 100 MB/s over 10 ms. */
+const FILE_WINDOW_BYTES = 1024 * 1024;
 
 /**
  * offline: no session; waits, or has no identity to dial with. dialing: a stream is being opened, no welcome yet. live: welcomed.
@@ -131,25 +133,41 @@ export class Link implements CenterAccess {
   }
 
   channel(): Channel | undefined {
-    const { identity, clock } = this.#options;
-    const membership = identity.membership;
+    const membership = this.#options.identity.membership;
     if (!membership) return undefined;
-    const address = this.#redirect?.address ?? membership.center;
+    const address = this.#addressOf(membership);
     if (this.#channel?.address !== address || this.#channel.site !== membership.site) {
       this.#channel?.channel.close();
-      const { keepaliveIntervalMs: intervalMs, keepaliveTimeoutMs: timeoutMs } = this.#timings;
-      const keepalive = { intervalMs, timeoutMs };
-      const channel = openChannel({
-        address,
-        tls: { identity },
-        keepalive,
-        clock,
-        peer: 'the center',
-        connectTimeoutMs: this.#timings.connectMs,
-      });
-      this.#channel = { address, site: membership.site, channel };
+      this.#channel = { address, site: membership.site, channel: this.#open(address) };
     }
     return this.#channel.channel;
+  }
+
+  /**
+   * A connection of its own for the bytes of a file, for the caller to close. What is sent on it does not stand before what the session has to say,
+   * and it has the large window that a connection which carries little should not have. Undefined until the machine has joined.
+   */
+  fileChannel(): Channel | undefined {
+    const membership = this.#options.identity.membership;
+    return membership && this.#open(this.#addressOf(membership), FILE_WINDOW_BYTES);
+  }
+
+  #addressOf(membership: MachineMembership): string {
+    return this.#redirect?.address ?? membership.center;
+  }
+
+  #open(address: string, windowBytes?: number): Channel {
+    const { identity, clock } = this.#options;
+    const { keepaliveIntervalMs: intervalMs, keepaliveTimeoutMs: timeoutMs, connectMs } = this.#timings;
+    return openChannel({
+      address,
+      tls: { identity },
+      keepalive: { intervalMs, timeoutMs },
+      clock,
+      peer: 'the center',
+      connectTimeoutMs: connectMs,
+      ...(windowBytes === undefined ? {} : { windowBytes }),
+    });
   }
 
   /** Keeps connected until the signal aborts; then says goodbye. */
