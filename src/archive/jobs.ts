@@ -9,7 +9,7 @@ import type { ArchiveLimits } from './limits.js';
 
 /** Of JavaScript objects of one job: the paths of RELEASE_LIMITS.entriesMax entries fit. Bytes in passing are bounded by pieces. */
 const HEAP_MB = 256;
-const YOUNG_HEAP_MB = 16;
+const YOUNG_HEAP_MB = 4;
 
 export interface Owner {
   readonly uid: number;
