@@ -135,7 +135,7 @@ async function run(hold: Hold, source: ServiceSource): Promise<void> {
 /** What the last start said, which is told once. */
 async function said(data: string): Promise<string> {
   const path = join(data, 'services/web/shared/said');
-  const text = await waitFor('it to say who it is', async () => (await readFile(path, 'utf8')).trim());
+  const text = await waitFor('it to say who it is', async () => (await readFile(path, 'utf8')).trim() || undefined);
   await writeFile(path, '');
   return text;
 }
