@@ -13,8 +13,8 @@ import { compileTests } from './compile.mjs';
 const root = join(import.meta.dirname, '..');
 const SUFFIX = '.test.ts';
 const FROM_SOURCE = '--from-source';
-/** Much of what tests do is to wait: three keep two cores busy. */
-const FILES_AT_ONCE = 3;
+/** Much of what tests do is to wait: four keep two cores busy. */
+const FILES_AT_ONCE = 4;
 /** A file, or a test in it, that takes longer is stuck: it fails, so that a forgotten timer or server cannot hang the run. */
 const TEST_TIMEOUT_MS = 300_000;
 
