@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import type { Clock } from '../../kit/clock.js';
+import { sleep, type Clock } from '../../kit/clock.js';
 import { messageOf } from '../../kit/errors.js';
 import type { Manifest } from '../../model/manifest.js';
 import { Tail } from '../probes/exec.js';
@@ -36,8 +36,14 @@ export interface ProgramEnd {
 export const PROGRAM_OF = 'MUSTER_PROGRAM_OF';
 /** Output may still be in the pipes when the program has ended; whoever inherited them may hold them open. */
 const DRAIN_MS = 250;
-/** What is killed may have started others meanwhile. */
-const SWEEPS_MAX = 5;
+/**
+ * What is killed may have started others meanwhile, and is seen until the kernel has taken it apart; a process in the middle of its exec shows no
+ * environment for a moment. So nothing is left when two looks, this far apart, find nothing.
+ */
+const LOOK_EVERY_MS = 10;
+const CLEAN_LOOKS = 2;
+/** What is not gone after so many looks cannot be killed: it waits in the kernel for a device. */
+const LOOKS_MAX = 300;
 
 /** Programs of a service beside the service itself, its hooks and its verify script: run as its user, with its environment. */
 export class Programs {
@@ -89,14 +95,15 @@ export class Programs {
 
   /** Kills what programs of the service left behind, also those that an earlier agent ran and those that left their process group. */
   async sweep({ sharedDirectory }: Pick<Subject, 'sharedDirectory'>): Promise<void> {
-    for (let round = 0; round < SWEEPS_MAX; round += 1) {
-      let found = false;
+    let clean = 0;
+    for (let look = 0; look < LOOKS_MAX && clean < CLEAN_LOOKS; look += 1) {
+      if (look > 0) await sleep(this.#options.clock, LOOK_EVERY_MS);
+      clean += 1;
       for (const pid of await listPids()) {
         if (pid === process.pid || !(await hasVariable(pid, PROGRAM_OF, sharedDirectory))) continue;
-        found = true;
+        clean = 0;
         killQuietly(pid);
       }
-      if (!found) return;
     }
   }
 

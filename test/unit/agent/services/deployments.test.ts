@@ -8,7 +8,7 @@ import { Assignments } from '../../../../src/agent/link/assignments.js';
 import type { Hold, ServicesChange, ServiceSource } from '../../../../src/agent/ports.js';
 import { Programs } from '../../../../src/agent/services/programs.js';
 import { Services } from '../../../../src/agent/services/services.js';
-import { ManualClock } from '../../../../src/kit/clock.js';
+import { ManualClock, systemClock } from '../../../../src/kit/clock.js';
 import { silentLogger } from '../../../../src/kit/logger.js';
 import { seededRandom } from '../../../../src/kit/random.js';
 import { parseManifest } from '../../../../src/model/manifest.js';
@@ -173,7 +173,7 @@ class Bench {
       bootId: 'boot',
       checks: noChecks,
       drivers: () => ({ process: this.driver, systemd: this.driver, sysv: this.driver }),
-      programs: new Programs({ clock: this.clock, defaultUser: 'nobody', environmentOf: () => ({}) }),
+      programs: new Programs({ clock: systemClock, defaultUser: 'nobody', environmentOf: () => ({}) }),
       heldReleases: () => [this.release('0.9.0').release?.ref ?? assert.fail()],
       isDeploying: (service) => this.unfinished.has(service),
     });

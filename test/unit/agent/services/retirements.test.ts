@@ -7,7 +7,7 @@ import type { Applied, Assignment } from '../../../../generated/muster/v1/center
 import { Assignments } from '../../../../src/agent/link/assignments.js';
 import { Programs } from '../../../../src/agent/services/programs.js';
 import { Services } from '../../../../src/agent/services/services.js';
-import { ManualClock } from '../../../../src/kit/clock.js';
+import { ManualClock, systemClock } from '../../../../src/kit/clock.js';
 import { silentLogger } from '../../../../src/kit/logger.js';
 import { seededRandom } from '../../../../src/kit/random.js';
 import { openMemoryStore } from '../../../../src/store/memory.js';
@@ -109,7 +109,7 @@ class Bench {
       bootId: 'boot',
       checks: noChecks,
       drivers: () => ({ process: this.driver, systemd: this.driver, sysv: this.driver }),
-      programs: new Programs({ clock: this.clock, defaultUser: 'nobody', environmentOf: () => ({}) }),
+      programs: new Programs({ clock: systemClock, defaultUser: 'nobody', environmentOf: () => ({}) }),
     });
   }
 
