@@ -2,6 +2,8 @@ import type { AlertKey, Verdict } from './verdicts.js';
 
 /** Of a problem that a backup's alert quotes. */
 const PROBLEM_QUOTED_CHARACTERS = 300;
+/** Of backups that an alert names beside the first. */
+const IDS_NAMED_MAX = 5;
 
 /** How the backups of a service on a machine are. */
 export interface BackupFacts {
@@ -12,10 +14,10 @@ export interface BackupFacts {
   readonly unsure: boolean;
   /** The last whole one. */
   readonly lastGood: { readonly id: string; readonly startedMs: number } | undefined;
-  /** The last one, when it has failed. */
+  /** The last one, when it failed as it was made. */
   readonly failed: { readonly id: string; readonly problems: readonly string[] } | undefined;
-  /** One whose archive is known to be damaged. */
-  readonly damaged: { readonly id: string; readonly verifyProblem: string } | undefined;
+  /** Those known to be damaged since they were made, the newest first. */
+  readonly damaged: readonly { readonly id: string; readonly verifyProblem: string }[];
 }
 
 export interface BackupSubject {
@@ -59,11 +61,19 @@ function judgeFailed({ machine, name }: BackupSubject, { service, failed }: Back
 }
 
 function judgeDamaged({ machine, name }: BackupSubject, { service, damaged }: BackupFacts): Verdict[] {
-  if (!damaged) return [];
+  const [newest, ...older] = damaged;
+  if (!newest) return [];
+  const more = older.length === 0 ? '' : `; so ${older.length === 1 ? 'is' : 'are'} ${idsText(older)}`;
   const message =
-    `backup ${damaged.id} of service ${service} on ${name} was read back and is not whole: ${quoted(damaged.verifyProblem)}. ` +
-    `"muster backup now ${service}" makes another`;
+    `backup ${newest.id} of service ${service} on ${name} is damaged: ${quoted(newest.verifyProblem)}${more}. ` +
+    `Make another with "muster backup now ${service} --on machine=${name}", and look at the disk of that machine`;
   return [{ is: 'wrong', finding: { ...keyOf('backup_unverified', machine, service), severity: 'CRITICAL', message } }];
+}
+
+function idsText(backups: readonly { readonly id: string }[]): string {
+  const named = backups.slice(0, IDS_NAMED_MAX).map(({ id }) => id);
+  const rest = backups.length - named.length;
+  return rest === 0 ? named.join(', ') : `${named.join(', ')} and ${rest} more`;
 }
 
 function quoted(text: string): string {

@@ -6,7 +6,7 @@ import type { Backup, BackupNews, BackupPlan } from '../../model/backup.js';
 import { Changes } from '../changes.js';
 import type { Table } from '../table.js';
 import type { BackupCopies } from './copies.js';
-import { DueTimes, judgeable, type ServiceBackups } from './lateness.js';
+import { DueTimes, judgeable, judgeUnplanned, type ServiceBackups } from './lateness.js';
 
 /** A backup as its machine told it last. */
 export interface BackupRecord {
@@ -133,8 +133,8 @@ export class Backups {
     if (!ID.test(backup.id) || !NAME_PATTERN.test(backup.service)) return;
     const known = this.get(machine, backup.id)?.backup;
     if (known && !verifiedSince(known, backup)) return;
-    const { verifiedMs, verifyProblem } = backup;
-    const learned = known ? { ...known, verifiedMs, verifyProblem } : backup;
+    const { status, verifiedMs, verifyProblem } = backup;
+    const learned = known ? { ...known, status, verifiedMs, verifyProblem } : backup;
     this.#options.backups.set(keyOf(machine, backup.id), { machine, backup: learned });
     if (!known) this.#doubts.get(machine)?.backups.add(backup.id);
     put(this.#backupsOf, machine, backup.id);
@@ -142,17 +142,17 @@ export class Backups {
     this.changes.emit(machine);
   }
 
-  /** The services with a plan on this machine, as far as alerts are concerned. */
+  /** The services with a plan or with backups on this machine, as far as alerts are concerned. */
   judge(machine: string): readonly ServiceBackups[] {
     const { clock, backupPlans } = this.#options;
-    const backups = this.#ofMachine(machine);
+    const backups = byService(this.#ofMachine(machine));
     const heard = this.#told.has(machine);
     const now = { nowMs: clock.now(), runMs: clock.monotonic() - this.#startedMs, heard };
-    const judged = [...(this.#plansOf.get(machine) ?? [])].flatMap((service) => {
+    const services = new Set([...(this.#plansOf.get(machine) ?? []), ...backups.keys()]);
+    const judged = [...services].map((service) => {
       const record = backupPlans.get(keyOf(machine, service));
-      if (!record) return [];
-      const own = backups.filter((backup) => backup.service === service);
-      return [judgeable(record, own, { ...now, due: this.#due })];
+      const own = backups.get(service) ?? [];
+      return record ? judgeable(record, own, { ...now, due: this.#due }) : judgeUnplanned(service, own);
     });
     const changes = judged.map(({ unsure, changesMs }) => (unsure ? now.nowMs : (changesMs ?? Infinity)));
     this.#lookAgainMs.set(machine, Math.min(...changes));
@@ -260,6 +260,16 @@ export class Backups {
 
 function verifiedSince(known: Backup, now: Backup): boolean {
   return now.verifiedMs !== undefined && now.verifiedMs > (known.verifiedMs ?? 0);
+}
+
+function byService(backups: readonly Backup[]): Map<string, Backup[]> {
+  const found = new Map<string, Backup[]>();
+  for (const backup of backups) {
+    const own = found.get(backup.service);
+    if (own) own.push(backup);
+    else found.set(backup.service, [backup]);
+  }
+  return found;
 }
 
 function keyOf(machine: string, rest: string): string {

@@ -21,10 +21,10 @@ export interface ServiceBackups {
   readonly changesMs: number | undefined;
   /** The last whole one; undefined: there is none. */
   readonly lastGood: Backup | undefined;
-  /** The last one, when it has failed. */
+  /** The last one, when it failed as it was made. */
   readonly failed: Backup | undefined;
-  /** The latest whose archive is known to be damaged. */
-  readonly damaged: Backup | undefined;
+  /** Those that were made and are known to be damaged since, the newest first. */
+  readonly damaged: readonly Backup[];
 }
 
 export interface Now {
@@ -58,13 +58,32 @@ export function judgeable({ machine, plan, sinceMs }: Planned, backups: readonly
     changesMs: overdue ? undefined : lateFrom(dueMs),
     lastGood,
     failed: lastFailed(byStart),
-    damaged: byStart.findLast((backup) => isWhole(backup) && backup.verifyProblem !== ''),
+    damaged: byStart.filter(isDamaged).reverse(),
   };
 }
 
+/** Of a service without a plan: nothing is due, but the backups that it keeps are still to be whole. */
+export function judgeUnplanned(service: string, backups: readonly Backup[]): ServiceBackups {
+  const byStart = [...backups].sort((a, b) => a.startedMs - b.startedMs);
+  return {
+    service,
+    late: undefined,
+    unsure: false,
+    changesMs: undefined,
+    lastGood: byStart.findLast(isWhole),
+    failed: undefined,
+    damaged: byStart.filter(isDamaged).reverse(),
+  };
+}
+
+/** An agent tells one that was damaged later as ERROR, too: it had not failed. */
 function lastFailed(byStart: readonly Backup[]): Backup | undefined {
   const ended = byStart.findLast(({ status }) => status !== 'RUNNING');
-  return ended?.status === 'ERROR' ? ended : undefined;
+  return ended?.status === 'ERROR' && !isDamaged(ended) ? ended : undefined;
+}
+
+function isDamaged({ verifyProblem }: Backup): boolean {
+  return verifyProblem !== '';
 }
 
 function lateFrom(dueMs: number | undefined): number | undefined {
@@ -83,8 +102,8 @@ function isAhead({ startedMs }: Backup, { nowMs }: Pick<Now, 'nowMs'>): boolean 
   return startedMs > nowMs + AHEAD_MAX_MS;
 }
 
-export function isWhole({ status }: Backup): boolean {
-  return status === 'OK' || status === 'WARNING';
+function isWhole(backup: Backup): boolean {
+  return (backup.status === 'OK' || backup.status === 'WARNING') && !isDamaged(backup);
 }
 
 /** When backups are due; a schedule is looked at only once for each backup that was made. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import {
@@ -11,9 +11,13 @@ import {
 } from '../../../generated/muster/v1/center.js';
 import { Backup } from '../../../generated/muster/v1/types.js';
 import { isCode } from '../../../src/kit/errors.js';
+import { newId } from '../../../src/kit/ids.js';
 import type { Client } from '../../../src/rpc/types.js';
+import { toWireBackup } from '../../../src/wire/backup.js';
+import { backupHost } from '../../support/backups.js';
 import { TestCenter } from '../../support/center.js';
 import { FakeAgent, joinAs } from '../../support/fake-agent.js';
+import { makeTree } from '../../support/trees.js';
 import { waitFor } from '../../support/waiting.js';
 
 const CONTENT = randomBytes(500_000);
@@ -138,6 +142,73 @@ describe('backups at the center', () => {
     );
     await agent.client.reportBackups(report({ removed: ['a'], backups: [{ ...failed, status: 'BACKUP_STATUS_OK' }] }));
     await waitFor('no alert', async () => ((await kinds()).length === 0 ? true : undefined));
+  });
+
+  it('are alerts as an agent tells them: what is damaged is not what failed, and each says why', async (t) => {
+    const host = await backupHost(t);
+    host.services.declare('orders', 'backup: { paths: [data], keep: { last: 5 } }');
+    await makeTree(host.shared, { 'data/orders.db': 'all orders' });
+    const center = await TestCenter.start(t);
+    const agent = await agentOf(t, center, 'web-1');
+    const stream = await agent.connect();
+    await stream.endFullReport();
+    const alerts = async (): Promise<string[]> => {
+      const backups = host.backups.list().map(toWireBackup);
+      await agent.client.reportBackups(report({ full: true, backups, plans: [PLAN] }));
+      const found = await center.operator.listAlerts({ pageSize: 0, pageToken: '', includeCleared: false });
+      return found.alerts.map(({ kind, severity, message }) => `${kind} ${severity}: ${message}`).sort();
+    };
+    const archive = (id: string): string => join(host.data, 'backups/orders', `${id}.tar.gz`);
+    const verify = (id: string): Promise<unknown> =>
+      host.backups.performers.VERIFY_BACKUP.perform(
+        {
+          command: newId('c'),
+          action: 'VERIFY_BACKUP',
+          service: 'orders',
+          backup: () => ({ backup: id, paths: [], aside: false }),
+          expiresInMs: 1000,
+        },
+        () => undefined,
+      );
+    const first = await host.backups.now('orders');
+    const second = await host.backups.now('orders');
+    assert.deepEqual(await alerts(), []);
+    const whole = await readFile(archive(second.id));
+    await writeFile(archive(second.id), whole.subarray(0, whole.length - 30));
+    await verify(second.id);
+    const damaged = async (): Promise<string | undefined> => {
+      const found = await alerts();
+      assert.ok(found.every((one) => !one.startsWith('backup_failed')) && found.length <= 1, found.join('\n'));
+      return found[0];
+    };
+    const latest = await waitFor('the alert of the latest', damaged);
+    assert.match(
+      latest,
+      new RegExp(`^backup_unverified SEVERITY_CRITICAL: backup ${second.id} of service orders on web-1`),
+    );
+    assert.match(latest, /is damaged: .+\. Make another with "muster backup now orders --on machine=web-1"/);
+    const third = await host.backups.now('orders');
+    assert.equal(await damaged(), latest, 'one that is not the latest is damaged as well');
+    await writeFile(archive(first.id), 'nothing');
+    await verify(first.id);
+    const both = new RegExp(`backup ${second.id} .* is damaged: .*; so is ${first.id}\\. Make`);
+    await waitFor('both', async () => both.test((await damaged()) ?? '') || undefined);
+    await rm(join(host.shared, 'data'), { recursive: true });
+    const failed = await host.backups.now('orders');
+    const why = new RegExp(`backup_failed .*: backup ${failed.id} of service orders on web-1 failed: .*data`);
+    await waitFor('the failure', async () => (await alerts()).some((one) => why.test(one)) || undefined);
+    assert.equal(third.status, 'OK');
+    await makeTree(host.shared, { 'data/orders.db': 'all orders' });
+    await host.backups.now('orders');
+    for (const { id } of [first, second]) await rm(archive(id));
+    await writeFile(archive(second.id), whole);
+    await verify(second.id);
+    await waitFor(
+      'the end of the second',
+      async () =>
+        new RegExp(`backup ${first.id} of service orders on web-1 is damaged: [^;]*$`).test((await damaged()) ?? '') ||
+        undefined,
+    );
   });
 
   it('are kept as copies for the machine that they are of, and for no other', async (t) => {

@@ -306,4 +306,24 @@ describe('a backup that failed', () => {
     await backups.report('m1', news({ removed: ['b'] }));
     assert.deepEqual(said(), []);
   });
+
+  it('is an alarm also where its service has no plan any more', async (t) => {
+    const { backups, said } = await world(t);
+    await backups.report('m1', news({ backups: [backup('a', { status: 'ERROR', verifyProblem: 'cut off' })] }));
+    assert.deepEqual(said(), ['backup_unverified']);
+  });
+
+  it('does not make up for the one that is due, and is whole again with the end of the verify that says so', async (t) => {
+    const { clock, backups, said } = await world(t);
+    const threeMs = MIDNIGHT_MS + 3 * HOUR_MS;
+    const made = backup('a', { startedMs: threeMs });
+    await backups.report('m1', news({ full: true, plans: [NIGHTLY], backups: [made] }));
+    await clock.advance(4 * HOUR_MS);
+    assert.deepEqual(said(), []);
+    await backups.report('m1', news({ backups: [{ ...made, status: 'ERROR', verifyProblem: 'cut off' }] }));
+    assert.deepEqual(said(), ['backup_late', 'backup_unverified']);
+    assert.equal(backups.judge('m1')[0]?.lastGood, undefined);
+    backups.learned('m1', { ...made, verifiedMs: threeMs + 1 });
+    assert.deepEqual(said(), []);
+  });
 });
