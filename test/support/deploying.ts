@@ -6,6 +6,7 @@ import type { Archives } from '../../src/agent/deploy/archives.js';
 import { Deploys, type DeploysOptions } from '../../src/agent/deploy/deploys.js';
 import type { ArtifactSource } from '../../src/agent/deploy/fetch.js';
 import type { ConfigPins, DeployableServices, Hold, ServiceSource } from '../../src/agent/ports.js';
+import { NotStarted } from '../../src/agent/services/outcomes.js';
 import { digestFile } from '../../src/archive/digest.js';
 import { inspectArchive, type Inspected } from '../../src/archive/inspect.js';
 import { packDirectory } from '../../src/archive/pack.js';
@@ -341,7 +342,9 @@ class FakeHold implements Hold {
     if (this.#behaves() === 'start-fails') {
       await this.#machine.change(`start ${this.#version()}`, () => undefined);
       this.#exitCode = 3;
-      throw new MusterError('precondition', 'exited with 3 again and again');
+      const words = `the last words of ${this.#version()}`;
+      const reason = `ended with code 3 after 1ms, saying "${words}"; given up after 6 tries: mend it, then "muster start orders"`;
+      throw new NotStarted(this.#service, { at: 'FATAL', reason }, [words]);
     }
     await this.#machine.change(`start ${this.#version()}`, () => (world.running[this.#service] = source.folder));
     this.#pid = this.#machine.nextPid();

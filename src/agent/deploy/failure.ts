@@ -1,6 +1,6 @@
 import { errnoOf, isCode, messageOf } from '../../kit/errors.js';
-import type { DeployStep } from '../../model/release.js';
-import type { Failure } from './deploy.js';
+import { withoutAdvice } from '../services/state.js';
+import type { Failure, Position } from './deploy.js';
 
 /** Kept of what a program or a service printed, in UTF-8 bytes. */
 export const OUTPUT_BYTES_MAX = 4096;
@@ -22,9 +22,10 @@ export class StepFailed extends Error {
   }
 }
 
-/** What is kept of why a step failed. */
-export function failureOf(step: DeployStep, error: unknown): Failure {
-  const message = textOf(error).slice(0, MESSAGE_CHARACTERS_MAX);
+/** What is kept of why a step failed. What an undo puts back is what a person starts by hand; a release that failed is not. */
+export function failureOf({ phase, step }: Exclude<Position, { phase: 'ended' }>, error: unknown): Failure {
+  const text = textOf(error);
+  const message = (phase === 'undo' ? text : withoutAdvice(text)).slice(0, MESSAGE_CHARACTERS_MAX);
   if (!(error instanceof StepFailed)) return { step, message };
   return { step, message, exitCode: error.exitCode, output: error.output };
 }

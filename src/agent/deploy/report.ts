@@ -68,10 +68,18 @@ function aftermath(deploy: Deploy, report: DeployReport): string {
   const name = nameOf(before);
   const stuck = steps.find(({ undo, outcome }) => undo && outcome === 'FAILED');
   if (stuck) return `Look at the machine: ${stuckAt(stuck, name)}: ${stuck.message}`;
-  if (name === '') return 'There was no such service before, and there is none now';
+  if (name === '') return `There was no such service before, and there is none now${advice(deploy)}`;
   const { downtimeMs } = report;
   if (!before.wanted) return `${name} is back, stopped as it was`;
-  return `${name} runs again${downtimeMs === undefined ? '' : `, after ${formatDuration(downtimeMs)}`}`;
+  const after = downtimeMs === undefined ? '' : `, after ${formatDuration(downtimeMs)}`;
+  return `${name} runs again${after}${advice(deploy)}`;
+}
+
+/** What ended by itself does so again: only another version helps. */
+function advice({ kind, failure }: Deploy): string {
+  if (kind !== 'DEPLOY' || failure?.step !== 'START') return '';
+  const ended = failure.message.includes(`ended with code ${failure.exitCode}`);
+  return ended ? ': push a mended version and deploy that' : '';
 }
 
 function nameOf({ source }: Before): string {

@@ -268,7 +268,7 @@ export class Run {
     const { at, service, id } = this.#deploy;
     if (at.phase === 'ended') return;
     if (!isExpected(error)) this.#options.logger.error('a deploy failed in an unexpected way', { id, service, error });
-    const failure = failureOf(at.step, error);
+    const failure = failureOf(at, error);
     this.#ended('FAILED', failure);
     this.#deploy = { ...this.#deploy, failure: this.#deploy.failure ?? failure };
     this.#move(then);

@@ -8,6 +8,7 @@ import { makeDirectory, syncDirectory } from '../../kit/files.js';
 import { parseManifest, type Manifest } from '../../model/manifest.js';
 import type { DeployOrder, ReleaseRef } from '../../model/release.js';
 import type { ConfigPins, DeployableServices, Hold, ServiceSource } from '../ports.js';
+import { NotStarted } from '../services/outcomes.js';
 import { unitName } from '../services/systemd-driver.js';
 import type { Archives } from './archives.js';
 import { switchCurrent } from './current.js';
@@ -256,7 +257,8 @@ export async function startOf(hold: Hold): Promise<Done> {
     return { message: pid > 0 ? `RUNNING, pid ${pid}` : 'RUNNING' };
   } catch (error) {
     if (!(error instanceof Error)) throw error;
-    throw new StepFailed(error.message, { exitCode: hold.report()?.exitCode, output: await lastOutputOf(hold) });
+    const message = error instanceof NotStarted ? error.summary : error.message;
+    throw new StepFailed(message, { exitCode: hold.report()?.exitCode, output: await lastOutputOf(hold) });
   }
 }
 

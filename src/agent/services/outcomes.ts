@@ -16,12 +16,17 @@ export function notStopped(service: string, state: State): MusterError {
   return new MusterError('deadline', text);
 }
 
-/** @param lines what it last printed */
-export function notStarted(service: string, state: State, lines: readonly string[]): MusterError {
-  const output = lines.length === 0 ? '' : `\nIt last printed:\n${lines.map((line) => `  ${line}`).join('\n')}`;
-  return new MusterError('precondition', `${service} did not start: ${reasonOf(state)}${output}`, {
-    reason: 'NOT_STARTED',
-  });
+export class NotStarted extends MusterError {
+  /** The message without what the service printed, for those who keep that apart. */
+  readonly summary: string;
+
+  /** @param lines what it last printed */
+  constructor(service: string, state: State, lines: readonly string[]) {
+    const summary = `${service} did not start: ${reasonOf(state)}`;
+    const output = lines.length === 0 ? '' : `\nIt last printed:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+    super('precondition', `${summary}${output}`, { reason: 'NOT_STARTED' });
+    this.summary = summary;
+  }
 }
 
 /** It has ended, and the next agent will not know that it was to. */

@@ -237,6 +237,11 @@ function givenUp(reason: string, { policy }: Context): Step {
   return same({ at: 'FATAL', reason: `${reason}, then "muster start ${policy.name}"` });
 }
 
+/** A reason without its advice to start the service by hand: for whom something else runs in its place by then. */
+export function withoutAdvice(reason: string): string {
+  return reason.replace(/(?:: mend it|; see why)?, then "muster start [^"]*"$/, '');
+}
+
 function backOff(tries: Tries, reason: string, { nowMs, jitter }: Context): Step {
   const meanMs = BACKOFF_INITIAL_MS * 2 ** (tries.failures - 1);
   const waitMs = Math.min(BACKOFF_MAX_MS, meanMs * (0.75 + jitter / 2));

@@ -9,7 +9,7 @@ import { Checking } from './checking.js';
 import { LaunchRefused, type Exit, type Running, type ServiceDriver, type Subject, type Unit } from './driver.js';
 import { tellingLine } from './last-lines.js';
 import { Life, sinceItsStart, triesOf } from './life.js';
-import { detachedMeanwhile, notStarted, notStopped, stopNotStored } from './outcomes.js';
+import { detachedMeanwhile, NotStarted, notStopped, stopNotStored } from './outcomes.js';
 import { asked, type InstanceRecord, type InstanceRecords, type LifeRecord } from './records.js';
 import { processKey, type Definition } from './sources.js';
 import {
@@ -372,7 +372,7 @@ export class Supervisor {
       });
     }
     const lines = (await this.lastLines()).slice(-LAST_LINES_SHOWN_MAX);
-    return notStarted(this.service, state, lines);
+    return new NotStarted(this.service, state, lines);
   }
 
   /** The first state that `is` accepts; the present one when it detaches or the time is over. */

@@ -69,8 +69,10 @@ function stepMessage({ outcome, message, exitCode }: DeployStepReport): string {
 /** Lines of the output of a failed step that are shown. */
 const OUTPUT_LINES_SHOWN = 10;
 
-function outputOf({ output }: DeployStepReport): string[] {
+function outputOf({ output, message }: DeployStepReport): string[] {
   const lines = output.trimEnd() === '' ? [] : output.trimEnd().split('\n');
+  // `ended with code 2, saying "no such file"`: one line is not told twice.
+  if (lines.every((line) => message.includes(`"${line.trim()}"`))) return [];
   const cut = lines.length - OUTPUT_LINES_SHOWN;
   return [...(cut > 0 ? [`(${cut} lines before)`] : []), ...lines.slice(-OUTPUT_LINES_SHOWN)].map(
     (line) => `  | ${line}`,

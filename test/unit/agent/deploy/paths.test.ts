@@ -77,7 +77,8 @@ describe('a deploy', () => {
     const end = await deploy({ version: '1.0.0', behaves: 'start-fails' });
     assert.equal(
       end.message,
-      '1.0.0 failed at START: exited with 3 again and again. There was no such service before, and there is none now',
+      '1.0.0 failed at START: orders did not start: ended with code 3 after 1ms, saying "the last words of 1.0.0"; given up after 6 tries. ' +
+        'There was no such service before, and there is none now: push a mended version and deploy that',
     );
     assert.equal(end.exitCode, 3);
     assert.equal(end.output, 'the last words of 1.0.0');
@@ -85,6 +86,26 @@ describe('a deploy', () => {
     assert.equal(machine.world.sources['orders'], undefined);
     assert.equal(end.report.current, undefined);
     assert.deepEqual((await onDisk(bench.data)).current, '');
+  });
+
+  it('that does not start says what runs again before what was printed, which is said once, and what helps', async () => {
+    await deploy({ version: '1.0.0' });
+    const end = await deploy({ version: '2.0.0', behaves: 'start-fails' });
+    assert.match(
+      end.message,
+      /^2\.0\.0 failed at START: orders did not start: ended with code 3 .*; given up after 6 tries\. 1\.0\.0 runs again, after \S+: push a mended version and deploy that$/,
+    );
+    const step = end.report.steps.find(({ outcome }) => outcome === 'FAILED');
+    assert.match(step?.message ?? '', /given up after 6 tries$/);
+    assert.deepEqual([step?.output, end.output], ['the last words of 2.0.0', 'the last words of 2.0.0']);
+  });
+
+  it('whose undo does not start what was there says how that is started by hand', async () => {
+    await deploy({ version: '1.0.0' });
+    machine.world.turned['1.0.0'] = 'start-fails';
+    const end = await deploy({ version: '2.0.0', behaves: 'start-fails' });
+    assert.match(end.message, /1\.0\.0 was put back and does not run .*: mend it, then "muster start orders"$/);
+    assert.ok(!end.message.includes('It last printed'));
   });
 
   it('that fails puts back what ran by a manifest of the machine', async () => {

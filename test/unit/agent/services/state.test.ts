@@ -9,6 +9,7 @@ import {
   nextTickMs,
   runningOf,
   WELL_MS,
+  withoutAdvice,
   type Context,
   type Event,
   type State,
@@ -98,6 +99,7 @@ describe('the life of an instance', () => {
     const reason = 'ended; given up after 3 tries: mend it, then "muster start web"';
     assert.deepEqual(third.state, { at: 'FATAL', reason });
     assert.deepEqual(third.effects, ['launch', 'launch', 'launch']);
+    assert.equal(withoutAdvice(reason), 'ended; given up after 3 tries');
   });
 
   it('is given up after about half a minute where its manifest says nothing else, whether it ends or is refused', () => {

@@ -100,6 +100,22 @@ describe('the words of a deploy', () => {
     ]);
   });
 
+  it('do not tell a line again that the message has', () => {
+    const steps = (output: string) => [
+      {
+        step: 'DEPLOY_STEP_START' as const,
+        outcome: 'STEP_OUTCOME_FAILED' as const,
+        message: 'ended with code 2, saying "no such file"',
+        output,
+      },
+    ];
+    assert.deepEqual(deployLines(DeployReport.fromPartial({ steps: steps('no such file\n') })).slice(1), []);
+    assert.deepEqual(deployLines(DeployReport.fromPartial({ steps: steps('at line 3\nno such file\n') })).slice(1), [
+      '  | at line 3',
+      '  | no such file',
+    ]);
+  });
+
   it('keep to the last lines of a long output', () => {
     const output = Array.from({ length: 14 }, (_, index) => `line ${index}`).join('\n');
     const lines = deployLines(
