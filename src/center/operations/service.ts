@@ -19,6 +19,7 @@ import type { UploadedBatch } from '../output/service.js';
 import type { OperationView } from './ledger.js';
 import type { Operations } from './operations.js';
 import type { Asking, OperationWish } from './records.js';
+import { Patterns } from './patterns.js';
 import { Searches, type Clipped, type SearchEvent, type SearchRoom } from './searches.js';
 import {
   boundHit,
@@ -89,6 +90,7 @@ export function clipUploaded({ hits: given }: UploadedBatch, room: SearchRoom): 
 export function operationHandlers(parts: OperationParts): OperationHandlers {
   const { operations } = parts;
   const { ledger } = operations;
+  const patterns = new Patterns();
   const shown = (view: OperationView): Operation =>
     toWireOperation(view, {
       holder: ledger.holder(view.record.service),
@@ -138,7 +140,7 @@ export function operationHandlers(parts: OperationParts): OperationHandlers {
     cancelOperation: async ({ id }, { principal }) => shown(await operations.cancel(id, describePrincipal(principal))),
     retryOperation: async (request, context) =>
       shown(await operations.retry(request.id, askingOf(request, context), request.includeCancelled)),
-    searchLogs: (request, context) => searchLogs(parts, request, context),
+    searchLogs: (request, context) => searchLogs(parts, patterns, request, context),
   };
 }
 
@@ -233,10 +235,13 @@ type SearchRequest = Parameters<OperationHandlers['searchLogs']>[0];
 
 async function* searchLogs(
   { searches }: OperationParts,
+  patterns: Patterns,
   request: SearchRequest,
   context: CallContext,
 ): AsyncGenerator<SearchLogsResponse> {
   const search = fromWireSearch(request.search);
+  await patterns.check(search);
+  if (context.signal.aborted) return;
   const wish = {
     ...askingOf({ reason: request.reason, requestId: '', wait: false }, context),
     action: 'SEARCH' as const,

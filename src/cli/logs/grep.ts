@@ -174,6 +174,16 @@ async function grepLocal(io: Io, options: GrepOptions, service: string, search: 
   await report(io, output, searched, search.maxLines);
 }
 
+/** @throws wrong usage, in place of the refusal, for an expression that grep does not take */
+async function takingPattern(searching: Promise<void>): Promise<void> {
+  try {
+    await searching;
+  } catch (error) {
+    if (isCode(error, 'invalid') && error.reason === 'PATTERN') throw usage(error.message);
+    throw error;
+  }
+}
+
 /** Lines around hits, and the context whose center is asked, are both called --context: a number is the former. */
 function withContexts(options: GrepOptions, typed: readonly string[]): GrepOptions {
   const isCount = (text: string): boolean => /^\d+$/.test(text);
@@ -196,14 +206,14 @@ async function grep(io: Io, command: Command, { service, pattern, contexts }: Ty
   const options = withContexts(command.optsWithGlobals(), contexts);
   const search = searchOf(options, pattern, io.clock.now());
   if (!isLocal(options)) {
-    await grepFleet(io, options, service, search);
+    await takingPattern(grepFleet(io, options, service, search));
     return;
   }
   const wrong = fleetOption(command);
   if (wrong !== undefined) {
     throw usage(`${wrong} is for the center: with --local there is this machine alone`);
   }
-  await grepLocal(io, options, service, search);
+  await takingPattern(grepLocal(io, options, service, search));
 }
 
 export function registerGrep(logs: Command, io: Io): void {

@@ -358,4 +358,12 @@ describe('muster logs grep', () => {
     assert.equal(status, 1);
     assert.match(io.complained(), /no service "ordres"/);
   });
+
+  it('is wrong usage where the expression is refused', async (t) => {
+    const refusal = 'this pattern cannot be searched for: grep: Unmatched [';
+    const { center } = await fixture(t, [new MusterError('invalid', refusal, { reason: 'PATTERN' })]);
+    const { status, io } = await center.run(['logs', 'grep', 'orders', '[', '--regex']);
+    assert.equal(status, 2);
+    assert.ok(io.complained().includes(refusal), io.complained());
+  });
 });
