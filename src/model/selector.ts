@@ -190,6 +190,8 @@ function explainTerm({ key }: Term, machine: Selectable): string {
   return value === undefined ? `no ${key}` : `${key}=${value}`;
 }
 
+const LISTED = ' See "muster machines" for what there is.';
+
 /**
  * For a selector that a person typed to look at what is there: a label or machine that nothing has is said, with the nearest one.
  * @throws not_found
@@ -201,7 +203,9 @@ export function requireKnown(selector: Selector, machines: readonly Selectable[]
     if (key !== MACHINE_KEY && !keys.has(key)) {
       const named = values === undefined && machines.some(({ name }) => name === key);
       const hint = named ? ` Did you mean ${MACHINE_KEY}=${key}?` : didYouMean(key, [...keys, MACHINE_KEY]);
-      throw new MusterError('not_found', `no machine has the label "${key}".${hint}`, { reason: 'LABEL_UNKNOWN' });
+      throw new MusterError('not_found', `no machine has the label "${key}".${hint || LISTED}`, {
+        reason: 'LABEL_UNKNOWN',
+      });
     }
     if (key === MACHINE_KEY) requireMachines(values ?? [], machines);
   }
@@ -214,7 +218,9 @@ function requireMachines(values: readonly string[], machines: readonly Selectabl
       value,
       machines.map(({ name }) => name),
     );
-    throw new MusterError('not_found', `there is no machine "${value}".${hint}`, { reason: 'MACHINE_UNKNOWN' });
+    throw new MusterError('not_found', `there is no machine "${value}".${hint || LISTED}`, {
+      reason: 'MACHINE_UNKNOWN',
+    });
   }
 }
 

@@ -8,6 +8,7 @@ import type {
 import type { Clock, Timer } from '../../kit/clock.js';
 import { MusterError } from '../../kit/errors.js';
 import { pageOf } from '../../model/paging.js';
+import type { Shelf } from '../releases/shelf.js';
 import { fromWireSearch } from '../../wire/log-search.js';
 import { fromWireOutcome } from '../../wire/instance.js';
 import { describePrincipal } from '../../rpc/principal.js';
@@ -57,6 +58,7 @@ export interface OperationParts {
   readonly operations: Operations;
   readonly commands: Commands;
   readonly searches: LogSearches;
+  readonly shelf: Pick<Shelf, 'releases'>;
   readonly clock: Clock;
 }
 
@@ -88,7 +90,7 @@ export function clipUploaded({ hits: given }: UploadedBatch, room: SearchRoom): 
 
 /** Operations: start, plan, look, follow, decide; and searches in logs. */
 export function operationHandlers(parts: OperationParts): OperationHandlers {
-  const { operations } = parts;
+  const { operations, shelf } = parts;
   const { ledger } = operations;
   const patterns = new Patterns();
   const shown = (view: OperationView): Operation =>
@@ -112,10 +114,12 @@ export function operationHandlers(parts: OperationParts): OperationHandlers {
     getOperation: async ({ id }) => shown(ledger.require(id)),
     // eslint-disable-next-line @typescript-eslint/require-await -- as above
     listOperations: async (request) => {
-      const wanted = ledger
+      const ofService = ledger
         .list()
-        .filter(({ record }) => request.service === '' || record.service === request.service)
-        .filter(({ record }) => !request.openOnly || record.endedMs === undefined);
+        .filter(({ record }) => request.service === '' || record.service === request.service);
+      // One that is gone may still be named by its operations.
+      if (request.service !== '' && ofService.length === 0) shelf.releases.requireService(request.service);
+      const wanted = ofService.filter(({ record }) => !request.openOnly || record.endedMs === undefined);
       const page = pageOf(
         wanted,
         { size: request.pageSize, token: request.pageToken },

@@ -98,7 +98,8 @@ export class SigningKeys {
   #require(id: string): SigningKeyRecord {
     const found = this.#table.get(id);
     if (found) return found;
-    throw new MusterError('not_found', `there is no signing key "${id}".${didYouMean(id, this.#table.ids())}`, {
+    const hint = didYouMean(id, this.#table.ids()) || ' See "muster release keys" for those there are.';
+    throw new MusterError('not_found', `there is no signing key "${id}".${hint}`, {
       reason: 'KEY_UNKNOWN',
     });
   }

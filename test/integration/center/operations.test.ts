@@ -5,6 +5,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { CommandUpdate, StartOperationRequest, type Operation } from '../../../generated/muster/v1/center.js';
 import type { Outcome } from '../../../generated/muster/v1/types.js';
 import { systemClock } from '../../../src/kit/clock.js';
+import { isCode } from '../../../src/kit/errors.js';
 import { TestCenter } from '../../support/center.js';
 import { FakeAgent, joinAs } from '../../support/fake-agent.js';
 import { waitFor } from '../../support/waiting.js';
@@ -34,6 +35,21 @@ async function ended(t: TestContext, outcome: Outcome): Promise<{ center: TestCe
   });
   return { center, operation };
 }
+
+describe('the operations of a service', () => {
+  it('are none, or those it had; that of a name that nothing has is said', async (t) => {
+    const { center, operation } = await ended(t, 'OUTCOME_SUCCEEDED');
+    const list = (service: string, openOnly = false) =>
+      center.operator.listOperations({ pageSize: 10, pageToken: '', service, openOnly });
+    assert.deepEqual(
+      (await list('orders')).operations.map(({ id }) => id),
+      [operation.id],
+    );
+    assert.deepEqual((await list('orders', true)).operations, []);
+    assert.deepEqual((await list('', true)).operations, []);
+    await assert.rejects(list('nosuch'), (error) => isCode(error, 'not_found') && error.reason === 'SERVICE_UNKNOWN');
+  });
+});
 
 describe('the watch of an operation that has ended', () => {
   for (const [outcome, state] of [

@@ -84,6 +84,11 @@ describe('selector', () => {
     assert.throws(() => {
       known('machine=web-2');
     }, /no machine "web-2"\. Did you mean "web-1"\?/);
+    for (const text of ['zzzzzz=1', 'machine=zzzzzz']) {
+      assert.throws(() => {
+        known(text);
+      }, /"zzzzzz"\. See "muster machines" for what there is\.$/);
+    }
     requireKnown(parseSelector('rol=web'), []);
   });
 

@@ -139,7 +139,9 @@ describe('publishing', () => {
     assert.deepEqual(await keys.enroll('ann', mine.publicKey), mine);
     assert.equal((await failureOf(keys.enroll('bob', mine.publicKey))).reason, 'KEY_TAKEN');
     assert.equal((await failureOf(keys.enroll('bob', 'AAAA'))).reason, 'PUBLIC_KEY');
-    assert.equal((await failureOf(keys.revoke('0123', 'operator bob'))).reason, 'KEY_UNKNOWN');
+    const unknown = await failureOf(keys.revoke('zz', 'operator bob'));
+    assert.equal(unknown.reason, 'KEY_UNKNOWN');
+    assert.match(unknown.message, /no signing key "zz"\. See "muster release keys"/);
     const revoked = await keys.revoke(mine.id, 'operator bob');
     assert.deepEqual(await keys.revoke(mine.id, 'operator eve'), revoked);
   });
