@@ -346,7 +346,8 @@ async function runParts(agent: Agent, options: RunAgentOptions): Promise<void> {
       await Promise.race([services.ready, aborted(signal)]);
       if (signal.aborted) return;
       commands.resume();
-      await deploys.resumeOthers(new Set(commands.pending().map(({ command }) => command)));
+      const claimed = new Set(commands.pending().map(({ command }) => command));
+      await Promise.all([agent.backups.forgetOthers(claimed), deploys.resumeOthers(claimed)]);
       await options.onReady?.(await openForCalls(agent, options));
       await link.run(signal);
     },

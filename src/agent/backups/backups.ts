@@ -52,6 +52,7 @@ export class AgentBackups {
   readonly #options: AgentBackupsOptions;
   readonly #records: BackupRecords;
   readonly #maker: BackupMaker;
+  readonly #restores: Restores;
   readonly #scheduler: Scheduler;
   readonly #copier: Copier;
   readonly #uplink: BackupUplink;
@@ -63,15 +64,17 @@ export class AgentBackups {
     readonly records: BackupRecords;
     readonly maker: BackupMaker;
     readonly archives: Archives;
+    readonly restores: Restores;
     readonly copier: Copier;
     readonly performers: BackupPerformers;
     readonly ending: AbortController;
   }) {
-    const { options, records, maker, archives, copier, performers, ending } = parts;
+    const { options, records, maker, archives, restores, copier, performers, ending } = parts;
     this.performers = performers;
     this.#options = options;
     this.#records = records;
     this.#maker = maker;
+    this.#restores = restores;
     this.#copier = copier;
     this.#ending = ending;
     this.#scheduler = new Scheduler({ ...options, records, maker, archives });
@@ -109,7 +112,12 @@ export class AgentBackups {
     const copier = new Copier({ ...options, records, files, places });
     const ending = new AbortController();
     const performers = await backupPerformers({ store, records, maker, archives, restores, signal: ending.signal });
-    return new AgentBackups({ options, records, maker, archives, copier, performers, ending });
+    return new AgentBackups({ options, records, maker, archives, restores, copier, performers, ending });
+  }
+
+  /** Forgets what was kept of commands that have ended; `claimed`: those that may not have. Call once, at the start. */
+  forgetOthers(claimed: ReadonlySet<string>): Promise<void> {
+    return this.#restores.forgetOthers(claimed);
   }
 
   /** Newest first. */

@@ -103,12 +103,12 @@ function restoring({ records, restores, signal }: BackupPerformersOptions): Perf
         return failed(messageOf(error), record);
       }
     },
-    holds: (command) => restores.left(command) !== undefined,
+    // Its entry is written before anything else, and kept until the outcome is on the disk: without one, nothing was begun.
+    holds: () => true,
     resume: (command) => {
-      const left = restores.left(command);
-      if (!left) return Promise.reject(unknown(command));
-      const record = records.find(left.backup);
-      return Promise.resolve(left.ok ? succeeded(left.message, record) : failed(left.message, record));
+      const { ok, backup, message } = restores.left(command);
+      const record = records.find(backup);
+      return Promise.resolve(ok ? succeeded(message, record) : failed(message, record));
     },
   };
 }

@@ -27,14 +27,14 @@ import {
 import { filesOf } from './words.js';
 
 /**
- * A restore to its place, as it is on disk. staging: nothing of the service has changed. switching: it goes on, whatever happens. switched: what
- * was there before is still to be put away.
+ * A restore, as it is on disk. staging: nothing of the service has changed. switching: it goes on, whatever happens. switched: what was there
+ * before is still to be put away. done, failed: it has ended, as `message` says, and its command may not know yet.
  */
 interface Journal {
   readonly service: string;
   readonly backup: string;
   readonly command: string;
-  readonly phase: 'staging' | 'switching' | 'switched';
+  readonly phase: 'staging' | 'switching' | 'switched' | 'done' | 'failed';
   readonly paths: readonly string[];
   readonly place: RestorePlace;
   readonly message: string;
@@ -54,6 +54,7 @@ export interface RestoresOptions {
 /** What an earlier process left, as it ended. */
 export type Left = { readonly ok: boolean; readonly backup: string; readonly message: string };
 
+/** Of a command that left no entry, too: it had not begun. */
 const NOTHING_CHANGED = 'the agent ended while it restored; nothing of the service was changed: order it again';
 
 /** Restores backups: aside first, whole and fsynced, and then to their place by renames that are completed whatever happens. */
@@ -91,14 +92,23 @@ export class Restores {
     return restores;
   }
 
-  left(command: string): Left | undefined {
-    return this.#left.get(command);
+  /** How a command's restore ended that an earlier process had begun. */
+  left(command: string): Left {
+    return this.#left.get(command) ?? { ok: false, backup: '', message: NOTHING_CHANGED };
+  }
+
+  /** Forgets restores whose commands have their outcome on the disk; `claimed`: commands that may not. Call once, at the start. */
+  async forgetOthers(claimed: ReadonlySet<string>): Promise<void> {
+    for (const { id, value } of await this.#journal.all()) {
+      if (hasEnded(value) && !claimed.has(value.command)) await this.#journal.delete(id);
+    }
   }
 
   /** Resolves with what was done, for people. @throws why nothing was; not_found; precondition while the service runs and `stop` is not said */
   async restore(record: BackupRecord, order: BackupOrder, command: string, signal: AbortSignal): Promise<string> {
     const { service } = record.backup;
     return this.#turns.run(service, async () => {
+      await this.#forgetEnded(service);
       if (!order.aside) this.#checkRunning(service, order);
       const id = newId('r');
       const place = placeOf(this.#options.sharedDirectory(service), id);
@@ -118,11 +128,13 @@ export class Restores {
         if (!order.aside) return await this.#toPlace({ id, journal, record, order, files });
         const into = join(dirname(place.staging), `restored-${record.backup.id}-${id.slice(2, 6)}`);
         await putAside(place, into);
-        await this.#forget(id, journal);
-        return `${filesOf(files)} restored into ${into}`;
+        const message = `${filesOf(files)} restored into ${into}`;
+        await this.#end(id, journal, { phase: 'done', message });
+        return message;
       } catch (error) {
         const now = await this.#journal.get(id);
-        if (now?.value.phase === 'staging') await this.#forget(id, journal);
+        if (now?.value.phase === 'staging')
+          await this.#end(id, journal, { phase: 'failed', message: messageOf(error) });
         throw error;
       }
     });
@@ -181,7 +193,7 @@ export class Restores {
         const message = `${filesOf(files)} restored to ${paths.join(', ')}; what was there before is in ${place.replaced} until the next restore`;
         const switching: Journal = { ...journal, phase: 'switching', paths, message };
         await this.#journal.put(id, switching);
-        await this.#finish(id, switching);
+        await this.#finish(id, switching, message);
         return `${message}${await this.#started(hold)}`;
       } finally {
         hold.letGo();
@@ -214,31 +226,49 @@ export class Restores {
   }
 
   async #complete(id: string, journal: Journal): Promise<void> {
-    const { service, backup, command, message } = journal;
-    if (journal.phase === 'staging') {
-      await this.#forget(id, journal);
-      this.#left.set(command, { ok: false, backup, message: NOTHING_CHANGED });
-      return;
+    const { service, backup, command } = journal;
+    const ended = hasEnded(journal) ? journal : await this.#completed(id, journal);
+    this.#left.set(command, { ok: ended.phase === 'done', backup, message: ended.message });
+    if (!hasEnded(journal) && ended.phase === 'done') {
+      this.#options.logger.warn('a restore that was cut off has been completed', { service, backup });
     }
-    await this.#finish(id, journal);
-    this.#options.logger.warn('a restore that was cut off has been completed', { service, backup });
-    const left = `${message}. The agent ended meanwhile, and completed it when it was started again`;
-    this.#left.set(command, { ok: true, backup, message: left });
   }
 
-  async #finish(id: string, journal: Journal): Promise<void> {
+  #completed(id: string, journal: Journal): Promise<Journal> {
+    if (journal.phase === 'staging') return this.#end(id, journal, { phase: 'failed', message: NOTHING_CHANGED });
+    const message = `${journal.message}. The agent ended meanwhile, and completed it when it was started again`;
+    return this.#finish(id, journal, message);
+  }
+
+  async #finish(id: string, journal: Journal, message: string): Promise<Journal> {
     if (journal.phase === 'switching') {
       await switchAll(journal.place, journal.paths);
       await this.#journal.put(id, { ...journal, phase: 'switched' });
     }
     await finish(journal.place);
-    await this.#journal.delete(id);
+    const done: Journal = { ...journal, phase: 'done', message };
+    await this.#journal.put(id, done);
+    return done;
   }
 
-  async #forget(id: string, { place }: Journal): Promise<void> {
-    await abandon(place);
-    await this.#journal.delete(id);
+  /** Its entry stays: the agent may end before the command has its outcome on the disk. */
+  async #end(id: string, journal: Journal, end: Pick<Journal, 'phase' | 'message'>): Promise<Journal> {
+    await abandon(journal.place);
+    const ended = { ...journal, ...end };
+    await this.#journal.put(id, ended);
+    return ended;
   }
+
+  /** A service's restores come one behind the other, each when the outcome of the one before is on the disk. */
+  async #forgetEnded(service: string): Promise<void> {
+    for (const { id, value } of await this.#journal.all()) {
+      if (value.service === service && hasEnded(value)) await this.#journal.delete(id);
+    }
+  }
+}
+
+function hasEnded({ phase }: Journal): boolean {
+  return phase === 'done' || phase === 'failed';
 }
 
 function runs(state: InstanceReport['state']): boolean {
