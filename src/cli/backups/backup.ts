@@ -94,7 +94,12 @@ async function list(io: Io, service: string, command: Command): Promise<void> {
 
 async function plans(io: Io, options: GlobalOptions, service: string): Promise<void> {
   const output = new Output(io, options);
-  const found = await withCenter(io, options, (center) => listPlans(center, service));
+  const found = await withCenter(io, options, async (center) => {
+    const all = await listPlans(center, service);
+    // Whether nobody knows a service of that name is the center's to say.
+    if (service !== '' && all.length === 0) await listBackups(center, service, undefined);
+    return all;
+  });
   await output.document(ListBackupPlansResponse.toJSON({ plans: found }));
   const now = io.clock.now();
   await output.table(found, [
@@ -106,7 +111,9 @@ async function plans(io: Io, options: GlobalOptions, service: string): Promise<v
     { heading: 'LAST GOOD', text: ({ lastGood }) => clockTime(lastGood, now) },
     { heading: 'LATE SINCE', text: ({ lateSince }) => clockTime(lateSince, now) },
   ]);
-  if (found.length === 0) await output.note('No service that is backed up.');
+  const nothing =
+    service === '' ? 'No service that is backed up.' : `${service} has no "backup" section in its manifest.`;
+  if (found.length === 0) await output.note(nothing);
 }
 
 /** A backup reads all it holds. */

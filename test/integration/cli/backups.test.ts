@@ -51,15 +51,17 @@ async function fixture(t: TestContext, backups = BACKUPS): Promise<Fixture> {
     counts: OperationCounts.fromPartial({ total: 1 }),
   });
   const center = await ScriptedCenter.start(t, {
-    listBackups: ({ service, selector }) =>
-      Promise.resolve({
+    listBackups: ({ service, selector }) => {
+      if (service === 'nosuch') throw new MusterError('not_found', 'no machine has a service "nosuch"');
+      return Promise.resolve({
         backups: backups.filter(
           (one) =>
             (service === '' || service === one.service) &&
             (selector === '' || selector === `machine=${one.machineName}`),
         ),
         nextPageToken: '',
-      }),
+      });
+    },
     listBackupPlans: () => Promise.resolve({ plans: PLANS }),
     startOperation: (request) => {
       orders.push(request);
@@ -94,6 +96,16 @@ describe('muster backup', () => {
     assert.deepEqual([answer.backups.length, answer.late.length], [3, 2]);
     const plans = await center.run(['backup', 'plans']);
     assert.match(plans.io.written(), /orders +web-1 +0 3 \* \* \* +UTC/);
+  });
+
+  it('tells a service that nobody knows from one that is not backed up', async (t) => {
+    const { center } = await fixture(t);
+    const unknown = await center.run(['backup', 'plans', 'nosuch']);
+    assert.equal(unknown.status, 1);
+    assert.match(unknown.io.complained(), /no machine has a service "nosuch"/);
+    const plain = await center.run(['backup', 'plans', 'web']);
+    assert.equal(plain.status, 0, plain.io.complained());
+    assert.match(plain.io.complained(), /web has no "backup" section/);
   });
 
   it('makes one now, and says what it holds', async (t) => {
