@@ -2,7 +2,7 @@
  * The queue beside Redis Streams, RabbitMQ and NATS JetStream, each synced to disk before it acknowledges, in one run on one machine. It starts every
  * server itself, on a fresh directory; one that is not installed is named and left out. What is compared how: docs/benchmarks.md.
  * Run after `npm run build`: node --import tsx bench/queue.ts [--only publish,fanout,latency,idle,stalled,backlog] [--systems muster,redis,...]
- *   [--seconds 1] [--rounds 3] [--backlog 1000000] [--limit 400] [--json FILE]
+ *   [--seconds 1] [--rounds 3] [--backlog 1000000] [--limit 800] [--json FILE]
  */
 import { rmSync } from 'node:fs';
 import { mkdtemp, writeFile } from 'node:fs/promises';
@@ -29,7 +29,7 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '1' },
     rounds: { type: 'string', default: '3' },
     backlog: { type: 'string', default: '1000000' },
-    limit: { type: 'string', default: '400' },
+    limit: { type: 'string', default: '800' },
     json: { type: 'string', default: '' },
   },
 });
