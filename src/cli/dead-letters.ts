@@ -1,4 +1,5 @@
 import { Argument, type Command } from 'commander';
+import { counted } from '../kit/counted.js';
 import { MusterError } from '../kit/errors.js';
 import { countArgument } from './arguments.js';
 import type { Io } from './io.js';
@@ -6,7 +7,7 @@ import { clockTime, Output } from './output.js';
 import { allPages } from './paging.js';
 import { addQueueOption, withQueue, type QueueGlobalOptions } from './queue-connection.js';
 import { storedJson } from './queue-json.js';
-import { counted, payloadText, usage } from './queue-text.js';
+import { payloadText, usage } from './queue-text.js';
 
 interface DeadLettersOptions extends QueueGlobalOptions {
   readonly sequence?: number[];

@@ -5,12 +5,13 @@ import type { Command } from 'commander';
 import type { OutgoingMessage } from '../client/queue/message.js';
 import type { Publisher } from '../client/queue/publisher.js';
 import type { Receipt } from '../client/queue/receipts.js';
+import { counted } from '../kit/counted.js';
 import { errnoOf, messageOf, MusterError } from '../kit/errors.js';
 import { durationArgument, labelArgument } from './arguments.js';
 import type { Io } from './io.js';
 import { clockTime, Output } from './output.js';
 import { addQueueOption, withQueue, withQueueLibrary, type QueueGlobalOptions } from './queue-connection.js';
-import { counted, defined, usage } from './queue-text.js';
+import { defined, usage } from './queue-text.js';
 
 interface PublishOptions extends QueueGlobalOptions {
   readonly file?: string;

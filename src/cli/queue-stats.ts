@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { GetStatsResponse, QueueService, SubscriptionStats, TopicStats } from '../../generated/muster/v1/queue.js';
 import { sleep } from '../kit/clock.js';
+import { counted } from '../kit/counted.js';
 import { formatSize } from '../kit/durations.js';
 import type { Client } from '../rpc/types.js';
 import { inertLine } from './inert.js';
@@ -8,7 +9,7 @@ import type { Io } from './io.js';
 import { ago, clockTime, Output, renderTable, write } from './output.js';
 import { addQueueOption, withQueue, type QueueGlobalOptions } from './queue-connection.js';
 import { objectJson } from './queue-json.js';
-import { counted, rateText } from './queue-text.js';
+import { rateText } from './queue-text.js';
 
 interface StatsOptions extends QueueGlobalOptions {
   readonly once?: boolean;

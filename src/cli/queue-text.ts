@@ -74,11 +74,6 @@ export function durationText(duration: Duration | undefined, none: string): stri
   return ms === undefined || ms === 0 ? none : formatDuration(ms);
 }
 
-/** `1 message`, `2 messages`. */
-export function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
-}
-
 /** What was typed cannot be meant. */
 export function usage(message: string): MusterError {
   return new MusterError('invalid', message, { reason: 'USAGE' });

@@ -1,12 +1,12 @@
 import type { Command } from 'commander';
 import { BackupPlan, GetStatusResponse } from '../../generated/muster/v1/center.js';
 import { QueueServer } from '../../generated/muster/v1/types.js';
+import { counted } from '../kit/counted.js';
 import { alertColumns } from './alerts.js';
 import { latePlans, listPlans } from './backups/late.js';
 import { withCenter } from './connection.js';
 import { Failed, type GlobalOptions, type Io } from './io.js';
 import { ago, clockTime, Output } from './output.js';
-import { counted } from './queue-text.js';
 
 /** What is not as it should be, or cannot be known; empty when all is well. Alerts are listed by themselves. */
 export function shortfalls(status: GetStatusResponse): string[] {

@@ -7,6 +7,7 @@ import {
   type SeekResponse,
   type SubscriptionStats,
 } from '../../generated/muster/v1/queue.js';
+import { counted } from '../kit/counted.js';
 import { MusterError } from '../kit/errors.js';
 import type { Client } from '../rpc/types.js';
 import { countArgument, durationArgument } from './arguments.js';
@@ -16,7 +17,6 @@ import { allPages } from './paging.js';
 import { addQueueOption, withQueue, type QueueGlobalOptions } from './queue-connection.js';
 import { objectJson, wholeJson } from './queue-json.js';
 import {
-  counted,
   defined,
   durationText,
   ifThere,

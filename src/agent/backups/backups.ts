@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { restoreTree, verifyTree, writeTree } from '../../archive/tree.js';
 import type { Clock } from '../../kit/clock.js';
+import { counted } from '../../kit/counted.js';
 import { messageOf, MusterError } from '../../kit/errors.js';
 import type { Logger } from '../../kit/logger.js';
 import type { Random } from '../../kit/random.js';
@@ -22,7 +23,6 @@ import { readS3Settings, s3SettingsFile } from './s3-settings.js';
 import { Scheduler } from './scheduler.js';
 import { BackupUplink } from './uplink.js';
 import { CenterCopies, reportBackups } from './wire.js';
-import { filesOf } from './words.js';
 
 export interface AgentBackupsOptions {
   /** Absolute. */
@@ -176,7 +176,9 @@ function isMade({ status }: Backup): boolean {
 }
 
 function messageFor({ files, problems }: Backup): string {
-  return problems.length === 0 ? filesOf(files) : `${filesOf(files)}; to be known: ${problems.join('; ')}`;
+  return problems.length === 0
+    ? counted(files, 'file')
+    : `${counted(files, 'file')}; to be known: ${problems.join('; ')}`;
 }
 
 /** What is known of archives against what is on the disk. */

@@ -1,3 +1,4 @@
+import { counted } from '../../kit/counted.js';
 import { messageOf, MusterError } from '../../kit/errors.js';
 import { formatSize } from '../../kit/durations.js';
 import { NO_RESULT } from '../../model/command-result.js';
@@ -10,7 +11,6 @@ import type { Archives } from './archives.js';
 import type { BackupMaker } from './maker.js';
 import { shownOf, type BackupRecord, type BackupRecords } from './records.js';
 import type { Restores } from './restores.js';
-import { filesOf } from './words.js';
 
 export interface BackupPerformersOptions {
   readonly store: Store;
@@ -72,7 +72,7 @@ function verification(
     await verifying.delete(command);
     const { id, files, verifyProblem } = verified.backup;
     if (verifyProblem !== '') return failed(`backup ${id} is damaged: ${verifyProblem}`, verified);
-    return succeeded(`backup ${id} was read back: ${filesOf(files)} as its manifest says`, verified);
+    return succeeded(`backup ${id} was read back: ${counted(files, 'file')} as its manifest says`, verified);
   };
   return {
     perform: async (order, tell) => {
@@ -123,7 +123,7 @@ function endOf(record: BackupRecord): CommandEnd {
   const { id, status, problems, files, bytes } = record.backup;
   if (status === 'ERROR') return failed(problems[0] ?? 'it failed', record);
   const known = problems.length === 0 ? '' : `. To be known: ${problems.join('; ')}`;
-  return succeeded(`backup ${id}: ${filesOf(files)}, ${formatSize(bytes)}${known}`, record);
+  return succeeded(`backup ${id}: ${counted(files, 'file')}, ${formatSize(bytes)}${known}`, record);
 }
 
 function succeeded(message: string, record: BackupRecord | undefined): CommandEnd {

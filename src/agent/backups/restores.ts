@@ -1,5 +1,6 @@
 import { join, dirname } from 'node:path';
 import type { Clock } from '../../kit/clock.js';
+import { counted } from '../../kit/counted.js';
 import { isCode, messageOf, MusterError } from '../../kit/errors.js';
 import { newId } from '../../kit/ids.js';
 import type { Logger } from '../../kit/logger.js';
@@ -24,7 +25,6 @@ import {
   switchAll,
   type RestorePlace,
 } from './switching.js';
-import { filesOf } from './words.js';
 
 /**
  * A restore, as it is on disk. staging: nothing of the service has changed. switching: it goes on, whatever happens. switched: what was there
@@ -128,7 +128,7 @@ export class Restores {
         if (!order.aside) return await this.#toPlace({ id, journal, record, order, files });
         const into = join(dirname(place.staging), `restored-${record.backup.id}-${id.slice(2, 6)}`);
         await putAside(place, into);
-        const message = `${filesOf(files)} restored into ${into}`;
+        const message = `${counted(files, 'file')} restored into ${into}`;
         await this.#end(id, journal, { phase: 'done', message });
         return message;
       } catch (error) {
@@ -190,7 +190,7 @@ export class Restores {
         await checkSwitch(place, paths);
         await this.#stopped(hold, service, order);
         await checkSwitch(place, paths);
-        const message = `${filesOf(files)} restored to ${paths.join(', ')}; what was there before is in ${place.replaced} until the next restore`;
+        const message = `${counted(files, 'file')} restored to ${paths.join(', ')}; what was there before is in ${place.replaced} until the next restore`;
         const switching: Journal = { ...journal, phase: 'switching', paths, message };
         await this.#journal.put(id, switching);
         await this.#finish(id, switching, message);

@@ -2,6 +2,7 @@ import { lstat, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TEXT_BYTES_MAX } from '../../archive/texts.js';
 import type { Clock } from '../../kit/clock.js';
+import { counted } from '../../kit/counted.js';
 import { formatDuration, formatSize } from '../../kit/durations.js';
 import { errnoOf, MusterError } from '../../kit/errors.js';
 import { makeDirectory, syncDirectory } from '../../kit/files.js';
@@ -122,7 +123,7 @@ export class Steps {
       throw error;
     }
     if (!this.hook) await this.#list(to, manifestText ?? '', bytes);
-    return { message: `${files} files, ${formatSize(bytes)}` };
+    return { message: `${counted(files, 'file')}, ${formatSize(bytes)}` };
   }
 
   /** Makes what was unpacked ready to be listed, or for its install hook. @throws invalid for a manifest that is not that of the release */
@@ -163,7 +164,7 @@ export class Steps {
       await this.#checkUntouched(to, manifest);
       await this.#linkModules(to);
       await this.#list(to, manifestText, bytes);
-      return { message: `${argv.join(' ')}; ${files} files, ${formatSize(bytes)} now` };
+      return { message: `${argv.join(' ')}; ${counted(files, 'file')}, ${formatSize(bytes)} now` };
     } catch (error) {
       await removeTheirs(directory);
       throw error;

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { BackupPlan, ListBackupPlansResponse } from '../../../generated/muster/v1/center.js';
 import { ListLocalBackupsResponse } from '../../../generated/muster/v1/agent.js';
 import { Backup } from '../../../generated/muster/v1/types.js';
+import { counted } from '../../kit/counted.js';
 import { formatDuration, formatSize } from '../../kit/durations.js';
 import { fromDuration } from '../../wire/time.js';
 import { selectorArgument } from '../arguments.js';
@@ -10,7 +11,6 @@ import { isLocal } from '../context.js';
 import { Failed, type GlobalOptions, type Io } from '../io.js';
 import { addOrderOptions, assertNoFleetOption, orderOverFleet, type OrderOptions } from '../operations/ordering.js';
 import { clockTime, enumWord, Output, telling, type Column } from '../output.js';
-import { counted } from '../queue-text.js';
 import { findBackup, findBackupToRestore, listBackups, type Found } from './finding.js';
 import { latePlans, lateText, listPlans } from './late.js';
 

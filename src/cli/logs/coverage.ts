@@ -1,9 +1,9 @@
 import { SearchCoverage, type Command, type SearchGap } from '../../../generated/muster/v1/center.js';
 import type { SearchLimit, SearchReport } from '../../../generated/muster/v1/types.js';
+import { counted } from '../../kit/counted.js';
 import { formatSize } from '../../kit/durations.js';
 import { inertLine } from '../inert.js';
 import { clockTime, enumWord } from '../output.js';
-import { counted } from '../queue-text.js';
 
 /** What a search saw, and how that is said. */
 

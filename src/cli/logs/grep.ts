@@ -7,6 +7,7 @@ import {
   type SearchLogsRequest,
 } from '../../../generated/muster/v1/center.js';
 import type { LogSearch, SearchReport } from '../../../generated/muster/v1/types.js';
+import { counted } from '../../kit/counted.js';
 import { isCode } from '../../kit/errors.js';
 import { SEARCH_CPU_MAX_MS, SEARCH_LINES_DEFAULT } from '../../model/log-search.js';
 import type { Client } from '../../rpc/types.js';
@@ -21,7 +22,7 @@ import { Output, write } from '../output.js';
 import { coverageOf, coverageText, isComplete } from './coverage.js';
 import { SearchFollower, type Searched } from './search-following.js';
 import { HitPrinter } from './hits.js';
-import { counted, usage } from '../queue-text.js';
+import { usage } from '../queue-text.js';
 import { StatusLine } from '../status-line.js';
 import { sinceOf, timeArgument, untilOf, type TypedTime } from '../times.js';
 

@@ -5,13 +5,13 @@ import {
   type OperationState,
 } from '../../../generated/muster/v1/center.js';
 import { sleep } from '../../kit/clock.js';
+import { counted } from '../../kit/counted.js';
 import type { Io } from '../io.js';
 import type { Listener } from './following.js';
 import { messageText, paceText, placeText, titleOf } from './text.js';
 import { stepText } from './deploy-text.js';
 import { hasEnded, type OperationView } from './view.js';
 import { clockTime, type Output } from '../output.js';
-import { counted } from '../queue-text.js';
 
 /** How an operation is shown while it goes on. */
 export interface Progress extends Listener {

@@ -3,10 +3,10 @@ import {
   type PlannedTarget,
   type StartOperationRequest,
 } from '../../../generated/muster/v1/center.js';
+import { counted } from '../../kit/counted.js';
 import { withCenter } from '../connection.js';
 import type { GlobalOptions, Io } from '../io.js';
 import { enumWord, Output, telling, type Column } from '../output.js';
-import { counted } from '../queue-text.js';
 import { changeText } from './deploy-text.js';
 import { stateOf, strategyText, titleOf } from './text.js';
 

@@ -1,4 +1,5 @@
 import { Command as WireCommand, Operation, type Command } from '../../../generated/muster/v1/center.js';
+import { counted } from '../../kit/counted.js';
 import { formatDuration } from '../../kit/durations.js';
 import type { Io } from '../io.js';
 import { deploySteps, deployTable, hasSteps } from './deploy-report.js';
@@ -6,7 +7,6 @@ import type { FollowEnd } from './following.js';
 import { countsText, messageText, outcomeText, outputLines, stateOf, titleOf, tookText } from './text.js';
 import { hasEnded, isSettled, type OperationView } from './view.js';
 import type { Output } from '../output.js';
-import { counted } from '../queue-text.js';
 
 /** What is said when following is over. */
 

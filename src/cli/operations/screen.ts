@@ -1,12 +1,12 @@
 import type { Command } from '../../../generated/muster/v1/center.js';
 import { sleep } from '../../kit/clock.js';
+import { counted } from '../../kit/counted.js';
 import { inertLine } from '../inert.js';
 import type { Io } from '../io.js';
 import { holdText, type Progress } from './lines.js';
 import { countsText, elapsedText, messageText, placeText, stateOf, titleOf, tookText } from './text.js';
 import type { OperationView } from './view.js';
 import { clockTime, coloured, write } from '../output.js';
-import { counted } from '../queue-text.js';
 
 /** The live table of an operation on a terminal: drawn anew in place, never higher than the terminal. */
 

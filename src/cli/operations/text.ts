@@ -1,8 +1,8 @@
 import { Strategy, type Command, type Operation, type OperationCounts } from '../../../generated/muster/v1/center.js';
+import { counted } from '../../kit/counted.js';
 import { formatDuration, formatSize } from '../../kit/durations.js';
 import { fromDuration } from '../../wire/time.js';
 import { clockTime, enumWord } from '../output.js';
-import { counted } from '../queue-text.js';
 import { deploySummary, saysCode, stepText } from './deploy-text.js';
 
 /** Operations, targets and commands in words. */

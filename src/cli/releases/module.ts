@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { ListModulesResponse, Module } from '../../../generated/muster/v1/center.js';
+import { counted } from '../../kit/counted.js';
 import { formatSize } from '../../kit/durations.js';
 import { parseModuleManifest } from '../../model/module-manifest.js';
 import { withCenter } from '../connection.js';
@@ -7,7 +8,6 @@ import type { GlobalOptions, Io } from '../io.js';
 import { showUsers } from '../module-users.js';
 import { clockTime, Output, telling, type Column } from '../output.js';
 import { allPages } from '../paging.js';
-import { counted } from '../queue-text.js';
 import { push, type Pushed, type PushOptions } from './push.js';
 
 /** Modules: base packages that releases pin. */

@@ -1,4 +1,5 @@
 import type { CenterService, Release } from '../../../generated/muster/v1/center.js';
+import { counted } from '../../kit/counted.js';
 import { formatSize } from '../../kit/durations.js';
 import { isCode, MusterError } from '../../kit/errors.js';
 import type { Signature, SignedKind } from '../../model/release.js';
@@ -6,7 +7,7 @@ import type { Client } from '../../rpc/types.js';
 import { withCenter } from '../connection.js';
 import { Failed, type GlobalOptions, type Io } from '../io.js';
 import { clockTime, Output } from '../output.js';
-import { counted, ifThere } from '../queue-text.js';
+import { ifThere } from '../queue-text.js';
 import { ProgressLine, shareText } from './progress.js';
 import { enrol, ownKey, signWith } from './signing-key.js';
 import { withArchive, type Description, type Packed } from './source.js';

@@ -5,6 +5,7 @@ import {
   ListSigningKeysResponse,
   SigningKey,
 } from '../../../generated/muster/v1/center.js';
+import { counted } from '../../kit/counted.js';
 import { formatSize } from '../../kit/durations.js';
 import { parseManifest } from '../../model/manifest.js';
 import { withCenter } from '../connection.js';
@@ -12,7 +13,6 @@ import type { GlobalOptions, Io } from '../io.js';
 import { modulesText } from '../operations/deploy-text.js';
 import { clockTime, Output, telling, type Column } from '../output.js';
 import { allPages } from '../paging.js';
-import { counted } from '../queue-text.js';
 import { push, type Pushed, type PushOptions } from './push.js';
 
 /** Releases: what a service can be deployed as. */
