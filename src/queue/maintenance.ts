@@ -122,7 +122,7 @@ export class Maintenance {
 
   async #compact(): Promise<void> {
     const limit = this.#quietTicks >= QUIET_TICKS ? COMPACT_WHEN_QUIET_BYTES : COMPACT_BYTES;
-    if (this.#freedBytes < limit) return;
+    if (this.#freedBytes + this.#broker.log.deletedBytes < limit) return;
     this.#freedBytes = 0;
     try {
       await this.#broker.log.compact();

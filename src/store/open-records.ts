@@ -79,15 +79,18 @@ export class OpenRecords implements Records {
     return commit;
   }
 
-  async clear({ from, until }: KeySpan): Promise<void> {
+  async clear({ from, until }: KeySpan): Promise<number> {
     let keys: readonly Buffer[];
     let start = from;
+    let deleted = 0;
     do {
       keys = await this.keys({ from: start, until }, CLEAR_KEYS);
       if (keys.length > 0) await this.commit(keys.map((key) => ({ key, value: undefined })));
+      deleted += keys.length;
       // Not once more over what was deleted.
       start = keys.at(-1) ?? until;
     } while (keys.length === CLEAR_KEYS);
+    return deleted;
   }
 
   async compact(span: KeySpan): Promise<void> {

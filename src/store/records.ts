@@ -70,9 +70,9 @@ export interface RecordEngine {
 export interface Records extends Omit<RecordEngine, 'compact'> {
   /**
    * Deletes all keys of the span, piece by piece, while commits go on: after a crash some may still be there. Costs a sync for
-   * each piece. Ends early, rejecting with `unavailable`, at close().
+   * each piece. Ends early, rejecting with `unavailable`, at close(). Answers with how many there were.
    */
-  clear(span: KeySpan): Promise<void>;
+  clear(span: KeySpan): Promise<number>;
   /** Gives the space of what was deleted in the span back. */
   compact(span: KeySpan): Promise<void>;
   /** @throws unavailable unless it is open */

@@ -310,6 +310,21 @@ export function queueLogContract(driver: LogDriver): void {
         const empty = await log.diskBytes();
         assert.ok(empty < 100_000, `${empty} bytes hold nothing`);
       });
+
+      it('gives the space of dead letters back, and says how much there is to give', async () => {
+        const { log, writer } = await begun();
+        await log.commit([...subscriptionChanges(1, 1), writer.next(100, Buffer.from('messages'))]);
+        const deleted = (): number => log.deletedBytes;
+        for (let n = 1; n <= 100; n += 1) {
+          const { letter: short } = letter(n);
+          await log.commit([{ ...letter(n), letter: short && { ...short, message: Buffer.alloc(50_000, 'noise') } }]);
+        }
+        assert.equal(deleted(), 0);
+        for (let n = 100; n >= 1; n -= 1) await log.commit([letterGone(n)]);
+        assert.ok(deleted() > 5_000_000, `${deleted()} bytes were deleted`);
+        await log.compact();
+        assert.deepEqual([deleted(), (await log.diskBytes()) < 100_000], [0, true]);
+      });
     });
 
     describe('topics', () => {

@@ -110,6 +110,10 @@ export class TestLog implements QueueLog {
     await this.#log.trim(trim);
   }
 
+  get deletedBytes(): number {
+    return this.#log.deletedBytes;
+  }
+
   async compact(): Promise<void> {
     this.compactions += 1;
     this.onCompact();

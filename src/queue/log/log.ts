@@ -43,6 +43,7 @@ export class RecordsQueueLog implements QueueLog {
   #delayedCommits = 0;
   /** What was deleted since the last compaction, by kind and topic. */
   readonly #deleted = new Map<string, KeySpan>();
+  #deletedBytes = 0;
   /** Keys of records that are to go: a few are deleted by the next commit, which costs no sync of its own. */
   #leaving: Buffer[] = [];
   /** Removals whose records are deleted, by their keys: the next commit forgets them. */
@@ -108,7 +109,12 @@ export class RecordsQueueLog implements QueueLog {
     if (this.#leaving.length > 0) await this.commit([]);
     const spans = [...this.#deleted.values()];
     this.#deleted.clear();
+    this.#deletedBytes = 0;
     for (const span of spans) await this.#open.compact(span);
+  }
+
+  get deletedBytes(): number {
+    return this.#deletedBytes;
   }
 
   async dedupe(
@@ -132,7 +138,8 @@ export class RecordsQueueLog implements QueueLog {
     const from = this.#forgotten.get(topicId) ?? 0;
     if (window <= from) return;
     this.#forgotten.set(topicId, window);
-    await this.#letGo({ from: dedupeKey(topicId, from, ''), until: dedupeKey(topicId, window, '') });
+    const records = await this.#letGo({ from: dedupeKey(topicId, from, ''), until: dedupeKey(topicId, window, '') });
+    this.#deletedBytes += records * RECORD_OVERHEAD_BYTES;
   }
 
   async delayed(topicId: number, dueMs: number, limit: number): Promise<readonly DelayedRecord[]> {
@@ -196,7 +203,8 @@ export class RecordsQueueLog implements QueueLog {
 
   async #commit(changes: readonly Change[]): Promise<void> {
     for (const change of changes) await this.#assertRemoved(change);
-    const draft = new Draft(this.#state, await this.#letters(changes));
+    const { letters, deletedBytes } = await this.#letters(changes);
+    const draft = new Draft(this.#state, letters);
     for (const change of changes) draft.add(change);
     const leaving = this.#leaving.length;
     const removed = this.#removed.length;
@@ -210,37 +218,51 @@ export class RecordsQueueLog implements QueueLog {
     draft.applyTo(this.#state);
     this.#leaving = this.#leaving.slice(leaving);
     this.#removed = this.#removed.slice(removed);
+    this.#deletedBytes += deletedBytes;
     for (const change of changes) this.#follow(change);
   }
 
-  /** What is stored now of the dead letters that `changes` name. */
-  async #letters(changes: readonly Change[]): Promise<Map<string, Letter>> {
+  /** What is stored now of the dead letters that `changes` name, and how many bytes of it they delete. */
+  async #letters(
+    changes: readonly Change[],
+  ): Promise<{ readonly letters: Map<string, Letter>; readonly deletedBytes: number }> {
     const letters = new Map<string, Letter>();
-    const keys = changes.flatMap((change) => (change.kind === 'dead letter' ? [letterKey(change)] : []));
-    if (keys.length === 0) return letters;
+    let deletedBytes = 0;
+    const named = changes.filter((change) => change.kind === 'dead letter');
+    if (named.length === 0) return { letters, deletedBytes };
+    const keys = named.map(letterKey);
     const values = await this.#records.getMany(keys);
     keys.forEach((key, index) => {
       const value = values[index];
       if (!value) return;
       const { replayed } = reading(key, value, (bytes) => decodeLetter(0, bytes));
       letters.set(key.toString('hex'), replayed ? 'replayed' : 'dead');
+      if (!named[index]?.letter) deletedBytes += value.length + RECORD_OVERHEAD_BYTES;
     });
-    return letters;
+    return { letters, deletedBytes };
   }
 
   /** What a change means for what the log remembers, once it is durable. */
   #follow(change: Change): void {
     if (change.kind === 'topic removed') this.#remove([change.topicId]);
     else if (change.kind === 'subscription removed') this.#remove([change.topicId, change.subscriptionId]);
+    else if (change.kind === 'dead letter') this.#followLetter(change);
     else if (change.kind === 'delayed' && change.message) {
       this.#delayedCommits += 1;
       const from = this.#noneDueBefore.get(change.topicId);
       if (from !== undefined && change.dueMs < from) this.#noneDueBefore.set(change.topicId, change.dueMs);
-    } else if (change.kind === 'dedupe') {
-      // The wall clock was ahead for a while, and windows were forgotten that come only now.
-      const from = this.#forgotten.get(change.topicId);
-      if (from !== undefined && change.window < from) this.#forgotten.set(change.topicId, change.window);
-    }
+    } else if (change.kind === 'dedupe') this.#followDedupe(change);
+  }
+
+  #followDedupe({ topicId, window }: Extract<Change, { kind: 'dedupe' }>): void {
+    // The wall clock was ahead for a while, and windows were forgotten that come only now.
+    const from = this.#forgotten.get(topicId);
+    if (from !== undefined && window < from) this.#forgotten.set(topicId, window);
+  }
+
+  #followLetter(change: Extract<Change, { kind: 'dead letter' }>): void {
+    if (change.letter) return;
+    this.#noteDeleted({ from: letterKey(change), until: letterKey({ ...change, sequence: change.sequence + 1 }) });
   }
 
   /** Where to look for the earliest delayed message, without walking over those that were delivered; `raise` is told what was found. */
@@ -286,20 +308,25 @@ export class RecordsQueueLog implements QueueLog {
     }
   }
 
-  /** Deletes what nothing refers to any more, soon. */
-  async #letGo(span: KeySpan): Promise<void> {
+  /** Deletes what nothing refers to any more, soon; answers with how many records that were. */
+  async #letGo(span: KeySpan): Promise<number> {
     const keys = await this.#open.keys(span, LEAVING_AT_ONCE_MAX + 1);
-    if (keys.length > LEAVING_AT_ONCE_MAX) await this.#open.clear(span);
+    let count = keys.length;
+    if (count > LEAVING_AT_ONCE_MAX) count = await this.#open.clear(span);
     else this.#leaving.push(...keys);
     this.#noteDeleted(span);
     if (this.#leaving.length > LEAVING_MAX) await this.commit([]);
+    return count;
   }
 
-  #noteDeleted(span: KeySpan): void {
-    // One span per kind and topic: a wider one costs no more, because what lies between was deleted before.
-    const name = span.from.toString('hex', 0, 5);
-    const known = this.#deleted.get(name);
-    this.#deleted.set(name, { from: known?.from ?? span.from, until: span.until });
+  #noteDeleted({ from, until }: KeySpan): void {
+    // One span per kind and topic: a wider one costs little more, because most of what lies between was deleted before.
+    const name = from.toString('hex', 0, 5);
+    const known = this.#deleted.get(name) ?? { from, until };
+    this.#deleted.set(name, {
+      from: Buffer.compare(known.from, from) < 0 ? known.from : from,
+      until: Buffer.compare(known.until, until) > 0 ? known.until : until,
+    });
   }
 
   async #answer<T>(span: KeySpan, limit: number, decode: (key: Buffer, value: Buffer) => T): Promise<readonly T[]> {

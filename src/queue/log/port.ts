@@ -269,8 +269,10 @@ export interface QueueLog {
    * What a crash leaves there is hidden, and freed with the next trim.
    */
   trim(trim: Trim): Promise<void>;
-  /** Gives the space of what was trimmed back to the file system. Slow; for quiet moments. */
+  /** Gives the space of what was trimmed and deleted back to the file system. Slow; for quiet moments. */
   compact(): Promise<void>;
+  /** Bytes of dead letters and dedupe ids that were deleted since the last compact(), about. What was trimmed is the caller's to know. */
+  readonly deletedBytes: number;
 
   /** Sequences of those of `ids` that are stored in one of `windows`. */
   dedupe(topicId: number, windows: readonly number[], ids: readonly string[]): Promise<ReadonlyMap<string, number>>;

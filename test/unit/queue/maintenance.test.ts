@@ -255,6 +255,18 @@ describe('giving space back', () => {
     assert.equal(parts.log.compactions, 2);
   });
 
+  it('counts what the log has deleted by itself', async () => {
+    const parts = await fixture();
+    await quiet(parts, 100);
+    let deletedBytes = 300 * 1024;
+    Object.defineProperty(parts.log, 'deletedBytes', { get: () => deletedBytes });
+    parts.log.onCompact = () => {
+      deletedBytes = 0;
+    };
+    await quiet(parts, 100);
+    assert.equal(parts.log.compactions, 2);
+  });
+
   it('does not wait for a quiet moment when very much was let go of', async () => {
     const parts = await fixture();
     await quiet(parts, 100);
