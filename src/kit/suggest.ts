@@ -1,3 +1,8 @@
+/** Nobody mistypes more, and the time it takes grows with both lengths: what strangers send must not hold up anybody. */
+const TYPED_MAX = 100;
+/** Names that are looked at. */
+const KNOWN_MAX = 2000;
+
 /** Edit distance with transpositions (optimal string alignment). */
 function distance(a: string, b: string): number {
   const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, column) => column)];
@@ -19,9 +24,14 @@ function distance(a: string, b: string): number {
 
 /** The known name nearest to what was typed, or undefined where nothing is near. */
 export function nearest(typed: string, known: Iterable<string>): string | undefined {
+  if (typed.length > TYPED_MAX) return undefined;
   const limit = Math.max(1, Math.floor(typed.length / 3));
   let best: { name: string; distance: number } | undefined;
+  let looked = 0;
   for (const name of known) {
+    looked += 1;
+    if (looked > KNOWN_MAX) break;
+    if (Math.abs(name.length - typed.length) > limit) continue;
     const far = distance(typed.toLowerCase(), name.toLowerCase());
     if (far <= limit && (!best || far < best.distance)) best = { name, distance: far };
   }

@@ -160,6 +160,8 @@ export class Broker {
     const { deliveries } = this.#entry(topicName);
     const delivery = deliveries.get(name);
     if (delivery) return delivery;
+    // What could not be its name has words of its own.
+    assertQueueName('subscription', name);
     const hint = didYouMean(name, deliveries.keys());
     throw new MusterError(
       'not_found',
@@ -269,6 +271,7 @@ export class Broker {
   #entry(name: string): Entry {
     const entry = this.#entries.get(name);
     if (entry) return entry;
+    assertQueueName('topic', name);
     const hint = didYouMean(name, this.#entries.keys());
     throw new MusterError(
       'not_found',

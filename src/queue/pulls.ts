@@ -8,6 +8,8 @@ import type { Failure, SettleOrder } from './subscription/types.js';
 /** Pulls with messages that are not settled and whose lease runs, over all subscriptions. */
 const PULLS_MAX = 10_000;
 const PULL_BYTES_MAX = 1024 * 1024;
+/** Of one call: bounds how long it holds up others, and its answer, which may name each of them. */
+const SETTLE_LEASES_MAX = 10_000;
 /** What a lease looks like, of this run of the queue or another. */
 const LEASE_PATTERN = /^[0-9a-z]{8}-[0-9a-z]+-[0-9a-z]+$/;
 /** For more messages that are ready, when some have come: a busy subscription is never quiet. */
@@ -138,14 +140,22 @@ export class Pulls {
     };
   }
 
-  /** Answers with what could not be settled once the rest is durable. */
+  /** Answers with what could not be settled once the rest is durable. @throws invalid for more than SETTLE_LEASES_MAX at once */
   async settle(delivery: Delivery, orders: readonly LeaseOrder[]): Promise<readonly LeaseFailure[]> {
+    if (orders.length > SETTLE_LEASES_MAX) {
+      throw new MusterError('invalid', `one call settles at most ${SETTLE_LEASES_MAX} leases: make several calls`);
+    }
     const failures: LeaseFailure[] = [];
     const byPull = new Map<number, { order: LeaseOrder; number: number }[]>();
     for (const order of orders) {
       const place = this.#placeOf(order.lease, delivery);
-      if (typeof place === 'string') failures.push({ lease: order.lease, reason: place });
-      else byPull.set(place.pull, [...(byPull.get(place.pull) ?? []), { order, number: place.delivery }]);
+      if (typeof place === 'string') {
+        failures.push({ lease: order.lease, reason: place });
+        continue;
+      }
+      const places = byPull.get(place.pull);
+      if (places) places.push({ order, number: place.delivery });
+      else byPull.set(place.pull, [{ order, number: place.delivery }]);
     }
     const stored: Promise<void>[] = [];
     for (const [number, places] of byPull) {

@@ -27,7 +27,8 @@ export function topicSettings(wanted: WantedTopicSettings): TopicSettings {
     maxAgeMs: wanted.maxAgeMs ?? 0,
     maxBytes: wanted.maxBytes ?? 0,
     onFull: wanted.onFull ?? 'REJECT',
-    dedupeWindowMs: wanted.dedupeWindowMs ?? 2 * MINUTE_MS,
+    // A part of its keys.
+    dedupeWindowMs: Math.ceil(wanted.dedupeWindowMs ?? 2 * MINUTE_MS),
     publishers: wanted.publishers ?? [],
     subscribers: wanted.subscribers ?? [],
   };

@@ -410,7 +410,7 @@ export class Subscription {
     if (maxAttempts > 0 && lease.attempt >= maxAttempts) {
       this.#backlog.die(lease, how.reason, failing.died);
     } else {
-      const waitMs = Math.min(how.waitMs ?? backoffMs(backoff, lease.attempt), DELAY_MAX_MS);
+      const waitMs = Math.min(Math.max(how.waitMs ?? backoffMs(backoff, lease.attempt), 0), DELAY_MAX_MS);
       this.#backlog.retry(lease, waitMs, failing.now);
     }
   }

@@ -3,9 +3,11 @@ import { describe, it, type TestContext } from 'node:test';
 import {
   PublishStreamRequest,
   QueueService,
+  SettleRequest,
   SubscribeRequest,
   type PublishAck,
   type PublishStreamResponse,
+  type SettleResponse,
 } from '../../../generated/muster/v1/queue.js';
 import { freshSeed, randomBetween, seededRandom } from '../../../src/kit/random.js';
 import { createClient, openChannel } from '../../../src/rpc/client.js';
@@ -100,16 +102,15 @@ describe('a queue that is called wrongly', () => {
       );
       assert.equal(topic.code, 'invalid', name);
       const made = failureOf(client.getTopic({ topic: name }));
-      assert.equal((await made).code, 'not_found', name);
+      assert.equal((await made).code, 'invalid', name);
     }
     for (const name of ['constructor', 'toString', 'hasOwnProperty', 'a__proto__']) {
       await client.createTopic({ topic: { ...(await client.getTopic({ topic: TOPIC })), name } });
       const { firstSequence } = await client.publish({ topic: name, messages: [toMessage('x')] });
       assert.equal(firstSequence, 1);
     }
-    for (const name of ['__proto__', 'prototype']) {
-      assert.equal((await failureOf(client.getTopic({ topic: name }))).code, 'not_found');
-    }
+    assert.equal((await failureOf(client.getTopic({ topic: '__proto__' }))).code, 'invalid');
+    assert.equal((await failureOf(client.getTopic({ topic: 'prototype' }))).code, 'not_found');
   });
 
   it('answers settles of what cannot be settled one by one, and settles the rest', async (t) => {
@@ -130,6 +131,46 @@ describe('a queue that is called wrongly', () => {
     assert.deepEqual(await consumer.settle({ acks: [3] }), [{ delivery: 3, reason: 'LEASE_OVER' }]);
     assert.deepEqual(await consumer.settle({ acks: [consumer.received.at(-1)?.delivery ?? 0] }), []);
     assert.equal((await bench.subscriptionStats()).backlog, 0);
+  });
+
+  it('takes absurd delays for the nearest possible, and no settle of others fails for them', async (t) => {
+    const bench = await QueueBench.start(t);
+    const { client } = bench;
+    await bench.publish('a', 'b');
+    const { messages } = await client.pull({ topic: TOPIC, subscription: SUBSCRIPTION, maxMessages: 2, wait: ms(0) });
+    const [a = '', b = ''] = messages.map(({ lease }) => lease);
+    const settle = (request: Partial<SettleRequest>): Promise<SettleResponse> =>
+      client.settle(SettleRequest.fromPartial({ topic: TOPIC, subscription: SUBSCRIPTION, ...request }));
+    const absurd = { lease: a, delay: { seconds: -8e12, nanos: 0 }, deadLetter: false, reason: '' };
+    assert.deepEqual((await settle({ nacks: [absurd] })).failures, []);
+    assert.deepEqual((await settle({ acks: [b] })).failures, []);
+    const again = await client.pull({ topic: TOPIC, subscription: SUBSCRIPTION, maxMessages: 2, wait: ms(0) });
+    assert.deepEqual(
+      again.messages.map(({ attempt }) => attempt),
+      [2],
+    );
+  });
+
+  it('settles at most so many leases in one call', async (t) => {
+    const bench = await QueueBench.start(t);
+    await bench.publish('a');
+    const { messages } = await bench.client.pull({
+      topic: TOPIC,
+      subscription: SUBSCRIPTION,
+      maxMessages: 1,
+      wait: ms(0),
+    });
+    const lease = messages[0]?.lease ?? '';
+    const settle = (count: number): Promise<SettleResponse> =>
+      bench.client.settle(
+        SettleRequest.fromPartial({
+          topic: TOPIC,
+          subscription: SUBSCRIPTION,
+          acks: Array.from({ length: count }, () => lease),
+        }),
+      );
+    assert.equal((await failureOf(settle(10_001))).code, 'invalid');
+    assert.equal((await settle(10_000)).failures.length, 4096);
   });
 
   it('does not let one consumer settle what another has', async (t) => {

@@ -24,6 +24,17 @@ describe('nearest', () => {
     assert.equal(nearest('', known), undefined);
   });
 
+  it('does not look at what nobody would type, however near', () => {
+    const long = 'x'.repeat(101);
+    assert.equal(nearest(long, [long]), undefined);
+    assert.equal(nearest('x'.repeat(100), ['x'.repeat(99)]), 'x'.repeat(99));
+  });
+
+  it('looks at the first names alone where there are very many', () => {
+    const many = Array.from({ length: 5000 }, (_, index) => `topic-${10_000 + index}`);
+    assert.equal(nearest('gateway', [...many, 'gateway']), undefined);
+  });
+
   it('takes the nearest of several, the first of equals', () => {
     assert.equal(nearest('web-2', ['web-11', 'web-1']), 'web-1');
     assert.equal(nearest('web-3', ['web-1', 'web-2']), 'web-1');

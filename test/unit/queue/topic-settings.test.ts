@@ -42,6 +42,7 @@ describe('settings of a topic', () => {
     };
     assert.deepEqual(topicSettings(most), most);
     assert.deepEqual(refused({ maxBytes: 1024 * 1024, dedupeWindowMs: 1 }), []);
+    assert.equal(topicSettings({ dedupeWindowMs: 3333.3 }).dedupeWindowMs, 3334);
   });
 
   it('are refused outside, all at once', () => {
