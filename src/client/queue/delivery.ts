@@ -86,14 +86,12 @@ export class Delivery {
    * is then delivered again, unless the queue had heard of it
    */
   acked(): Promise<void> {
-    this.ack();
-    return this.#held.confirm(this.#index, this.#index);
+    return this.#held.confirmed(this.#index, { kind: 'ack' });
   }
 
   /** nack(), and resolves when that is on the queue's disk. @throws as acked() */
   nacked(options: NackOptions = {}): Promise<void> {
-    this.nack(options);
-    return this.#held.confirm(this.#index, this.#index);
+    return this.#held.confirmed(this.#index, { kind: 'nack', options });
   }
 
   #message(): Message {

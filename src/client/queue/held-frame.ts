@@ -1,5 +1,6 @@
 import { MusterError } from '../../kit/errors.js';
 import { DeliveryRanges } from './delivery-ranges.js';
+import { assertKnown, assertTime } from './options.js';
 import type { ReceivedFrame } from './received-frame.js';
 import type { NackOptions, Settler } from './settler.js';
 
@@ -18,6 +19,20 @@ export type Settlement =
   | { readonly kind: 'extend'; readonly leaseMs: number | undefined };
 
 const ACK = { kind: 'ack' } as const;
+const NACK_OPTIONS: ReadonlySet<string> = new Set<keyof NackOptions>(['delayMs', 'deadLetter', 'reason']);
+
+/** What cannot be sent would end the stream, and with it everything that is on its way there. @throws invalid */
+function checked(settlement: Settlement): Settlement {
+  if (settlement.kind === 'extend') assertTime('leaseMs', settlement.leaseMs);
+  if (settlement.kind === 'nack') {
+    assertKnown('nack', settlement.options, NACK_OPTIONS);
+    assertTime('delayMs', settlement.options.delayMs);
+  }
+  return settlement;
+}
+
+/** What a byte of a frame's settled messages says. */
+const SAID = { ack: 1, nack: 2 } as const;
 
 /** A frame and what of it is settled. Each message is settled once: what is said of it afterwards changes nothing. */
 export class HeldFrame {
@@ -28,8 +43,10 @@ export class HeldFrame {
   /** Messages the program was given, from the front. */
   given = 0;
   #open: number;
-  /** One byte a message, 1 when it is settled; made when the first is settled alone. */
+  /** One byte a message, how it was settled; made when the first is settled alone. */
   #settled: Uint8Array | undefined;
+  /** How the rest was settled. */
+  #rest: keyof typeof SAID | undefined;
 
   constructor(frame: ReceivedFrame, stream: FrameStream, receivedMs: number) {
     this.frame = frame;
@@ -44,7 +61,7 @@ export class HeldFrame {
   }
 
   isSettled(index: number): boolean {
-    return this.#open === 0 || this.#settled?.[index] === 1;
+    return this.#open === 0 || (this.#settled?.[index] ?? 0) > 0;
   }
 
   ack(index: number): void {
@@ -53,11 +70,12 @@ export class HeldFrame {
 
   /** Says what became of the message at `index`. */
   settle(index: number, settlement: Settlement): void {
+    checked(settlement);
     if (this.isSettled(index)) return;
     const delivery = this.frame.firstDelivery + index;
     if (settlement.kind !== 'extend') {
       this.#settled ??= new Uint8Array(this.frame.count);
-      this.#settled[index] = 1;
+      this.#settled[index] = SAID[settlement.kind];
       this.#open -= 1;
     }
     this.#tell({ first: delivery, last: delivery }, settlement);
@@ -66,11 +84,29 @@ export class HeldFrame {
 
   /** Says the same of all that are not settled. */
   settleRest(settlement: Settlement): void {
+    checked(settlement);
     const open = this.#open;
     const ranges = this.#openRanges();
-    if (settlement.kind !== 'extend') this.#open = 0;
+    if (settlement.kind !== 'extend' && open > 0) {
+      this.#open = 0;
+      this.#rest = settlement.kind;
+    }
     for (const range of ranges) this.#tell(range, settlement);
     if (settlement.kind !== 'extend' && open > 0) this.stream.settled(this, open);
+  }
+
+  /**
+   * Settles the message at `index`; resolves when that is on the queue's disk.
+   * @throws precondition, reason ALREADY_SETTLED when the program had said otherwise before; unavailable
+   */
+  confirmed(index: number, settlement: Exclude<Settlement, { kind: 'extend' }>): Promise<void> {
+    this.settle(index, settlement);
+    const said = this.#settled?.[index];
+    const before = said ? (said === SAID.ack ? 'ack' : 'nack') : this.#rest;
+    if (before === settlement.kind) return this.confirm(index, index);
+    const how = before === 'ack' ? 'acknowledged' : 'given back';
+    const message = `the message was ${how} by this program before, and stays so: settle each message once`;
+    return Promise.reject(new MusterError('precondition', message, { reason: 'ALREADY_SETTLED' }));
   }
 
   /**

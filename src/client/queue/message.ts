@@ -1,5 +1,6 @@
 import { MusterError } from '../../kit/errors.js';
 import { FieldWriter, varintBytes } from '../../rpc/framing.js';
+import { assertKnown } from './options.js';
 
 /** A message to publish. */
 export interface OutgoingMessage {
@@ -40,11 +41,22 @@ const NANOS = 0x10;
 const MESSAGES = 0x0a;
 
 const NANOS_PER_MS = 1_000_000;
+const FIELDS: ReadonlySet<string> = new Set<keyof OutgoingMessage>([
+  'payload',
+  'attributes',
+  'key',
+  'dedupeId',
+  'deliverAfterMs',
+]);
 
 /** @throws invalid for what is no message: programs that are not type-checked call this too */
 export function asMessage(content: Content): OutgoingMessage {
   if (typeof content === 'string' || content instanceof Uint8Array) return { payload: content };
-  if (isObject(content)) return content;
+  if (isObject(content)) {
+    // One without is told of that first.
+    if (Object.hasOwn(content, 'payload')) assertKnown('a message to publish', content, FIELDS);
+    return content;
+  }
   throw notValid('message', content, 'give text, bytes (a Buffer or Uint8Array), or an object with a payload');
 }
 

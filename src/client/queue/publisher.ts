@@ -14,10 +14,11 @@ import {
   type Content,
   type OutgoingMessage,
 } from './message.js';
+import { assertKnown } from './options.js';
 import { Pipeline, type Waiting } from './pipeline.js';
 import { runPublishStream, type PublishLink } from './publish-stream.js';
 import type { Receipt } from './receipts.js';
-import { isFinal, noticeAway, RECONNECT } from './retrying.js';
+import { isFinal, isFull, noticeAway, RECONNECT } from './retrying.js';
 import { Turns } from './turns.js';
 
 export interface PublisherOptions {
@@ -83,6 +84,8 @@ const DEFAULTS = {
   onFull: 'fail',
   giveUpAfterMs: 60_000,
 } as const satisfies Required<PublisherOptions>;
+const ON_FULL: ReadonlySet<unknown> = new Set<PublisherOptions['onFull']>(['fail', 'wait']);
+const OPTIONS: ReadonlySet<string> = new Set(Object.keys(DEFAULTS));
 
 /**
  * Publishes to one topic, in batches that it makes by itself, over one stream, in the order of the calls. When the connection is lost it
@@ -116,6 +119,7 @@ export class Publisher {
   /** Use Queue.publisher(). @throws invalid */
   constructor(topic: string, options: PublisherOptions, parts: PublisherParts) {
     this.topic = topic;
+    assertKnown('a publisher', options, OPTIONS);
     this.#options = checked({ ...DEFAULTS, ...options });
     this.#parts = parts;
     this.#pipeline = new Pipeline({
@@ -303,12 +307,18 @@ export class Publisher {
       if (this.#lost()) {
         backoff.reset();
         lostMs = clock.monotonic();
-      } else if (!isFinal(error)) noticeAway(error);
-      if (isFinal(error)) this.#fail(error);
+      } else if (isFull(error)) lostMs = clock.monotonic();
+      else if (!isFinal(error)) noticeAway(error);
+      if (this.#isRefused(error)) this.#fail(error);
       else if (clock.monotonic() - lostMs >= this.#options.giveUpAfterMs) this.#fail(this.#unreachable(error));
       if (this.#pipeline.messages > 0) await sleep(clock, backoff.next(), this.#stop.signal).catch(() => undefined);
     }
     this.#state = { at: 'idle' };
+  }
+
+  /** Whether the queue has said no for good, or what is held is not to wait until it may be taken. */
+  #isRefused(error: unknown): error is MusterError {
+    return isFinal(error) || (isFull(error) && this.#options.onFull === 'fail');
   }
 
   /** One stream. Resolves with why it ended. */
@@ -416,6 +426,11 @@ function checked(options: Required<PublisherOptions>): Required<PublisherOptions
     if (value >= low && value <= high) continue;
     throw new MusterError('invalid', `${name} of a publisher is ${value}: give ${low} to ${high}`, {
       fields: [{ field: name, description: `must be from ${low} to ${high}` }],
+    });
+  }
+  if (!ON_FULL.has(options.onFull)) {
+    throw new MusterError('invalid', `onFull of a publisher is ${options.onFull as string}: give fail or wait`, {
+      fields: [{ field: 'onFull', description: 'must be fail or wait' }],
     });
   }
   return options;

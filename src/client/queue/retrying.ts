@@ -24,6 +24,11 @@ export function isFinal(error: unknown): error is MusterError {
   );
 }
 
+/** The queue was reached, and has no room now: its disk is almost full. */
+export function isFull(error: unknown): error is MusterError {
+  return isCode(error, 'exhausted') && error.reason === 'DISK_ALMOST_FULL';
+}
+
 /** Says once, as a Node.js warning, why the queue cannot be reached: whoever waits for it would otherwise wait in silence. */
 export function noticeAway(error: unknown): void {
   noticeOnce('QUEUE_AWAY', `the queue cannot be reached, trying again: ${messageOf(error)}`);

@@ -8,6 +8,7 @@ import { createClient, type Channel } from '../../rpc/client.js';
 import { Consumption } from './consumption.js';
 import { Delivery, DeliveryBatch } from './delivery.js';
 import type { HeldFrame } from './held-frame.js';
+import { assertKnown } from './options.js';
 import { isFinal, noticeAway, RECONNECT } from './retrying.js';
 import { assertWithin, checkedSettings, toSubscription, type SubscriptionSettings } from './subscription-settings.js';
 
@@ -36,6 +37,14 @@ export interface SubscriberParts {
   readonly random: Random;
 }
 
+const OPTIONS: ReadonlySet<string> = new Set<keyof SubscribeOptions>([
+  'create',
+  'maxMessages',
+  'maxBytes',
+  'consumer',
+  'holdMs',
+  'onFailure',
+]);
 const DEFAULT_MESSAGES = 1_000;
 const DEFAULT_BYTES = 4 * 1024 * 1024;
 /** The queue's own bounds. */
@@ -258,6 +267,7 @@ export class Subscriber<T> implements AsyncIterable<T> {
 }
 
 function checked(options: SubscribeOptions): SubscribeOptions {
+  assertKnown('a subscriber', options, OPTIONS);
   const { maxMessages, maxBytes, holdMs, create } = options;
   assertWithin('maxMessages', maxMessages, 1, MESSAGES_MAX);
   assertWithin('maxBytes', maxBytes, 1, BYTES_MAX);

@@ -1,6 +1,7 @@
 import type { Position, Subscription } from '../../../generated/muster/v1/queue.js';
 import { MusterError } from '../../kit/errors.js';
 import { toDuration } from '../../wire/time.js';
+import { assertKnown } from './options.js';
 
 /** Where a new subscription starts. */
 export type Start = 'earliest' | 'latest' | { readonly sequence: number } | { readonly time: Date };
@@ -21,6 +22,14 @@ export interface SubscriptionSettings {
   readonly expireAfterIdleMs?: number;
 }
 
+const SETTINGS: ReadonlySet<string> = new Set<keyof SubscriptionSettings>([
+  'start',
+  'leaseMs',
+  'maxAttempts',
+  'backoff',
+  'ordered',
+  'expireAfterIdleMs',
+]);
 const LEASE_MIN_MS = 1_000;
 const LEASE_MAX_MS = 12 * 3_600_000;
 /** Longest time the contract's other durations are given here: about 100 years. */
@@ -39,12 +48,15 @@ export function assertWithin(field: string, value: unknown, low: number, high: n
 
 /** The settings as they are. What cannot be sent is told here: later it would look like a subscription that is not there. @throws invalid */
 export function checkedSettings(settings: SubscriptionSettings): SubscriptionSettings {
+  assertKnown('create of a subscriber', settings, SETTINGS);
   const { start, leaseMs, maxAttempts, backoff, expireAfterIdleMs } = settings;
   if (start !== undefined && !isStart(start)) {
     throw notValid('create.start', 'must be "earliest", "latest", { sequence: NUMBER } or { time: DATE }');
   }
   assertWithin('create.leaseMs', leaseMs, LEASE_MIN_MS, LEASE_MAX_MS);
   assertWithin('create.maxAttempts', maxAttempts, 0, ATTEMPTS_MAX);
+  if (maxAttempts !== undefined && !Number.isInteger(maxAttempts))
+    throw notValid('create.maxAttempts', 'must be a whole number');
   assertWithin('create.backoff.initialMs', backoff?.initialMs, 0, LONG_MS);
   assertWithin('create.backoff.maxMs', backoff?.maxMs, 0, LONG_MS);
   assertWithin('create.backoff.multiplier', backoff?.multiplier, 0, Number.MAX_VALUE);

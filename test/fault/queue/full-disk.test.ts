@@ -3,9 +3,11 @@ import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { it } from 'node:test';
 import { Subscription } from '../../../generated/muster/v1/queue.js';
+import { connectQueue as connectLibrary } from '../../../src/client/queue/index.js';
 import type { MusterError } from '../../../src/kit/errors.js';
 import type { QueueClient } from '../../support/queue-process.js';
 import { QueueProcess } from '../../support/queue-process.js';
+import { failureOf } from '../../support/rpc.js';
 import { waitFor } from '../../support/waiting.js';
 import { seedOf, smallDisk } from '../store/support.js';
 import { TOPIC as topic } from './life.js';
@@ -82,4 +84,13 @@ it('is emptied by its consumers where only the queue itself fills the disk, and 
     await waitFor('messages to be taken again', async () => (await one.publish(client, MESSAGE_BYTES)) === undefined);
   }
   assert.deepEqual(await one.finish(client), []);
+});
+
+it('tells the library so where the topic would only be made, at once, and not that it cannot be reached', async (t) => {
+  const queue = await QueueProcess.make(t, { args: ['--free-space-floor', '100TB', '--auto-create-topics'] });
+  await queue.start();
+  const library = connectLibrary({ address: queue.address });
+  t.after(() => library.close());
+  const refusal = await failureOf(library.publish('fresh', 'x'));
+  assert.deepEqual([refusal.code, refusal.reason], ['exhausted', 'DISK_ALMOST_FULL']);
 });

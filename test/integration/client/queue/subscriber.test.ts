@@ -93,6 +93,53 @@ describe('the library on a queue', () => {
     assert.ok(deadLetters[0]?.reason.startsWith('üüü'));
   });
 
+  it('says so where a message was settled otherwise before, and the first word holds', async (t) => {
+    const { library, subscription, stats } = await startQueueFixture(t);
+    await subscription('mail');
+    await library.publish(TOPIC, numbered(3));
+    const failures: string[] = [];
+    const already = async (again: Promise<void>): Promise<void> => {
+      failures.push((await failureOf(again)).reason ?? '');
+    };
+    await take(library.subscribe(TOPIC, 'mail'), 3, async (message) => {
+      if (message.text() === 'm0') {
+        await message.nacked({ deadLetter: true });
+        await already(message.acked());
+      } else if (message.text() === 'm1') {
+        message.ack();
+        await already(message.nacked());
+        // Once more the same is the same.
+        await message.acked();
+      } else await message.acked();
+    });
+    assert.deepEqual(failures, ['ALREADY_SETTLED', 'ALREADY_SETTLED']);
+    await stats('mail', ({ backlog, dead }) => backlog === 0 && dead === 1);
+  });
+
+  it('refuses what it cannot send or does not know, and the stream goes on', async (t) => {
+    const { library, subscription, stats } = await startQueueFixture(t);
+    await subscription('mail');
+    const wrong = (options: object): object => options;
+    assert.throws(() => library.subscribe(TOPIC, 'mail', wrong({ maxMesages: 1 })), /Did you mean "maxMessages"/);
+    assert.throws(() => library.subscribe(TOPIC, 'mail', { create: wrong({ maxAttempt: 1 }) }), /"maxAttempts"/);
+    assert.throws(() => library.subscribe(TOPIC, 'mail', { create: { maxAttempts: 1.5 } }), /a whole number/);
+    await library.publish(TOPIC, 'm');
+    await take(library.subscribe(TOPIC, 'mail'), 1, async (message) => {
+      for (const delayMs of [NaN, Infinity, -1])
+        assert.throws(() => {
+          message.nack({ delayMs });
+        }, /delayMs is/);
+      assert.throws(() => {
+        message.extend(NaN);
+      }, /leaseMs is NaN/);
+      assert.throws(() => {
+        message.nack(wrong({ delayms: 5 }));
+      }, /Did you mean "delayMs"/);
+      await message.acked();
+    });
+    await stats('mail', ({ backlog }) => backlog === 0);
+  });
+
   it('takes no more than the credit, and goes on when something is settled', async (t) => {
     const { library, subscription, stats } = await startQueueFixture(t);
     await subscription('mail');

@@ -101,6 +101,7 @@ describe('an encoded batch', () => {
       [undefined, 'message'],
       [['a'], 'message'],
       [{ body: 'x' }, 'payload'],
+      [{ payload: 'a', dedupID: 'x' }, 'dedupID'],
       [{ payload: { a: 1 } }, 'payload'],
       [{ payload: { length: 5 } }, 'payload'],
       [{ payload: new ArrayBuffer(4) }, 'payload'],
