@@ -2,7 +2,11 @@
 import { connectQueue } from 'muster/queue';
 
 const queue = connectQueue();
-const orders = queue.subscribe('orders', 'billing', { create: { start: 'earliest', maxAttempts: 5 } });
+// What one worker has, the others wait for: a few are enough where each takes some time.
+const orders = queue.subscribe('orders', 'billing', {
+  create: { start: 'earliest', maxAttempts: 5 },
+  maxMessages: 10,
+});
 
 // Finishes what is being worked on; the rest goes to others at once.
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => void orders.drain());
