@@ -96,7 +96,8 @@ export async function removing<T>(work: Promise<T>, list: string): Promise<T> {
   } catch (error) {
     if (!isCode(error, 'not_found')) throw error;
     const message = error.message.replace(/ To make it: .*$/s, '');
-    throw new MusterError('not_found', `${message} "${list}" lists those there are.`, {
+    const listing = error.reason === 'UNKNOWN_TOPIC' ? 'muster topics' : list;
+    throw new MusterError('not_found', `${message} "${listing}" lists those there are.`, {
       ...(error.reason === undefined ? {} : { reason: error.reason }),
       cause: error,
     });

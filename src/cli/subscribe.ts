@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { Delivery } from '../client/queue/delivery.js';
 import { toDuration } from '../wire/time.js';
-import { countArgument, durationArgument, someArgument } from './arguments.js';
+import { durationArgument, someArgument } from './arguments.js';
 import { inertLine } from './inert.js';
 import type { Io } from './io.js';
 import { clockTime, Output } from './output.js';
@@ -156,6 +156,6 @@ export function register(program: Command, io: Io): void {
     );
   addQueueOption(program.command('peek <topic>').description('show stored messages, and change nothing'))
     .option('--from <place>', 'earliest (the default), a sequence, a time, or how long ago', positionArgument)
-    .option('-n, --limit <count>', 'so many', countArgument, 10)
+    .option('-n, --limit <count>', 'so many', someArgument, 10)
     .action((topic: string, _options, command: Command) => peek(io, command.optsWithGlobals(), topic));
 }

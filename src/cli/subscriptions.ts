@@ -210,7 +210,8 @@ async function seek(io: Io, options: SeekOptions, names: Names): Promise<void> {
   await output.line(
     `${names.subscription} of ${names.topic} ${go} on at ${answer.sequence}: ${counted(redelivered, 'settled message')} ${are} delivered again, ${counted(skipped, 'unsettled message')} ${count} as settled`,
   );
-  await noteEnd(output, { to, answer, end });
+  if (isBack(to, { end, nowMs: io.clock.now() })) await noteGone(output, { answer, end });
+  else await noteEnd(output, { to, answer, end });
 }
 
 function areOf(count: number): string {
@@ -219,6 +220,31 @@ function areOf(count: number): string {
 
 function countOf(count: number): string {
   return count === 1 ? 'counts' : 'count';
+}
+
+/** Whether the place lies before what is published next. */
+function isBack({ at }: Position, { end, nowMs }: { readonly end: number; readonly nowMs: number }): boolean {
+  switch (at?.$case) {
+    case 'earliest':
+      return true;
+    case 'sequence':
+      return at.value < end;
+    case 'time':
+      return at.value.getTime() <= nowMs;
+    default:
+      return false;
+  }
+}
+
+/** Who goes back expects that something comes again. */
+async function noteGone(
+  output: Output,
+  { answer, end }: { readonly answer: SeekResponse; readonly end: number },
+): Promise<void> {
+  if (answer.sequence < end) return;
+  await output.note(
+    'Nothing that old is stored: what all subscriptions have settled is kept only as long as --min-retention of "muster topic update" says.',
+  );
 }
 
 /** A mistyped place behind the end skips all that waits. */

@@ -7,6 +7,8 @@ import type { Failure, SettleOrder } from './subscription/types.js';
 
 /** Pulls with messages that are not settled and whose lease runs, over all subscriptions. */
 const PULLS_MAX = 10_000;
+/** Of one subscription: it must not use up those of all. */
+const PULLS_OF_ONE_MAX = 2000;
 const PULL_BYTES_MAX = 1024 * 1024;
 /** Of one call: bounds how long it holds up others, and its answer, which may name each of them. */
 const SETTLE_LEASES_MAX = 10_000;
@@ -106,6 +108,8 @@ export class Pulls {
   readonly #clock: Clock;
   readonly #run = newId('r').slice(2, 10);
   readonly #pulls = new Map<number, Pull>();
+  /** How many of them each subscription has. */
+  readonly #counts = new Map<Delivery, number>();
   #number = 0;
 
   constructor(clock: Clock) {
@@ -117,6 +121,12 @@ export class Pulls {
     if (this.#pulls.size >= PULLS_MAX) {
       throw new MusterError('exhausted', `${PULLS_MAX} pulls have unsettled messages: settle some, or subscribe`);
     }
+    if ((this.#counts.get(delivery) ?? 0) >= PULLS_OF_ONE_MAX) {
+      throw new MusterError(
+        'exhausted',
+        `${PULLS_OF_ONE_MAX} pulls of this subscription have unsettled messages: settle some, or subscribe`,
+      );
+    }
     this.#number += 1;
     const number = this.#number;
     const sink = new PullSink(order.name, order.maxMessages, () => {
@@ -124,6 +134,7 @@ export class Pulls {
     });
     const consumer = delivery.attach(sink, { maxMessages: order.maxMessages, maxBytes: PULL_BYTES_MAX });
     this.#pulls.set(number, { delivery, consumer, timer: undefined });
+    this.#counts.set(delivery, (this.#counts.get(delivery) ?? 0) + 1);
     try {
       await this.#wait(delivery, sink, order);
       delivery.setCredit(consumer, { maxMessages: 0, maxBytes: 0 });
@@ -218,8 +229,13 @@ export class Pulls {
 
   /** The subscription was closed with all its consumers: nothing may wait for the pull any more. */
   #forget(number: number): void {
-    this.#pulls.get(number)?.timer?.cancel();
+    const pull = this.#pulls.get(number);
+    if (!pull) return;
+    pull.timer?.cancel();
     this.#pulls.delete(number);
+    const left = (this.#counts.get(pull.delivery) ?? 1) - 1;
+    if (left > 0) this.#counts.set(pull.delivery, left);
+    else this.#counts.delete(pull.delivery);
   }
 
   #release(number: number): void {

@@ -417,7 +417,7 @@ export class Topic implements Contributor {
       : `it holds ${formatSize(this.bytes)} of at most ${formatSize(settings.maxBytes)}`;
     return new MusterError(
       'exhausted',
-      `topic ${name} is full: ${why}. Let its subscribers catch up, raise the limit, or set on_full to DROP_OLDEST`,
+      `topic ${name} is full: ${why}. Let its subscribers catch up, raise the limit, or let the oldest go: \`muster topic update ${name} --on-full drop-oldest\``,
       { reason: 'TOPIC_FULL', retryAfterMs: FULL_RETRY_AFTER_MS, metadata: { topic: name } },
     );
   }

@@ -227,9 +227,13 @@ export class Publisher {
 
   #assertOpen(): void {
     if (!this.#closing) return;
-    throw new MusterError('precondition', 'this publisher is closed: make another one with queue.publisher()', {
-      reason: 'CLOSED',
-    });
+    throw new MusterError(
+      'precondition',
+      'this publisher is closed, or its queue is: take another one, with queue.publisher() or connectQueue()',
+      {
+        reason: 'CLOSED',
+      },
+    );
   }
 
   #raise(): void {

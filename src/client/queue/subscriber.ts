@@ -1,7 +1,7 @@
 import { QueueService } from '../../../generated/muster/v1/queue.js';
 import { Backoff } from '../../kit/backoff.js';
 import { sleep, type Clock } from '../../kit/clock.js';
-import { isCode, messageOf, type MusterError } from '../../kit/errors.js';
+import { isCode, messageOf, MusterError } from '../../kit/errors.js';
 import type { Random } from '../../kit/random.js';
 import { stopped } from '../../kit/tasks.js';
 import { createClient, type Channel } from '../../rpc/client.js';
@@ -45,6 +45,7 @@ const OPTIONS: ReadonlySet<string> = new Set<keyof SubscribeOptions>([
   'holdMs',
   'onFailure',
 ]);
+const PROCESS_OPTIONS: ReadonlySet<string> = new Set<keyof ProcessOptions>(['concurrency', 'onError']);
 const DEFAULT_MESSAGES = 1_000;
 const DEFAULT_BYTES = 4 * 1024 * 1024;
 /** The queue's own bounds. */
@@ -300,6 +301,10 @@ export class MessageSubscriber extends Subscriber<Delivery> {
    */
   async process(handler: (message: Delivery) => unknown, options: ProcessOptions = {}): Promise<void> {
     const { concurrency = 1, onError } = options;
+    assertKnown('process', options, PROCESS_OPTIONS);
+    assertWithin('concurrency', concurrency, 1, MESSAGES_MAX);
+    if (typeof handler !== 'function')
+      throw new MusterError('invalid', 'process needs a function that takes a message');
     const work = async (): Promise<void> => {
       for await (const message of this) {
         try {

@@ -122,6 +122,10 @@ describe("the queue's commands", () => {
     assert.match(beyond.io.complained(), /behind the newest message \(the newest message is 3\): [^]*3 messages/);
     const [moved] = await json('subscription', 'seek', TOPIC, 'mail', '--to', '3');
     assert.deepEqual(moved, { sequence: 3, redelivered: 0, skipped: 2 });
+    await json('subscription', 'seek', TOPIC, 'mail', '--to', 'latest');
+    const back = await run(['subscription', 'seek', TOPIC, 'mail', '--to', '1h', '--dry-run']);
+    assert.doesNotMatch(back.io.complained(), /behind the newest/);
+    await json('subscription', 'seek', TOPIC, 'mail', '--to', '3');
     const { io: listed } = await run(['subscriptions']);
     assert.match(listed.written(), /orders +mail +5s +3 +1s to 1m, x2 +by key +never +no/);
     const refused = await run(['subscription', 'rm', TOPIC, 'mail']);
