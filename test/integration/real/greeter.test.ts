@@ -15,7 +15,10 @@ describe('counters and configuration of the sample, through kills', { skip: unle
   let agent: TestAgent;
   let port: number;
 
-  const greet = (): Promise<string> => must('curl', '-sf', '--max-time', '5', `http://127.0.0.1:${port}/?name=you`);
+  // A restart has ended when the process runs; it listens when it is loaded, and what is refused before has not been asked.
+  const patient = ['--retry', '30', '--retry-delay', '1', '--retry-connrefused'];
+  const greet = (): Promise<string> =>
+    must('curl', '-sf', '--max-time', '60', ...patient, `http://127.0.0.1:${port}/?name=you`);
   const total = async (): Promise<number> => {
     const answer = (await site.json('counters', 'show', 'greetings')) as { counter?: { value?: number } };
     return answer.counter?.value ?? 0;
