@@ -231,7 +231,8 @@ function isBack({ at }: Position, { end, nowMs }: { readonly end: number; readon
       return at.value < end;
     case 'time':
       return at.value.getTime() <= nowMs;
-    default:
+    case 'latest':
+    case undefined:
       return false;
   }
 }

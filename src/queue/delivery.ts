@@ -202,7 +202,7 @@ export class Delivery implements Subscriber {
     this.settledRate.add(this.#state.settledCount - before);
     this.#settlement.bury(died);
     this.wake();
-    return { failures, stored: this.#parts.commit.commit(this.#settlement) };
+    return { failures, stored: this.#storeAll() };
   }
 
   /** What seekTo() would do now. */
@@ -217,7 +217,7 @@ export class Delivery implements Subscriber {
     this.#ahead = [];
     if (this.#damage) this.#settlement.forgetUnread();
     this.#damage = undefined;
-    await this.#parts.commit.commit(this.#settlement);
+    await this.#storeAll();
     this.wake();
     return outcome;
   }
@@ -227,7 +227,7 @@ export class Delivery implements Subscriber {
     const replayed = new Set(this.#state.replay(letters.map(({ sequence }) => sequence)));
     this.#settlement.mark(letters.filter(({ sequence }) => replayed.has(sequence)));
     this.wake();
-    await this.#parts.commit.commit(this.#settlement);
+    await this.#storeAll();
     return replayed.size;
   }
 
@@ -390,9 +390,22 @@ export class Delivery implements Subscriber {
     this.wake();
   }
 
+  /** Stores what changed: with several groups, where much has died at once. A rejection may be left to nobody. */
+  #storeAll(): Promise<void> {
+    const stored = this.#storeUntilBuried();
+    stored.catch(() => undefined);
+    return stored;
+  }
+
+  async #storeUntilBuried(): Promise<void> {
+    const buried = this.#settlement.buried();
+    do await this.#parts.commit.commit(this.#settlement);
+    while (!buried());
+  }
+
   /** Stores what changed, with nobody waiting for it. */
   #store(): void {
-    if (!this.#closed) void this.#parts.commit.commit(this.#settlement);
+    if (!this.#closed) void this.#storeAll();
   }
 
   #bounds(): Bounds {

@@ -2,6 +2,7 @@ import type { Clock } from '../kit/clock.js';
 import type { BatchView } from './batch.js';
 import type { Contributor } from './group-commit.js';
 import type { Change, CursorRecord, DeadLetterRecord, QueueLog, SubscriptionRecord } from './log/port.js';
+import { withUnsettled } from './subscription/cursor.js';
 import type { Subscription } from './subscription/subscription.js';
 import type { Death } from './subscription/types.js';
 
@@ -19,15 +20,28 @@ export interface SettlementParts {
   readonly onDamage: (error: unknown) => void;
 }
 
+/** Dead letters of one group, and about how many bytes of them: what dies at once beyond that is stored with the groups behind it. */
+const GROUP_LETTERS_MAX = 1000;
+const GROUP_BYTES_MAX = 4 * 1024 * 1024;
+
 /**
  * Makes durable what consumers of one subscription settle. Invariant: a message that died counts as settled on disk only together with its dead
- * letter, so whatever the state has let die is read and written in the same group as the cursor.
+ * letter. Those whose letters go with a later group are not settled in the cursor of this one, and keep the failed attempts that are stored of them.
  */
 export class Settlement implements Contributor {
   readonly essential = true;
   readonly #parts: SettlementParts;
   /** Died and not yet stored as dead letters. */
   readonly #died = new Set<Death>();
+  /** Since the start: died, and of those, in order, are done with. */
+  #deaths = 0;
+  #buried = 0;
+  /** Taken into the group that is being written, or into refused ones before it. */
+  #burying = { letters: 0, bytes: 0 };
+  /** The position as it would be stored if nothing had died that is not stored: until all of it is. */
+  #whole: CursorRecord | undefined;
+  /** Their failed attempts are deleted with their letters. */
+  readonly #attempted = new Set<number>();
   /** Dead letters on their way again, and not yet stored as such. */
   #marked = new Map<number, DeadLetterRecord>();
   /** What a refused group would have stored, by what it is about: it goes with the next one. */
@@ -54,6 +68,13 @@ export class Settlement implements Contributor {
       this.#marked.delete(death.sequence);
       this.#died.add(death);
     }
+    this.#deaths += died.length;
+  }
+
+  /** Says, when it is asked again, whether everything that has died by now is durable. */
+  buried(): () => boolean {
+    const until = this.#deaths;
+    return () => this.#closed || this.#buried >= until;
   }
 
   /**
@@ -67,7 +88,10 @@ export class Settlement implements Contributor {
   /** Gives up those that died and could not be read: the subscription goes on elsewhere. */
   forgetUnread(): void {
     this.#parts.state.purged(this.#died.size);
+    this.#buried += this.#died.size;
     this.#died.clear();
+    for (const sequence of this.#attempted) this.#forgetAttempts(sequence, this.#unsaved);
+    this.#attempted.clear();
   }
 
   /** Nothing more is to be stored: the subscription is gone. */
@@ -86,6 +110,8 @@ export class Settlement implements Contributor {
 
   committed(): void {
     this.#writing = new Map();
+    this.#buried += this.#burying.letters;
+    this.#burying = { letters: 0, bytes: 0 };
     if (this.#floor === this.#writingFloor) return;
     this.#floor = this.#writingFloor;
     this.#parts.onSettled();
@@ -98,17 +124,28 @@ export class Settlement implements Contributor {
 
   async #contributeWithLetters(): Promise<readonly Change[]> {
     const { topicId, id: subscriptionId } = this.#parts.record;
-    // Others may die while the first are read; none may be missing when the cursor is taken.
+    const burying = this.#burying;
     for (const death of this.#died) {
+      if (burying.letters >= GROUP_LETTERS_MAX || burying.bytes >= GROUP_BYTES_MAX) break;
       const { sequence } = death;
       const letter = await this.#letterOrStop(death);
       if (!this.#died.delete(death)) continue;
-      if (!letter) this.#parts.state.purged(1);
-      if (!letter) continue;
+      burying.letters += 1;
+      if (this.#attempted.delete(sequence)) this.#forgetAttempts(sequence, this.#writing);
+      if (!letter) {
+        this.#parts.state.purged(1);
+        continue;
+      }
+      burying.bytes += letter.message.length;
       this.#writing.set(`letter ${sequence}`, { kind: 'dead letter', topicId, subscriptionId, sequence, letter });
     }
     this.#gather();
     return [...this.#writing.values()];
+  }
+
+  #forgetAttempts(sequence: number, changes: Map<string, Change>): void {
+    const { topicId, id: subscriptionId } = this.#parts.record;
+    changes.set(`retry ${sequence}`, { kind: 'retry', topicId, subscriptionId, sequence, retry: undefined });
   }
 
   /** Without its letter a message must not count as settled: nothing is stored then. */
@@ -123,10 +160,23 @@ export class Settlement implements Contributor {
 
   #gather(): void {
     const { topicId, id: subscriptionId } = this.#parts.record;
-    const { cursor, retries, lettersDone } = this.#parts.state.takeChanges();
-    if (cursor) this.#writingFloor = cursor.floor;
-    if (cursor) this.#writing.set('cursor', { kind: 'cursor', topicId, subscriptionId, cursor });
+    const { cursor: moved, retries, lettersDone } = this.#parts.state.takeChanges();
+    // The message of a replayed letter has been settled all the time.
+    const unburied = [...this.#died].filter(({ replayed }) => !replayed).map(({ sequence }) => sequence);
+    const whole = moved ?? this.#whole;
+    this.#whole = unburied.length > 0 ? whole : undefined;
+    if (whole) {
+      const cursor = withUnsettled(whole, unburied);
+      this.#writingFloor = cursor.floor;
+      this.#writing.set('cursor', { kind: 'cursor', topicId, subscriptionId, cursor });
+    }
+    const kept = new Set(unburied);
     for (const [sequence, retry] of retries) {
+      if (retry === undefined && kept.has(sequence)) {
+        this.#attempted.add(sequence);
+        continue;
+      }
+      this.#attempted.delete(sequence);
       this.#writing.set(`retry ${sequence}`, { kind: 'retry', topicId, subscriptionId, sequence, retry });
     }
     for (const [sequence, letter] of this.#marked) {

@@ -77,3 +77,14 @@ export class Cursor {
     this.#floor = end;
   }
 }
+
+/** `record` as it is where `sequences`, which it may say are settled, are not. */
+export function withUnsettled(record: CursorRecord, sequences: readonly number[]): CursorRecord {
+  if (sequences.length === 0) return record;
+  const rising = [...sequences].sort((a, b) => a - b);
+  const floor = Math.min(record.floor, rising[0] ?? record.floor);
+  const settled = new RangeSet(record.settled);
+  if (floor < record.floor) settled.add(floor, record.floor);
+  for (const sequence of rising) settled.remove(sequence, sequence + 1);
+  return { ...record, floor, settled: settled.list() };
+}
