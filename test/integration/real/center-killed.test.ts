@@ -94,6 +94,8 @@ describe('kill -9 of the center', { skip: unless('curl') }, () => {
     const seen = await site.instance('slow', 'RUNNING', running, agent.name);
     assert.notEqual(seen.pid, before);
     assert.equal(await alive(before), false);
+    // It runs before its own code has come to note that.
+    await waitFor('its start to be noted', async () => (await starts(agent, 'slow')) >= 2);
     assert.equal(await starts(agent, 'slow'), 2);
   });
 
@@ -121,6 +123,7 @@ describe('kill -9 of the center', { skip: unless('curl') }, () => {
     const told = await kept;
     assert.equal(told.status, 0, told.stdout);
     assert.match(told.stdout, /SUCCEEDED/);
+    await waitFor('its start to be noted', async () => (await starts(agent, 'quick')) >= 2);
     assert.equal(await starts(agent, 'quick'), 2);
     assert.equal(await starts(agent, 'slow'), 1, 'what expired was not run');
   });

@@ -63,6 +63,12 @@ describe('kill -9 of the center during an operation', () => {
     return existsSync(file) ? (await readFile(file, 'utf8')).trim().split('\n').length : 0;
   };
 
+  /** Resolves when every machine has so many starts or more: a program runs before its own code has come to note that. */
+  const noted = (counts: readonly number[]): Promise<true> =>
+    waitFor('every start to be noted', async () =>
+      (await Promise.all(agents.map(startsOf))).every((count, index) => count >= (counts[index] ?? 0)),
+    );
+
   before(async () => {
     site = await Site.start();
     for (const name of NAMES) {
@@ -91,6 +97,7 @@ describe('kill -9 of the center during an operation', () => {
       await site.instance('noted', 'RUNNING', running, name);
       await site.instance('wordy', 'RUNNING', running, name);
     }
+    await noted(NAMES.map(() => 1));
   });
 
   after(() => site.close());
@@ -106,10 +113,9 @@ describe('kill -9 of the center during an operation', () => {
     assert.match(going.stdout, /the center is back/);
     assert.match(going.stdout, /restart of noted {2}SUCCEEDED in [^\n]*\n {2}3 targets: 3 succeeded\n$/);
     for (const name of NAMES) assert.equal(going.stdout.match(new RegExp(`${name} {2}SUCCEEDED`, 'g'))?.length, 1);
-    assert.deepEqual(
-      await Promise.all(agents.map(startsOf)),
-      before.map((count) => count + 1),
-    );
+    const wanted = before.map((count) => count + 1);
+    await noted(wanted);
+    assert.deepEqual(await Promise.all(agents.map(startsOf)), wanted);
   });
 
   it('Ctrl-C leaves it going, and its id, shortened too, finds it again', async () => {

@@ -119,6 +119,8 @@ describe('a center and two machines on three hosts', { skip: unless('root', 'ip'
     const seen = await site.instance('toy', 'RUNNING', running, 'west');
     assert.equal(seen.pid, (await localInstance(west, 'toy')).pid);
     assert.notEqual(seen.pid, pids.west);
+    // It runs before its own code has come to note that.
+    await waitFor('its start to be noted', async () => (await starts('west')) >= 2);
     assert.equal(await starts('west'), 2, 'the one that expired did not run, the other ran once');
     assert.equal((await site.instance('toy', 'RUNNING', running, 'east')).pid, pids.east);
     await allWell(site);

@@ -69,6 +69,8 @@ describe('a reboot of the machine', { skip: unless('root', 'unshare', 'nsenter',
     await agent.process.start();
     const back = await site.instance('wanted', 'RUNNING again', (one) => running(one) && one.pid !== wanted.pid);
     assert.equal(await alive(pidOf(back)), true);
+    // It runs before its own code has come to note that.
+    await waitFor('its start to be noted', async () => (await starts('wanted')) >= 2);
     assert.equal(await starts('wanted'), 2);
     await site.instance('resting', 'STOPPED', stopped);
     assert.equal(await starts('resting'), 1);
