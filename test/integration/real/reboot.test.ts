@@ -55,6 +55,10 @@ describe('a reboot of the machine', { skip: unless('root', 'unshare', 'nsenter',
   it('starts what is wanted and leaves stopped what was stopped', async () => {
     const wanted = await site.instance('wanted', 'RUNNING', running);
     await site.instance('resting', 'RUNNING', running);
+    // They run before their own code has come to note that.
+    for (const name of ['wanted', 'resting']) {
+      await waitFor(`the start of ${name} to be noted`, async () => (await starts(name)) >= 1);
+    }
     assert.equal((await site.cli('stop', 'resting')).status, 0);
     await site.instance('once', 'EXITED', (one) => one.state === 'SERVICE_STATE_EXITED');
 
@@ -69,7 +73,6 @@ describe('a reboot of the machine', { skip: unless('root', 'unshare', 'nsenter',
     await agent.process.start();
     const back = await site.instance('wanted', 'RUNNING again', (one) => running(one) && one.pid !== wanted.pid);
     assert.equal(await alive(pidOf(back)), true);
-    // It runs before its own code has come to note that.
     await waitFor('its start to be noted', async () => (await starts('wanted')) >= 2);
     assert.equal(await starts('wanted'), 2);
     await site.instance('resting', 'STOPPED', stopped);
